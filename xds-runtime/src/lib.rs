@@ -6,4 +6,8 @@
 //!                        lb over an image view, with state  (read by every process)
 //! ```
 
+pub mod config;
+pub mod leader;
+
+pub mod names;
 pub mod resource;
