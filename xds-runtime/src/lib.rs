@@ -10,6 +10,7 @@ pub mod boot;
 pub mod image;
 pub mod resource;
 pub mod shm;
+pub mod state;
 
 /// The version of every file format in the run directory: part of the directory's path, so that two versions
 /// of the library never meet in one file.
