@@ -7,6 +7,7 @@
 //! ```
 
 pub mod boot;
+pub mod control;
 pub mod image;
 pub mod resource;
 pub mod shm;
