@@ -30,9 +30,7 @@ pub enum BootstrapError {
         remedy: String,
     },
     /// None of the first server's credentials.
-    #[error(
-        "xds_servers[0].channel_creds offers {offered}; add {{\"type\": \"insecure\"}} or {{\"type\": \"tls\"}}"
-    )]
+    #[error("xds_servers[0].channel_creds offers {offered}; add {{\"type\": \"insecure\"}} or {{\"type\": \"tls\"}}")]
     Credentials {
         /// The types it lists.
         offered: String,
@@ -117,11 +115,7 @@ impl Bootstrap {
     /// Parses and checks a bootstrap.
     pub fn parse(json: &[u8]) -> Result<Bootstrap, BootstrapError> {
         let raw: RawBootstrap = serde_json::from_slice(json)?;
-        let server = raw
-            .xds_servers
-            .into_iter()
-            .next()
-            .ok_or(BootstrapError::NoServer)?;
+        let server = raw.xds_servers.into_iter().next().ok_or(BootstrapError::NoServer)?;
         let tls = credentials(&server.channel_creds)?;
         let control_plane = match (address(&server.server_uri)?, &tls) {
             (Address::Unix(_), Some(_)) => return Err(BootstrapError::TlsOverUnix),
@@ -133,9 +127,7 @@ impl Bootstrap {
         Ok(Bootstrap {
             control_plane,
             tls: tls.unwrap_or_default(),
-            server_features: features
-                .filter_map(|f| f.as_str().map(str::to_owned))
-                .collect(),
+            server_features: features.filter_map(|f| f.as_str().map(str::to_owned)).collect(),
             node: raw.node,
         })
     }
@@ -156,20 +148,13 @@ fn credentials(offered: &[RawCredentials]) -> Result<Option<BootstrapTls>, Boots
                     (None, None) => None,
                     _ => return Err(BootstrapError::HalfCertificate),
                 };
-                return Ok(Some(BootstrapTls {
-                    ca_certificate_file: raw.ca_certificate_file,
-                    client,
-                }));
+                return Ok(Some(BootstrapTls { ca_certificate_file: raw.ca_certificate_file, client }));
             }
             _ => {}
         }
     }
     let types: Vec<&str> = offered.iter().map(|c| c.r#type.as_str()).collect();
-    let offered = if types.is_empty() {
-        "nothing".to_owned()
-    } else {
-        types.join(", ")
-    };
+    let offered = if types.is_empty() { "nothing".to_owned() } else { types.join(", ") };
     Err(BootstrapError::Credentials { offered })
 }
 
@@ -180,15 +165,10 @@ enum Address {
 
 /// gRPC's naming (doc/naming.md): a bare target or one of the schemes dns, ipv4, ipv6, unix. Port 443 by default.
 fn address(uri: &str) -> Result<Address, BootstrapError> {
-    let refuse = |remedy: &str| BootstrapError::ServerUri {
-        uri: uri.to_owned(),
-        remedy: remedy.to_owned(),
-    };
+    let refuse = |remedy: &str| BootstrapError::ServerUri { uri: uri.to_owned(), remedy: remedy.to_owned() };
     if let Some(path) = uri.strip_prefix("unix:") {
         let path = path.strip_prefix("//").unwrap_or(path);
-        return parse_socket_path(path)
-            .map(Address::Unix)
-            .map_err(|r| refuse(&r.0));
+        return parse_socket_path(path).map(Address::Unix).map_err(|r| refuse(&r.0));
     }
     let target = match uri.split_once(':') {
         // dns://authority/host:port: the authority is a DNS server, which we do not choose.
@@ -202,9 +182,7 @@ fn address(uri: &str) -> Result<Address, BootstrapError> {
         }
         _ => uri,
     };
-    Authority::parse(target, Some(443))
-        .map(Address::Tcp)
-        .map_err(|r| refuse(&r.0))
+    Authority::parse(target, Some(443)).map(Address::Tcp).map_err(|r| refuse(&r.0))
 }
 
 #[cfg(test)]
@@ -243,21 +221,12 @@ mod tests {
             }"#,
         )
         .unwrap();
-        assert_eq!(
-            bootstrap.control_plane.to_string(),
-            "https://istiod.istio-system.svc:15012"
-        );
+        assert_eq!(bootstrap.control_plane.to_string(), "https://istiod.istio-system.svc:15012");
         assert_eq!(bootstrap.tls.ca_certificate_file, Some("/ca".into()));
         assert_eq!(bootstrap.tls.client, Some(("/crt".into(), "/key".into())));
         assert_eq!(bootstrap.server_features, ["xds_v3"]);
-        assert_eq!(
-            bootstrap.node.id,
-            "sidecar~10.0.0.1~a.b~b.svc.cluster.local"
-        );
-        assert_eq!(
-            bootstrap.node.metadata.get("K"),
-            Some(&serde_json::json!({"x": 1}))
-        );
+        assert_eq!(bootstrap.node.id, "sidecar~10.0.0.1~a.b~b.svc.cluster.local");
+        assert_eq!(bootstrap.node.metadata.get("K"), Some(&serde_json::json!({"x": 1})));
         assert_eq!(bootstrap.node.locality.sub_zone, "s");
     }
 
@@ -277,49 +246,17 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_refused_by_name() {
         let insecure = r#"[{"type": "insecure"}]"#;
-        for uri in [
-            "",
-            "xds:///host",
-            "dns://host",
-            "unix:x",
-            "a:b:c",
-            "http://host:1",
-        ] {
-            assert!(
-                matches!(
-                    with_uri(uri, insecure),
-                    Err(BootstrapError::ServerUri { .. })
-                ),
-                "{uri}"
-            );
+        for uri in ["", "xds:///host", "dns://host", "unix:x", "a:b:c", "http://host:1"] {
+            assert!(matches!(with_uri(uri, insecure), Err(BootstrapError::ServerUri { .. })), "{uri}");
         }
-        let offered =
-            with_uri("a:1", r#"[{"type": "google_default"}, {"type": "alts"}]"#).unwrap_err();
-        assert!(
-            offered.to_string().contains("google_default, alts"),
-            "{offered}"
-        );
-        assert!(matches!(
-            with_uri("unix:/x", r#"[{"type": "tls"}]"#),
-            Err(BootstrapError::TlsOverUnix)
-        ));
+        let offered = with_uri("a:1", r#"[{"type": "google_default"}, {"type": "alts"}]"#).unwrap_err();
+        assert!(offered.to_string().contains("google_default, alts"), "{offered}");
+        assert!(matches!(with_uri("unix:/x", r#"[{"type": "tls"}]"#), Err(BootstrapError::TlsOverUnix)));
         let half = r#"[{"type": "tls", "config": {"certificate_file": "/c"}}]"#;
-        assert!(matches!(
-            with_uri("a:1", half),
-            Err(BootstrapError::HalfCertificate)
-        ));
-        assert!(matches!(
-            Bootstrap::parse(b"{}"),
-            Err(BootstrapError::NoServer)
-        ));
-        assert!(matches!(
-            Bootstrap::parse(b"[1"),
-            Err(BootstrapError::Json(_))
-        ));
-        assert!(matches!(
-            Bootstrap::parse(&b"[".repeat(10_000)),
-            Err(BootstrapError::Json(_))
-        ));
+        assert!(matches!(with_uri("a:1", half), Err(BootstrapError::HalfCertificate)));
+        assert!(matches!(Bootstrap::parse(b"{}"), Err(BootstrapError::NoServer)));
+        assert!(matches!(Bootstrap::parse(b"[1"), Err(BootstrapError::Json(_))));
+        assert!(matches!(Bootstrap::parse(&b"[".repeat(10_000)), Err(BootstrapError::Json(_))));
     }
 
     proptest! {

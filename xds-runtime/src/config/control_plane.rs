@@ -51,10 +51,7 @@ impl Authority {
             (None, Some(default)) if rest.is_empty() => default,
             _ => return Err(remedy()),
         };
-        Ok(Authority {
-            host: host.to_owned(),
-            port,
-        })
+        Ok(Authority { host: host.to_owned(), port })
     }
 }
 
@@ -75,9 +72,7 @@ impl FromStr for ControlPlane {
         } else if let Some(path) = text.strip_prefix("unix://") {
             parse_socket_path(path).map(ControlPlane::Unix)
         } else {
-            Err(Remedy::new(
-                "use http://host:port, https://host:port or unix:///path",
-            ))
+            Err(Remedy::new("use http://host:port, https://host:port or unix:///path"))
         }
     }
 }
@@ -85,9 +80,7 @@ impl FromStr for ControlPlane {
 /// A unix socket's path: absolute, and short enough for `sun_path` (unix(7): 108 bytes with the final 0).
 pub(crate) fn parse_socket_path(path: &str) -> Result<PathBuf, Remedy> {
     if !path.starts_with('/') || path.ends_with('/') || path.len() > 107 {
-        return Err(Remedy::new(
-            "use an absolute socket path of at most 107 bytes, as in unix:///run/xds.sock",
-        ));
+        return Err(Remedy::new("use an absolute socket path of at most 107 bytes, as in unix:///run/xds.sock"));
     }
     Ok(PathBuf::from(path))
 }
@@ -126,10 +119,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<ControlPlane>().unwrap().to_string(), text);
         }
-        assert_eq!(
-            "http://a:1/".parse::<ControlPlane>().unwrap().to_string(),
-            "http://a:1"
-        );
+        assert_eq!("http://a:1/".parse::<ControlPlane>().unwrap().to_string(), "http://a:1");
     }
 
     #[test]

@@ -13,9 +13,7 @@ impl ExeGlobs {
     /// Whether the executable at this path (as `/proc/self/exe` gives it) stays out. Allocates nothing.
     pub fn matches(&self, exe: &[u8]) -> bool {
         let base = exe.rsplit(|b| *b == b'/').next().unwrap_or(exe);
-        self.0
-            .iter()
-            .any(|glob| glob_matches(glob.as_bytes(), exe) || glob_matches(glob.as_bytes(), base))
+        self.0.iter().any(|glob| glob_matches(glob.as_bytes(), exe) || glob_matches(glob.as_bytes(), base))
     }
 
     /// Whether there is no glob: then the executable's path need not be read.
@@ -27,13 +25,7 @@ impl ExeGlobs {
 impl FromStr for ExeGlobs {
     type Err = Remedy;
     fn from_str(text: &str) -> Result<Self, Remedy> {
-        Ok(ExeGlobs(
-            text.split(',')
-                .map(str::trim)
-                .filter(|g| !g.is_empty())
-                .map(str::to_owned)
-                .collect(),
-        ))
+        Ok(ExeGlobs(text.split(',').map(str::trim).filter(|g| !g.is_empty()).map(str::to_owned).collect()))
     }
 }
 

@@ -37,51 +37,26 @@ impl NodeIdentity {
     /// Collects the identity from the environment, a bootstrap's node where there is one, and the pod's files. What
     /// is missing is made up so that istiod still accepts it: the host name as pod, `default` as namespace, the
     /// first address of an interface. Leader side: reads files.
-    pub fn gather(
-        settings: &Settings,
-        node: &BootstrapNode,
-        pod: &Pod,
-    ) -> (NodeIdentity, Vec<Problem>) {
+    pub fn gather(settings: &Settings, node: &BootstrapNode, pod: &Pod) -> (NodeIdentity, Vec<Problem>) {
         let vars = &settings.identity;
         let mut problems = Vec::new();
         let proxy_config = proxy_config(vars.proxy_config.as_deref(), &mut problems);
         let labels = labels(pod);
 
-        let namespace = vars
-            .pod_namespace
-            .clone()
-            .or_else(|| pod.namespace())
-            .unwrap_or_else(|| "default".into());
+        let namespace = vars.pod_namespace.clone().or_else(|| pod.namespace()).unwrap_or_else(|| "default".into());
         let name = vars.pod_name.clone().unwrap_or_else(|| short_hostname(pod));
-        let ip = vars
-            .instance_ip
-            .or_else(|| pod.address())
-            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let ip = vars.instance_ip.or_else(|| pod.address()).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
 
         // The later entry wins: bootstrap, PROXY_CONFIG's proxyMetadata, ISTIO_META_*, what the pod is.
         let mut metadata = node.metadata.clone();
-        let from_proxy_config = proxy_config
-            .get("proxyMetadata")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten();
+        let from_proxy_config = proxy_config.get("proxyMetadata").and_then(Value::as_object).into_iter().flatten();
         metadata.extend(from_proxy_config.filter_map(|(key, value)| {
-            let key = key
-                .strip_prefix("ISTIO_META_")
-                .filter(|key| !key.is_empty())?;
+            let key = key.strip_prefix("ISTIO_META_").filter(|key| !key.is_empty())?;
             Some((key.to_owned(), value.clone()))
         }));
-        metadata.extend(
-            vars.istio_meta
-                .iter()
-                .map(|(key, value)| (key.clone(), Value::from(value.as_str()))),
-        );
-        metadata
-            .entry("CLUSTER_ID")
-            .or_insert_with(|| "Kubernetes".into());
-        metadata
-            .entry("INSTANCE_IPS")
-            .or_insert_with(|| ip.to_string().into());
+        metadata.extend(vars.istio_meta.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))));
+        metadata.entry("CLUSTER_ID").or_insert_with(|| "Kubernetes".into());
+        metadata.entry("INSTANCE_IPS").or_insert_with(|| ip.to_string().into());
         if let Some(account) = &vars.service_account {
             metadata.insert("SERVICE_ACCOUNT".into(), account.as_str().into());
         }
@@ -94,25 +69,15 @@ impl NodeIdentity {
         keep_a_sidecars_view(&mut metadata, &mut problems);
 
         let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        let id = given(&node.id).unwrap_or_else(|| {
-            format!("sidecar~{ip}~{name}.{namespace}~{namespace}.svc.cluster.local")
-        });
+        let id =
+            given(&node.id).unwrap_or_else(|| format!("sidecar~{ip}~{name}.{namespace}~{namespace}.svc.cluster.local"));
         let workload = || metadata.get("WORKLOAD_NAME").and_then(Value::as_str);
         let app = labels.get("app").and_then(Value::as_str).or_else(workload);
-        let own_cluster =
-            || app.map_or_else(|| "istio-proxy".into(), |app| format!("{app}.{namespace}"));
+        let own_cluster = || app.map_or_else(|| "istio-proxy".into(), |app| format!("{app}.{namespace}"));
         let cluster = given(&node.cluster).unwrap_or_else(own_cluster);
         let locality = Some(node.locality.clone()).filter(|l| *l != Locality::default());
         let locality = locality.unwrap_or_else(|| locality_of(&labels));
-        (
-            NodeIdentity {
-                id,
-                cluster,
-                metadata: Value::Object(metadata),
-                locality,
-            },
-            problems,
-        )
+        (NodeIdentity { id, cluster, metadata: Value::Object(metadata), locality }, problems)
     }
 
     /// A metadata entry that is text.
@@ -139,33 +104,20 @@ fn proxy_config(text: Option<&str>, problems: &mut Vec<Problem>) -> Map<String, 
     match serde_json::from_str(text) {
         Ok(Value::Object(config)) => config,
         _ => {
-            problems.push(Problem::new(
-                "PROXY_CONFIG",
-                text,
-                "use a JSON object, as Istio's injector writes it",
-            ));
+            problems.push(Problem::new("PROXY_CONFIG", text, "use a JSON object, as Istio's injector writes it"));
             Map::new()
         }
     }
 }
 
 fn labels(pod: &Pod) -> Map<String, Value> {
-    let labels = pod
-        .labels()
-        .into_iter()
-        .filter(|(key, _)| key != "pod-template-hash");
-    labels
-        .map(|(key, value)| (key, Value::from(value)))
-        .collect()
+    let labels = pod.labels().into_iter().filter(|(key, _)| key != "pod-template-hash");
+    labels.map(|(key, value)| (key, Value::from(value))).collect()
 }
 
 fn short_hostname(pod: &Pod) -> String {
     let name = pod.hostname().split('.').next().unwrap_or_default();
-    if name.is_empty() {
-        "unknown".into()
-    } else {
-        name.into()
-    }
+    if name.is_empty() { "unknown".into() } else { name.into() }
 }
 
 /// Istio's override label first, `region/zone/subzone` or with dots (a label's value cannot hold a slash), then the
@@ -180,13 +132,7 @@ fn locality_of(labels: &Map<String, Value>) -> Locality {
             sub_zone: label("topology.istio.io/subzone").into(),
         };
     }
-    let mut parts = own
-        .splitn(3, if own.contains('/') { '/' } else { '.' })
-        .map(str::to_owned);
+    let mut parts = own.splitn(3, if own.contains('/') { '/' } else { '.' }).map(str::to_owned);
     let mut next = || parts.next().unwrap_or_default();
-    Locality {
-        region: next(),
-        zone: next(),
-        sub_zone: next(),
-    }
+    Locality { region: next(), zone: next(), sub_zone: next() }
 }

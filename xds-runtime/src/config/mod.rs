@@ -131,21 +131,13 @@ impl Problem {
         if short.len() < value.len() {
             short.push_str("...");
         }
-        Problem {
-            variable: variable.into(),
-            value: short,
-            remedy: remedy.to_string(),
-        }
+        Problem { variable: variable.into(), value: short, remedy: remedy.to_string() }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}={:?} is ignored: {}",
-            self.variable, self.value, self.remedy
-        )
+        write!(f, "{}={:?} is ignored: {}", self.variable, self.value, self.remedy)
     }
 }
 
@@ -208,11 +200,7 @@ impl Settings {
             source.0.as_bytes(),
             source.1.as_encoded_bytes(),
             identity.pod_name.as_deref().unwrap_or_default().as_bytes(),
-            identity
-                .pod_namespace
-                .as_deref()
-                .unwrap_or_default()
-                .as_bytes(),
+            identity.pod_namespace.as_deref().unwrap_or_default().as_bytes(),
             ip.as_deref().unwrap_or_default().as_bytes(),
             &network_namespace.to_le_bytes(),
         ];
@@ -271,10 +259,7 @@ impl Seen {
             return;
         }
         let Some(key) = key.to_str() else { return };
-        if let Some(name) = key
-            .strip_prefix("ISTIO_META_")
-            .filter(|name| !name.is_empty())
-        {
+        if let Some(name) = key.strip_prefix("ISTIO_META_").filter(|name| !name.is_empty()) {
             match value.to_str() {
                 Some(_) if self.istio_meta.iter().any(|(known, _)| known == name) => {}
                 Some(text) => self.istio_meta.push((name.to_owned(), text.to_owned())),
@@ -295,21 +280,12 @@ impl Seen {
 
     fn text(&mut self, name: &'static str) -> Option<String> {
         let value = self.take_os(name)?;
-        value
-            .into_string()
-            .map_err(|value| self.problems.push(not_utf8(name, &value)))
-            .ok()
+        value.into_string().map_err(|value| self.problems.push(not_utf8(name, &value))).ok()
     }
 
-    fn parsed<T>(
-        &mut self,
-        name: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, Remedy>,
-    ) -> Option<T> {
+    fn parsed<T>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Result<T, Remedy>) -> Option<T> {
         let text = self.text(name)?;
-        parse(text.trim())
-            .map_err(|remedy| self.problems.push(Problem::new(name, &text, remedy)))
-            .ok()
+        parse(text.trim()).map_err(|remedy| self.problems.push(Problem::new(name, &text, remedy))).ok()
     }
 
     fn value<T: FromStr<Err = Remedy>>(&mut self, name: &'static str) -> Option<T> {
@@ -321,10 +297,7 @@ impl Seen {
             return Rules::default();
         };
         let (rules, bad) = Rules::parse(&text);
-        self.problems.extend(
-            bad.into_iter()
-                .map(|(entry, remedy)| Problem::new(name, &entry, remedy)),
-        );
+        self.problems.extend(bad.into_iter().map(|(entry, remedy)| Problem::new(name, &entry, remedy)));
         rules
     }
 
@@ -333,11 +306,7 @@ impl Seen {
         if path.is_absolute() {
             return Some(path);
         }
-        self.problems.push(Problem::new(
-            name,
-            &path.to_string_lossy(),
-            "use an absolute path",
-        ));
+        self.problems.push(Problem::new(name, &path.to_string_lossy(), "use an absolute path"));
         None
     }
 
@@ -348,37 +317,24 @@ impl Seen {
         if let Some(path) = self.take_os("GRPC_XDS_BOOTSTRAP") {
             return Some(Source::BootstrapFile(path.into()));
         }
-        self.text("GRPC_XDS_BOOTSTRAP_CONFIG")
-            .map(Source::BootstrapText)
+        self.text("GRPC_XDS_BOOTSTRAP_CONFIG").map(Source::BootstrapText)
     }
 
     fn into_settings(mut self) -> Settings {
         let default = Settings::default();
-        let instance_ip = |text: &str| {
-            text.parse()
-                .map_err(|_| Remedy::new("use the pod's IP address"))
-        };
-        let log_level = |text: &str| {
-            text.parse()
-                .map_err(|_| Remedy::new("use off, error, warn, info, debug or trace"))
-        };
+        let instance_ip = |text: &str| text.parse().map_err(|_| Remedy::new("use the pod's IP address"));
+        let log_level =
+            |text: &str| text.parse().map_err(|_| Remedy::new("use off, error, warn, info, debug or trace"));
         Settings {
             source: self.source(),
             mode: self.value("LDMESH_MODE").unwrap_or_default(),
             lead: self.value("LDMESH_LEAD").unwrap_or_default(),
-            ready_timeout: self
-                .parsed("LDMESH_READY_TIMEOUT", parse_duration)
-                .unwrap_or(default.ready_timeout),
+            ready_timeout: self.parsed("LDMESH_READY_TIMEOUT", parse_duration).unwrap_or(default.ready_timeout),
             max_stale: self.value("LDMESH_MAX_STALE").unwrap_or_default(),
             fail: self.value("LDMESH_FAIL").unwrap_or_default(),
             resolve: self.value("LDMESH_RESOLVE").unwrap_or_default(),
-            connect_grace: self
-                .parsed("LDMESH_CONNECT_GRACE", parse_duration)
-                .unwrap_or(default.connect_grace),
-            scope: Scope {
-                exclude: self.rules("LDMESH_EXCLUDE"),
-                include: self.rules("LDMESH_INCLUDE"),
-            },
+            connect_grace: self.parsed("LDMESH_CONNECT_GRACE", parse_duration).unwrap_or(default.connect_grace),
+            scope: Scope { exclude: self.rules("LDMESH_EXCLUDE"), include: self.rules("LDMESH_INCLUDE") },
             exclude_exe: self.value("LDMESH_EXCLUDE_EXE").unwrap_or_default(),
             log: self.parsed("LDMESH_LOG", log_level).unwrap_or(default.log),
             log_file: self.value("LDMESH_LOG_FILE"),

@@ -26,22 +26,13 @@ pub struct Pod {
 impl Pod {
     /// The pod this process runs in.
     pub fn current() -> Pod {
-        let hostname = rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned();
-        Pod {
-            root: PathBuf::from("/"),
-            hostname,
-        }
+        let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Pod { root: PathBuf::from("/"), hostname }
     }
 
     /// A pod whose files lie below `root`.
     pub fn at(root: impl Into<PathBuf>, hostname: impl Into<String>) -> Pod {
-        Pod {
-            root: root.into(),
-            hostname: hostname.into(),
-        }
+        Pod { root: root.into(), hostname: hostname.into() }
     }
 
     /// The host name.
@@ -66,37 +57,25 @@ impl Pod {
 
     /// The pod's labels, as Istio's injector mounts them.
     pub fn labels(&self) -> Vec<(String, String)> {
-        self.text(LABELS)
-            .map(|text| parse_downward(&text))
-            .unwrap_or_default()
+        self.text(LABELS).map(|text| parse_downward(&text)).unwrap_or_default()
     }
 
     /// What the annotations `traffic.sidecar.istio.io/*` keep out of the mesh.
     pub fn annotated_scope(&self) -> (Scope, Vec<Problem>) {
-        let annotations = self
-            .text(ANNOTATIONS)
-            .map(|text| parse_downward(&text))
-            .unwrap_or_default();
+        let annotations = self.text(ANNOTATIONS).map(|text| parse_downward(&text)).unwrap_or_default();
         scope_of(&annotations)
     }
 
     /// The first address of this network namespace that others can reach, v4 before v6. Read from /proc: no socket
     /// is made.
     pub fn address(&self) -> Option<IpAddr> {
-        let v4 = self
-            .text("proc/net/fib_trie")
-            .and_then(|trie| local_v4(&trie));
-        v4.map(IpAddr::V4).or_else(|| {
-            self.text("proc/net/if_inet6")
-                .and_then(|list| global_v6(&list))
-                .map(IpAddr::V6)
-        })
+        let v4 = self.text("proc/net/fib_trie").and_then(|trie| local_v4(&trie));
+        v4.map(IpAddr::V4).or_else(|| self.text("proc/net/if_inet6").and_then(|list| global_v6(&list)).map(IpAddr::V6))
     }
 
     pub(super) fn is_file(&self, path: &str) -> bool {
         let path: &Path = &self.path(path);
-        rustix::fs::stat(path)
-            .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file())
+        rustix::fs::stat(path).is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file())
     }
 }
 
@@ -116,25 +95,14 @@ fn parse_downward(text: &str) -> Vec<(String, String)> {
 fn scope_of(annotations: &[(String, String)]) -> (Scope, Vec<Problem>) {
     let mut problems = Vec::new();
     let value = |kind: &str| {
-        let found = annotations
-            .iter()
-            .find(|(key, _)| key.strip_prefix(TRAFFIC) == Some(kind));
+        let found = annotations.iter().find(|(key, _)| key.strip_prefix(TRAFFIC) == Some(kind));
         found.map(|(_, value)| value.trim())
     };
     let mut add = |rules: &mut Rules, kind: &str, parse: fn(&str) -> Option<AddressRule>| {
-        for entry in value(kind)
-            .unwrap_or_default()
-            .split(',')
-            .map(str::trim)
-            .filter(|e| !e.is_empty())
-        {
+        for entry in value(kind).unwrap_or_default().split(',').map(str::trim).filter(|e| !e.is_empty()) {
             match parse(entry) {
                 Some(rule) => rules.push_address(rule),
-                None => problems.push(Problem::new(
-                    format!("{TRAFFIC}{kind}"),
-                    entry,
-                    "use CIDRs or port numbers",
-                )),
+                None => problems.push(Problem::new(format!("{TRAFFIC}{kind}"), entry, "use CIDRs or port numbers")),
             }
         }
     };
@@ -198,78 +166,41 @@ mod tests {
 
     #[track_caller]
     fn check_scope(annotations: &[(&str, &str)], inside: &[(&str, u16)], outside: &[(&str, u16)]) {
-        let lines: Vec<String> = annotations
-            .iter()
-            .map(|(kind, value)| format!("traffic.sidecar.istio.io/{kind}={value:?}\n"))
-            .collect();
+        let lines: Vec<String> =
+            annotations.iter().map(|(kind, value)| format!("traffic.sidecar.istio.io/{kind}={value:?}\n")).collect();
         let (_root, pod) = pod_with(&[(ANNOTATIONS, &lines.concat())]);
         let (scope, problems) = pod.annotated_scope();
         assert_eq!(problems, Vec::new());
         for (list, excluded) in [(inside, false), (outside, true)] {
             for (ip, port) in list {
-                assert_eq!(
-                    scope.excludes_address(ip.parse().unwrap(), *port),
-                    excluded,
-                    "{ip} port {port}"
-                );
+                assert_eq!(scope.excludes_address(ip.parse().unwrap(), *port), excluded, "{ip} port {port}");
             }
         }
     }
 
     #[test]
     fn labels_are_unquoted_and_broken_lines_left_out() {
-        let (_root, pod) = pod_with(&[(
-            LABELS,
-            "app=\"greeter\"\nodd=\"a\\\"b\\nc\"\nbroken\nworse=unquoted\n",
-        )]);
-        assert_eq!(
-            pod.labels(),
-            [
-                ("app".into(), "greeter".into()),
-                ("odd".into(), "a\"b\nc".into())
-            ]
-        );
+        let (_root, pod) = pod_with(&[(LABELS, "app=\"greeter\"\nodd=\"a\\\"b\\nc\"\nbroken\nworse=unquoted\n")]);
+        assert_eq!(pod.labels(), [("app".into(), "greeter".into()), ("odd".into(), "a\"b\nc".into())]);
     }
 
     #[test]
     fn traffic_annotations_keep_out_what_istio_would_not_capture() {
         check_scope(&[], &[("10.0.0.1", 80)], &[]);
         check_scope(
-            &[
-                ("excludeOutboundIPRanges", "10.0.0.0/8, 192.0.2.1"),
-                ("excludeOutboundPorts", "53,3306"),
-            ],
+            &[("excludeOutboundIPRanges", "10.0.0.0/8, 192.0.2.1"), ("excludeOutboundPorts", "53,3306")],
             &[("11.0.0.1", 80)],
-            &[
-                ("10.0.0.1", 80),
-                ("192.0.2.1", 1),
-                ("11.0.0.1", 3306),
-                ("::ffff:10.0.0.1", 80),
-            ],
+            &[("10.0.0.1", 80), ("192.0.2.1", 1), ("11.0.0.1", 3306), ("::ffff:10.0.0.1", 80)],
         );
         check_scope(
-            &[
-                ("includeOutboundIPRanges", "10.0.0.0/8"),
-                ("includeOutboundPorts", "8080"),
-            ],
+            &[("includeOutboundIPRanges", "10.0.0.0/8"), ("includeOutboundPorts", "8080")],
             &[("10.0.0.1", 80), ("11.0.0.1", 8080)],
             &[("11.0.0.1", 80)],
         );
+        check_scope(&[("includeOutboundIPRanges", "*")], &[("10.0.0.1", 80)], &[]);
+        check_scope(&[("includeOutboundIPRanges", "")], &[], &[("10.0.0.1", 80), ("fd00::1", 80)]);
         check_scope(
-            &[("includeOutboundIPRanges", "*")],
-            &[("10.0.0.1", 80)],
-            &[],
-        );
-        check_scope(
-            &[("includeOutboundIPRanges", "")],
-            &[],
-            &[("10.0.0.1", 80), ("fd00::1", 80)],
-        );
-        check_scope(
-            &[
-                ("includeOutboundIPRanges", ""),
-                ("includeOutboundPorts", "80"),
-            ],
+            &[("includeOutboundIPRanges", ""), ("includeOutboundPorts", "80")],
             &[("10.0.0.1", 80)],
             &[("10.0.0.1", 81)],
         );
@@ -282,11 +213,7 @@ mod tests {
         let (scope, problems) = pod.annotated_scope();
         assert!(scope.excludes_address("10.0.0.1".parse().unwrap(), 80));
         assert_eq!(problems.len(), 1);
-        assert!(
-            problems
-                .iter()
-                .all(|p| p.value == "http" && p.variable.ends_with("excludeOutboundPorts"))
-        );
+        assert!(problems.iter().all(|p| p.value == "http" && p.variable.ends_with("excludeOutboundPorts")));
     }
 
     #[test]

@@ -31,8 +31,7 @@ impl Scope {
     /// Whether this name stays out of the mesh. To be asked for the name as the application wrote it and for the
     /// service's full name.
     pub fn excludes_name(&self, name: &str) -> bool {
-        self.exclude.matches_name(name)
-            || (!self.include.names.is_empty() && !self.include.matches_name(name))
+        self.exclude.matches_name(name) || (!self.include.names.is_empty() && !self.include.matches_name(name))
     }
 }
 
@@ -70,10 +69,7 @@ impl Rules {
     pub fn parse(text: &str) -> (Rules, Vec<(String, Remedy)>) {
         let mut rules = Rules::default();
         let mut bad = Vec::new();
-        for entry in text
-            .split(|c: char| c == ',' || c.is_ascii_whitespace())
-            .filter(|e| !e.is_empty())
-        {
+        for entry in text.split(|c: char| c == ',' || c.is_ascii_whitespace()).filter(|e| !e.is_empty()) {
             if let Err(remedy) = rules.push(entry) {
                 bad.push((entry.to_owned(), remedy));
             }
@@ -151,10 +147,7 @@ impl NameRule {
 
 impl AddressRule {
     /// Every address at every port.
-    pub const ANY: AddressRule = AddressRule {
-        network: None,
-        port: None,
-    };
+    pub const ANY: AddressRule = AddressRule { network: None, port: None };
 
     /// Whether no port narrows this rule.
     pub fn covers_every_port(&self) -> bool {
@@ -163,47 +156,27 @@ impl AddressRule {
 
     /// Every address at this port.
     pub fn port(port: u16) -> Self {
-        AddressRule {
-            network: None,
-            port: Some(port),
-        }
+        AddressRule { network: None, port: Some(port) }
     }
 
     /// Parses `CIDR`, `CIDR:port`, `[v6 CIDR]:port` or `:port`; an address without a length is that one address.
     pub fn parse(entry: &str) -> Option<AddressRule> {
         if let Some(network) = Network::parse(entry) {
-            return Some(AddressRule {
-                network: Some(network),
-                port: None,
-            });
+            return Some(AddressRule { network: Some(network), port: None });
         }
         if let Some(inner) = entry.strip_prefix('[') {
             let (network, rest) = inner.split_once(']')?;
-            let port = if rest.is_empty() {
-                None
-            } else {
-                Some(parse_port(rest.strip_prefix(':')?)?)
-            };
-            return Some(AddressRule {
-                network: Some(Network::parse(network)?),
-                port,
-            });
+            let port = if rest.is_empty() { None } else { Some(parse_port(rest.strip_prefix(':')?)?) };
+            return Some(AddressRule { network: Some(Network::parse(network)?), port });
         }
         let (network, port) = entry.rsplit_once(':')?;
         let port = Some(parse_port(port)?);
-        let network = if network.is_empty() {
-            None
-        } else {
-            Some(Network::parse(network).filter(|n| n.v4)?)
-        };
+        let network = if network.is_empty() { None } else { Some(Network::parse(network).filter(|n| n.v4)?) };
         Some(AddressRule { network, port })
     }
 
     fn matches(&self, canonical: IpAddr, port: u16) -> bool {
-        self.port.is_none_or(|own| own == port)
-            && self
-                .network
-                .is_none_or(|network| network.contains(canonical))
+        self.port.is_none_or(|own| own == port) && self.network.is_none_or(|network| network.contains(canonical))
     }
 }
 
@@ -211,13 +184,8 @@ impl Network {
     fn parse(text: &str) -> Option<Network> {
         let (address, length) = match text.split_once('/') {
             Some((address, length)) => {
-                let digits = !length.is_empty()
-                    && length.len() <= 3
-                    && length.bytes().all(|b| b.is_ascii_digit());
-                (
-                    address,
-                    Some(length.parse::<u32>().ok().filter(|_| digits)?),
-                )
+                let digits = !length.is_empty() && length.len() <= 3 && length.bytes().all(|b| b.is_ascii_digit());
+                (address, Some(length.parse::<u32>().ok().filter(|_| digits)?))
             }
             None => (text, None),
         };
@@ -231,14 +199,8 @@ impl Network {
         };
         let (_, bits) = family_and_bits(address);
         let v4 = length >= 96 && matches!(address.to_canonical(), IpAddr::V4(_));
-        let mask = u128::MAX
-            .checked_shl(128_u32.checked_sub(length)?)
-            .unwrap_or(0);
-        Some(Network {
-            v4,
-            bits: bits & mask,
-            mask,
-        })
+        let mask = u128::MAX.checked_shl(128_u32.checked_sub(length)?).unwrap_or(0);
+        Some(Network { v4, bits: bits & mask, mask })
     }
 
     fn contains(&self, canonical: IpAddr) -> bool {
@@ -265,11 +227,7 @@ pub fn is_never_mesh(ip: IpAddr) -> bool {
 
 fn is_never_mesh_v4(ip: Ipv4Addr) -> bool {
     // 0.0.0.0/8 is "this network" (RFC 1122): Linux connects 0.0.0.0 to the loopback.
-    ip.octets().first() == Some(&0)
-        || ip.is_loopback()
-        || ip.is_link_local()
-        || ip.is_multicast()
-        || ip.is_broadcast()
+    ip.octets().first() == Some(&0) || ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_broadcast()
 }
 
 fn is_never_mesh_v6(ip: Ipv6Addr) -> bool {
@@ -288,24 +246,14 @@ mod tests {
 
     #[track_caller]
     fn check_address(rule: &str, address: &str, port: u16, expected: bool) {
-        let scope = Scope {
-            exclude: rules(rule),
-            include: Rules::default(),
-        };
+        let scope = Scope { exclude: rules(rule), include: Rules::default() };
         let ip = address.parse().unwrap();
-        assert_eq!(
-            scope.excludes_address(ip, port),
-            expected,
-            "{rule} on {address} port {port}"
-        );
+        assert_eq!(scope.excludes_address(ip, port), expected, "{rule} on {address} port {port}");
     }
 
     #[track_caller]
     fn check_name(rule: &str, name: &str, expected: bool) {
-        let scope = Scope {
-            exclude: rules(rule),
-            include: Rules::default(),
-        };
+        let scope = Scope { exclude: rules(rule), include: Rules::default() };
         assert_eq!(scope.excludes_name(name), expected, "{rule} on {name}");
     }
 
@@ -343,74 +291,35 @@ mod tests {
         check_name("Greeter", "greeter", true);
         check_name("greeter", "GREETER.", true);
         check_name("greeter", "greeter.default", false);
-        check_name(
-            "*.legacy.svc.cluster.local",
-            "db.LEGACY.svc.cluster.local",
-            true,
-        );
-        check_name(
-            "*.legacy.svc.cluster.local",
-            "a.db.legacy.svc.cluster.local.",
-            true,
-        );
-        check_name(
-            "*.legacy.svc.cluster.local",
-            "legacy.svc.cluster.local",
-            false,
-        );
-        check_name(
-            "*.legacy.svc.cluster.local",
-            "notlegacy.svc.cluster.local",
-            false,
-        );
+        check_name("*.legacy.svc.cluster.local", "db.LEGACY.svc.cluster.local", true);
+        check_name("*.legacy.svc.cluster.local", "a.db.legacy.svc.cluster.local.", true);
+        check_name("*.legacy.svc.cluster.local", "legacy.svc.cluster.local", false);
+        check_name("*.legacy.svc.cluster.local", "notlegacy.svc.cluster.local", false);
         check_name("*.ab", "é.ab", true);
         check_name("*.ab", "éb", false);
     }
 
     #[test]
     fn an_include_restricts_only_its_own_kind() {
-        let names = Scope {
-            include: rules("*.prod"),
-            ..Scope::default()
-        };
+        let names = Scope { include: rules("*.prod"), ..Scope::default() };
         assert!(names.excludes_name("a.test") && !names.excludes_name("a.prod"));
         assert!(!names.excludes_address("10.0.0.1".parse().unwrap(), 80));
-        let addresses = Scope {
-            include: rules("10.0.0.0/8"),
-            exclude: rules("10.1.0.0/16"),
-        };
+        let addresses = Scope { include: rules("10.0.0.0/8"), exclude: rules("10.1.0.0/16") };
         assert!(addresses.excludes_address("192.0.2.1".parse().unwrap(), 80));
-        assert!(
-            addresses.excludes_address("10.1.0.1".parse().unwrap(), 80),
-            "the exclude wins"
-        );
+        assert!(addresses.excludes_address("10.1.0.1".parse().unwrap(), 80), "the exclude wins");
         assert!(!addresses.excludes_address("::ffff:10.2.0.1".parse().unwrap(), 80));
         assert!(!addresses.excludes_name("anything"));
     }
 
     #[test]
     fn an_entry_that_does_not_parse_is_named_and_the_others_hold() {
-        let (rules, bad) = Rules::parse(
-            "a.b, 10.0.0.0/33,:0 , x..y,10.0.0.256,[10.0.0.1,fd00::1:x,*,a:b,:53,1.2.3.4/",
-        );
+        let (rules, bad) = Rules::parse("a.b, 10.0.0.0/33,:0 , x..y,10.0.0.256,[10.0.0.1,fd00::1:x,*,a:b,:53,1.2.3.4/");
         let named: Vec<&str> = bad.iter().map(|(entry, _)| entry.as_str()).collect();
         assert_eq!(
             named,
-            [
-                "10.0.0.0/33",
-                ":0",
-                "x..y",
-                "10.0.0.256",
-                "[10.0.0.1",
-                "fd00::1:x",
-                "*",
-                "a:b",
-                "1.2.3.4/"
-            ]
+            ["10.0.0.0/33", ":0", "x..y", "10.0.0.256", "[10.0.0.1", "fd00::1:x", "*", "a:b", "1.2.3.4/"]
         );
-        assert!(
-            rules.matches_name("a.b") && rules.matches_address("192.0.2.1".parse().unwrap(), 53)
-        );
+        assert!(rules.matches_name("a.b") && rules.matches_address("192.0.2.1".parse().unwrap(), 53));
     }
 
     #[test]
@@ -434,14 +343,7 @@ mod tests {
         ] {
             assert!(is_never_mesh(ip.parse().unwrap()), "{ip}");
         }
-        for ip in [
-            "10.0.0.1",
-            "240.240.0.1",
-            "192.168.1.1",
-            "fd00::1",
-            "2001:db8::1",
-            "::ffff:10.0.0.1",
-        ] {
+        for ip in ["10.0.0.1", "240.240.0.1", "192.168.1.1", "fd00::1", "2001:db8::1", "::ffff:10.0.0.1"] {
             assert!(!is_never_mesh(ip.parse().unwrap()), "{ip}");
         }
     }

@@ -11,10 +11,7 @@ use super::{Authority, ControlPlane, IdentityVars, NodeIdentity, Pod, Problem, S
 
 const BOOTSTRAP_LIMIT: usize = 1 << 20;
 const TOKEN: &str = "/var/run/secrets/tokens/istio-token";
-const ISTIO_ROOTS: [&str; 2] = [
-    "/etc/certs/root-cert.pem",
-    "/var/run/secrets/istio/root-cert.pem",
-];
+const ISTIO_ROOTS: [&str; 2] = ["/etc/certs/root-cert.pem", "/var/run/secrets/istio/root-cert.pem"];
 
 /// Why the leader cannot know its control plane.
 #[derive(Debug, Error)]
@@ -23,9 +20,7 @@ pub enum ConfigError {
     #[error("no control plane is configured; set LDMESH_XDS")]
     Inert,
     /// The bootstrap file.
-    #[error(
-        "GRPC_XDS_BOOTSTRAP: cannot read {path}: {error}; name a readable JSON file of at most 1 MiB"
-    )]
+    #[error("GRPC_XDS_BOOTSTRAP: cannot read {path}: {error}; name a readable JSON file of at most 1 MiB")]
     BootstrapFile {
         /// Its path.
         path: PathBuf,
@@ -81,25 +76,18 @@ impl Upstream {
     /// Reads the bootstrap and the pod's files. Leader side only.
     pub fn gather(settings: &Settings, pod: &Pod) -> Result<Upstream, ConfigError> {
         let vars = &settings.identity;
-        let (control_plane, bootstrap_tls, node) =
-            match settings.source.as_ref().ok_or(ConfigError::Inert)? {
-                Source::Address(address) => (address.clone(), None, BootstrapNode::default()),
-                Source::BootstrapFile(path) => {
-                    let (bytes, _) = read_regular(path, BOOTSTRAP_LIMIT).map_err(|error| {
-                        ConfigError::BootstrapFile {
-                            path: path.clone(),
-                            error,
-                        }
-                    })?;
-                    from_bootstrap(Bootstrap::parse(&bytes)?)
-                }
-                Source::BootstrapText(text) => from_bootstrap(Bootstrap::parse(text.as_bytes())?),
-            };
+        let (control_plane, bootstrap_tls, node) = match settings.source.as_ref().ok_or(ConfigError::Inert)? {
+            Source::Address(address) => (address.clone(), None, BootstrapNode::default()),
+            Source::BootstrapFile(path) => {
+                let (bytes, _) = read_regular(path, BOOTSTRAP_LIMIT)
+                    .map_err(|error| ConfigError::BootstrapFile { path: path.clone(), error })?;
+                from_bootstrap(Bootstrap::parse(&bytes)?)
+            }
+            Source::BootstrapText(text) => from_bootstrap(Bootstrap::parse(text.as_bytes())?),
+        };
         let (node, problems) = NodeIdentity::gather(settings, &node, pod);
         let tls = match &control_plane {
-            ControlPlane::Https(authority) => {
-                Some(tls_files(authority, bootstrap_tls.as_ref(), vars, pod))
-            }
+            ControlPlane::Https(authority) => Some(tls_files(authority, bootstrap_tls.as_ref(), vars, pod)),
             ControlPlane::Http(_) | ControlPlane::Unix(_) => None,
         };
         // A gRPC bootstrap has no call credentials: the pod's token goes to the control plane LDMESH_XDS names.
@@ -108,14 +96,8 @@ impl Upstream {
             control_plane,
             tls,
             token_file: sends_token.then(|| pod.path(TOKEN)),
-            cluster_id: node
-                .metadata_text("CLUSTER_ID")
-                .unwrap_or("Kubernetes")
-                .to_owned(),
-            trust_domain: vars
-                .trust_domain
-                .clone()
-                .unwrap_or_else(|| "cluster.local".into()),
+            cluster_id: node.metadata_text("CLUSTER_ID").unwrap_or("Kubernetes").to_owned(),
+            trust_domain: vars.trust_domain.clone().unwrap_or_else(|| "cluster.local".into()),
             node,
             problems,
         })
@@ -126,24 +108,12 @@ fn from_bootstrap(bootstrap: Bootstrap) -> (ControlPlane, Option<BootstrapTls>, 
     (bootstrap.control_plane, Some(bootstrap.tls), bootstrap.node)
 }
 
-fn tls_files(
-    authority: &Authority,
-    bootstrap: Option<&BootstrapTls>,
-    vars: &IdentityVars,
-    pod: &Pod,
-) -> TlsFiles {
+fn tls_files(authority: &Authority, bootstrap: Option<&BootstrapTls>, vars: &IdentityVars, pod: &Pod) -> TlsFiles {
     // As Istio's agent: a control plane on localhost is a port-forward to istiod.
-    let host = if authority.host.contains("localhost") {
-        "istiod.istio-system.svc"
-    } else {
-        authority.host.as_str()
-    };
+    let host = if authority.host.contains("localhost") { "istiod.istio-system.svc" } else { authority.host.as_str() };
     let server_name = vars.istiod_san.clone().unwrap_or_else(|| host.to_owned());
     let roots = match (&vars.xds_root_ca, bootstrap) {
-        (_, Some(tls)) => tls
-            .ca_certificate_file
-            .clone()
-            .map_or(Roots::System, Roots::File),
+        (_, Some(tls)) => tls.ca_certificate_file.clone().map_or(Roots::System, Roots::File),
         (Some(system), None) if system == "SYSTEM" => Roots::System,
         (Some(file), None) => Roots::File(file.into()),
         (None, None) => {
@@ -151,9 +121,5 @@ fn tls_files(
             found.map_or(Roots::System, |path| Roots::File(pod.path(path)))
         }
     };
-    TlsFiles {
-        roots,
-        server_name,
-        client: bootstrap.and_then(|tls| tls.client.clone()),
-    }
+    TlsFiles { roots, server_name, client: bootstrap.and_then(|tls| tls.client.clone()) }
 }

@@ -93,9 +93,7 @@ word_enum! {
 /// Parses `0`, or a whole number followed by `us`, `ms`, `s`, `m`, `h` or `d`.
 pub fn parse_duration(text: &str) -> Result<Duration, Remedy> {
     let remedy = || Remedy::new("use a whole number with a unit, as in 500ms, 2s, 5m or 1h");
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(split);
     let number: u64 = digits.parse().map_err(|_| remedy())?;
     let micros_per_unit: u64 = match unit {
@@ -134,9 +132,7 @@ impl FromStr for MaxStale {
         if text.eq_ignore_ascii_case("inf") {
             return Ok(MaxStale::Never);
         }
-        parse_duration(text)
-            .map(MaxStale::After)
-            .map_err(|Remedy(remedy)| Remedy(format!("{remedy}, or inf")))
+        parse_duration(text).map(MaxStale::After).map_err(|Remedy(remedy)| Remedy(format!("{remedy}, or inf")))
     }
 }
 
@@ -195,18 +191,7 @@ mod tests {
         for (text, expected) in good {
             assert_eq!(parse_duration(text), Ok(expected), "{text}");
         }
-        for bad in [
-            "",
-            "5",
-            "ms",
-            "-1s",
-            "1.5s",
-            "5 s",
-            "5S",
-            "inf",
-            "99999999999999999d",
-            "1m30s",
-        ] {
+        for bad in ["", "5", "ms", "-1s", "1.5s", "5 s", "5S", "inf", "99999999999999999d", "1m30s"] {
             assert!(parse_duration(bad).is_err(), "{bad:?} was taken");
         }
     }
@@ -230,9 +215,6 @@ mod tests {
     fn words_are_taken_in_any_case_and_print_as_they_are_documented() {
         assert_eq!("Shadow".parse(), Ok(Mode::Shadow));
         assert_eq!(Lead::Thread.to_string(), "thread");
-        assert_eq!(
-            "opened".parse::<FailMode>(),
-            Err(Remedy::new("use open or closed"))
-        );
+        assert_eq!("opened".parse::<FailMode>(), Err(Remedy::new("use open or closed")));
     }
 }

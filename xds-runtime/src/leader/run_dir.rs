@@ -21,10 +21,8 @@ use rustix::fs::{Access, AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, R
 use rustix::io::{Errno, retry_on_intr};
 use thiserror::Error;
 
+use crate::FORMAT_VERSION;
 use crate::config::Settings;
-
-/// Version of everything the files of the run directory hold; another version uses another folder.
-pub const FORMAT_VERSION: u32 = 1;
 
 /// Where an operator or the chart mounts a folder for the pod.
 const SHARED_BASE: &str = "/run/ldmesh";
@@ -37,9 +35,7 @@ const OVERFLOW_UID: u32 = 65_534;
 #[derive(Debug, Error)]
 pub enum RunDirError {
     /// A system call failed.
-    #[error(
-        "{path}: cannot {action}: {error}; set LDMESH_RUN_DIR to a folder this user can write to"
-    )]
+    #[error("{path}: cannot {action}: {error}; set LDMESH_RUN_DIR to a folder this user can write to")]
     System {
         /// What it was about.
         path: PathBuf,
@@ -49,9 +45,7 @@ pub enum RunDirError {
         error: Errno,
     },
     /// Another user owns it.
-    #[error(
-        "{path}: belongs to user {owner}, not to {user}; remove it, or set LDMESH_RUN_DIR to another folder"
-    )]
+    #[error("{path}: belongs to user {owner}, not to {user}; remove it, or set LDMESH_RUN_DIR to another folder")]
     ForeignOwner {
         /// What it is about.
         path: PathBuf,
@@ -61,9 +55,7 @@ pub enum RunDirError {
         user: u32,
     },
     /// Others may read or write it.
-    #[error(
-        "{path}: has mode {mode:04o} instead of {expected:04o}; remove it, the next process makes it anew"
-    )]
+    #[error("{path}: has mode {mode:04o} instead of {expected:04o}; remove it, the next process makes it anew")]
     WrongMode {
         /// What it is about.
         path: PathBuf,
@@ -81,9 +73,7 @@ pub enum RunDirError {
         found: &'static str,
     },
     /// The file system is full, or the user's share of it.
-    #[error(
-        "{path}: no room for {size} bytes; enlarge the volume (or its sizeLimit), or set LDMESH_RUN_DIR"
-    )]
+    #[error("{path}: no room for {size} bytes; enlarge the volume (or its sizeLimit), or set LDMESH_RUN_DIR")]
     NoSpace {
         /// The file that was to be made; it is gone again.
         path: PathBuf,
@@ -140,11 +130,7 @@ impl RunDir {
     fn step(&self, name: &str) -> Result<RunDir, RunDirError> {
         let path = self.path.join(name);
         let fd = open_own_folder(self.fd.as_fd(), name.as_ref(), &path, self.user)?;
-        Ok(RunDir {
-            fd,
-            path,
-            user: self.user,
-        })
+        Ok(RunDir { fd, path, user: self.user })
     }
 
     /// Opens a file that is there; `None` if it is not.
@@ -160,30 +146,18 @@ impl RunDir {
             Ok(fd) => above_stdio(fd).map_err(|error| system(&path, "open it", error))?,
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP) => {
-                return Err(RunDirError::WrongKind {
-                    path,
-                    found: "a symbolic link",
-                });
+                return Err(RunDirError::WrongKind { path, found: "a symbolic link" });
             }
             Err(Errno::ISDIR) => {
-                return Err(RunDirError::WrongKind {
-                    path,
-                    found: "a folder",
-                });
+                return Err(RunDirError::WrongKind { path, found: "a folder" });
             }
             Err(Errno::NXIO) => {
-                return Err(RunDirError::WrongKind {
-                    path,
-                    found: "a socket or pipe",
-                });
+                return Err(RunDirError::WrongKind { path, found: "a socket or pipe" });
             }
             Err(error) => return Err(system(&path, "open it", error)),
         };
         let stat = rustix::fs::fstat(&fd).map_err(|error| system(&path, "stat it", error))?;
-        let found = match (
-            FileType::from_raw_mode(stat.st_mode).is_file(),
-            stat.st_nlink,
-        ) {
+        let found = match (FileType::from_raw_mode(stat.st_mode).is_file(), stat.st_nlink) {
             // Replaced between the two calls.
             (true, 0) => return Ok(None),
             (true, 1) => None,
@@ -204,8 +178,7 @@ impl RunDir {
     /// then given its name by [`RunDir::rename_new`] or [`RunDir::rename_over`].
     pub fn create_file(&self, name: &str, size: u64) -> Result<Option<OwnedFd>, RunDirError> {
         let path = self.file_path(name)?;
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = match retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, FILE_MODE)) {
             Ok(fd) => fd,
             Err(Errno::EXIST) => return Ok(None),
@@ -228,10 +201,7 @@ impl RunDir {
     pub fn rename_new(&self, from: &str, to: &str) -> Result<bool, RunDirError> {
         match self.rename(from, to, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(true),
-            Err(RunDirError::System {
-                error: Errno::EXIST,
-                ..
-            }) => Ok(false),
+            Err(RunDirError::System { error: Errno::EXIST, .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -259,15 +229,8 @@ impl RunDir {
     }
 
     fn file_path(&self, name: &str) -> Result<PathBuf, RunDirError> {
-        if name.is_empty()
-            || name == "."
-            || name == ".."
-            || name.len() > 255
-            || name.contains(['/', '\0'])
-        {
-            return Err(RunDirError::BadName {
-                name: name.chars().take(60).collect(),
-            });
+        if name.is_empty() || name == "." || name == ".." || name.len() > 255 || name.contains(['/', '\0']) {
+            return Err(RunDirError::BadName { name: name.chars().take(60).collect() });
         }
         Ok(self.path.join(name))
     }
@@ -297,9 +260,7 @@ impl Base {
             return Base::Given(SHARED_BASE.into());
         }
         match &settings.xdg_runtime_dir {
-            Some(runtime) if is_writable_folder(runtime) => {
-                Base::Own(runtime.clone(), "ldmesh".into())
-            }
+            Some(runtime) if is_writable_folder(runtime) => Base::Own(runtime.clone(), "ldmesh".into()),
             _ => Base::Own("/dev/shm".into(), format!("ldmesh-{user}")),
         }
     }
@@ -310,14 +271,8 @@ impl Base {
             retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))
         };
         let wrap = |opened: Result<OwnedFd, Errno>, path: &PathBuf| {
-            let fd = opened
-                .and_then(above_stdio)
-                .map_err(|error| system(path, "open it", error))?;
-            Ok(RunDir {
-                fd,
-                path: path.clone(),
-                user,
-            })
+            let fd = opened.and_then(above_stdio).map_err(|error| system(path, "open it", error))?;
+            Ok(RunDir { fd, path: path.clone(), user })
         };
         match self {
             Base::Own(parent, name) => wrap(open(parent), parent)?.step(name),
@@ -346,41 +301,22 @@ pub fn network_namespace() -> u64 {
 }
 
 fn is_writable_folder(path: &Path) -> bool {
-    let is_folder =
-        rustix::fs::stat(path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir());
-    is_folder
-        && rustix::fs::accessat(
-            CWD,
-            path,
-            Access::WRITE_OK | Access::EXEC_OK,
-            AtFlags::EACCESS,
-        )
-        .is_ok()
+    let is_folder = rustix::fs::stat(path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir());
+    is_folder && rustix::fs::accessat(CWD, path, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok()
 }
 
-fn open_own_folder(
-    parent: BorrowedFd<'_>,
-    name: &OsStr,
-    path: &Path,
-    user: u32,
-) -> Result<OwnedFd, RunDirError> {
+fn open_own_folder(parent: BorrowedFd<'_>, name: &OsStr, path: &Path, user: u32) -> Result<OwnedFd, RunDirError> {
     let made = match rustix::fs::mkdirat(parent, name, DIR_MODE) {
         Ok(()) => true,
         Err(Errno::EXIST) => false,
         Err(error) => return Err(system(path, "make it", error)),
     };
-    let flags =
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let fd = match retry_on_intr(|| rustix::fs::openat(parent, name, flags, Mode::empty()))
-        .and_then(above_stdio)
-    {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = match retry_on_intr(|| rustix::fs::openat(parent, name, flags, Mode::empty())).and_then(above_stdio) {
         Ok(fd) => fd,
         // A symbolic link is ENOTDIR with O_DIRECTORY on Linux, and ELOOP by the manual.
         Err(Errno::NOTDIR | Errno::LOOP) => {
-            return Err(RunDirError::WrongKind {
-                path: path.to_owned(),
-                found: "not a folder",
-            });
+            return Err(RunDirError::WrongKind { path: path.to_owned(), found: "not a folder" });
         }
         Err(error) => return Err(system(path, "open it", error)),
     };
@@ -396,28 +332,14 @@ fn open_own_folder(
 }
 
 /// Owner and permissions. A setgid bit, which folders take over from an emptyDir with fsGroup, does no harm.
-fn check_ours(
-    fd: BorrowedFd<'_>,
-    stat: &Stat,
-    expected: Mode,
-    path: &Path,
-    user: u32,
-) -> Result<(), RunDirError> {
-    let foreign = || RunDirError::ForeignOwner {
-        path: path.to_owned(),
-        owner: stat.st_uid,
-        user,
-    };
+fn check_ours(fd: BorrowedFd<'_>, stat: &Stat, expected: Mode, path: &Path, user: u32) -> Result<(), RunDirError> {
+    let foreign = || RunDirError::ForeignOwner { path: path.to_owned(), owner: stat.st_uid, user };
     if stat.st_uid != user {
         return Err(foreign());
     }
     let (mode, expected_bits) = (stat.st_mode & 0o777, expected.as_raw_mode());
     if mode != expected_bits {
-        return Err(RunDirError::WrongMode {
-            path: path.to_owned(),
-            mode,
-            expected: expected_bits,
-        });
+        return Err(RunDirError::WrongMode { path: path.to_owned(), mode, expected: expected_bits });
     }
     // Unmapped owners show as "nobody" (user_namespaces(7)). Somebody who runs as nobody has to prove that it is
     // theirs: only the true owner may set a mode, compared in the kernel's own ids.
@@ -442,9 +364,7 @@ fn write_zeros(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
     let zeros = [0_u8; 4096];
     let mut at = 0_u64;
     while at < size {
-        let want = usize::try_from(size.saturating_sub(at))
-            .unwrap_or(usize::MAX)
-            .min(zeros.len());
+        let want = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX).min(zeros.len());
         let part = zeros.get(..want).unwrap_or(&zeros);
         let written = retry_on_intr(|| rustix::io::pwrite(fd, part, at))?;
         if written == 0 {
@@ -464,21 +384,13 @@ fn above_stdio(fd: OwnedFd) -> Result<OwnedFd, Errno> {
 }
 
 fn system(path: &Path, action: &'static str, error: Errno) -> RunDirError {
-    RunDirError::System {
-        path: path.to_owned(),
-        action,
-        error,
-    }
+    RunDirError::System { path: path.to_owned(), action, error }
 }
 
 fn creating(path: PathBuf, size: u64, error: Errno) -> RunDirError {
     match error {
         Errno::NOSPC | Errno::DQUOT | Errno::FBIG => RunDirError::NoSpace { path, size },
-        error => RunDirError::System {
-            path,
-            action: "make it",
-            error,
-        },
+        error => RunDirError::System { path, action: "make it", error },
     }
 }
 

@@ -18,10 +18,7 @@ pub struct Candidate {
 impl Candidate {
     /// Joins a name and a domain (`""` is the root); `None` when that is no name DNS could carry.
     fn join(name: &str, domain: &str) -> Option<Candidate> {
-        let mut joined = Candidate {
-            bytes: [0; MAX_NAME],
-            len: 0,
-        };
+        let mut joined = Candidate { bytes: [0; MAX_NAME], len: 0 };
         joined.push(name)?;
         if !domain.is_empty() {
             joined.push(".")?;
@@ -42,10 +39,7 @@ impl Candidate {
     /// The name.
     pub fn as_str(&self) -> &str {
         // Only whole valid UTF-8 texts were put in.
-        self.bytes
-            .get(..self.len)
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
-            .unwrap_or_default()
+        self.bytes.get(..self.len).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
     }
 }
 
@@ -68,33 +62,20 @@ pub fn candidates<'a>(name: &'a str, conf: &'a ResolvConf) -> Candidates<'a> {
         None => (name, false),
     };
     if !is_host_name(stem) {
-        return Candidates {
-            name: "",
-            first: false,
-            search: [].iter(),
-            last: false,
-        };
+        return Candidates { name: "", first: false, search: [].iter(), last: false };
     }
     let dots = stem.bytes().filter(|b| *b == b'.').count();
     let first = absolute || dots >= conf.ndots;
     let search: &[String] = if absolute { &[] } else { &conf.search };
     let root_in_list = search.iter().any(String::is_empty);
     let kept_from_top = conf.no_tld_query && dots == 0 && !search.is_empty();
-    Candidates {
-        name: stem,
-        first,
-        search: search.iter(),
-        last: !(first || root_in_list || kept_from_top),
-    }
+    Candidates { name: stem, first, search: search.iter(), last: !(first || root_in_list || kept_from_top) }
 }
 
 /// Letters, digits, hyphens and underscores in labels of 1 to 63 bytes.
 pub(super) fn is_host_name(name: &str) -> bool {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    name.len() <= MAX_NAME
-        && name
-            .split('.')
-            .all(|l| !l.is_empty() && l.len() <= MAX_LABEL && l.bytes().all(good))
+    name.len() <= MAX_NAME && name.split('.').all(|l| !l.is_empty() && l.len() <= MAX_LABEL && l.bytes().all(good))
 }
 
 impl Iterator for Candidates<'_> {
@@ -105,18 +86,10 @@ impl Iterator for Candidates<'_> {
             return Candidate::join(self.name, "");
         }
         let name = self.name;
-        if let Some(found) = self
-            .search
-            .by_ref()
-            .find_map(|domain| Candidate::join(name, domain))
-        {
+        if let Some(found) = self.search.by_ref().find_map(|domain| Candidate::join(name, domain)) {
             return Some(found);
         }
-        if std::mem::take(&mut self.last) {
-            Candidate::join(self.name, "")
-        } else {
-            None
-        }
+        if std::mem::take(&mut self.last) { Candidate::join(self.name, "") } else { None }
     }
 }
 
@@ -126,36 +99,24 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const POD: &str =
-        "search shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5";
+    const POD: &str = "search shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5";
 
     #[track_caller]
     fn check(conf: &str, name: &str, expected: &[&str]) {
         let conf = ResolvConf::parse(conf.as_bytes(), &ResolverEnv::default(), "host");
-        let found: Vec<String> = candidates(name, &conf)
-            .map(|c| c.as_str().to_owned())
-            .collect();
+        let found: Vec<String> = candidates(name, &conf).map(|c| c.as_str().to_owned()).collect();
         assert_eq!(found, expected, "{name}");
     }
 
     #[test]
     fn a_short_name_is_searched_for_before_it_is_tried_as_it_is() {
-        let expected = [
-            "greeter.shop.svc.cluster.local",
-            "greeter.svc.cluster.local",
-            "greeter.cluster.local",
-            "greeter",
-        ];
+        let expected =
+            ["greeter.shop.svc.cluster.local", "greeter.svc.cluster.local", "greeter.cluster.local", "greeter"];
         check(POD, "Greeter", &expected);
         check(
             POD,
             "db.other",
-            &[
-                "db.other.shop.svc.cluster.local",
-                "db.other.svc.cluster.local",
-                "db.other.cluster.local",
-                "db.other",
-            ],
+            &["db.other.shop.svc.cluster.local", "db.other.svc.cluster.local", "db.other.cluster.local", "db.other"],
         );
     }
 
@@ -169,11 +130,7 @@ mod tests {
     #[test]
     fn a_final_dot_leaves_only_the_name_itself() {
         check(POD, "greeter.", &["greeter"]);
-        check(
-            POD,
-            "greeter.shop.svc.cluster.local.",
-            &["greeter.shop.svc.cluster.local"],
-        );
+        check(POD, "greeter.shop.svc.cluster.local.", &["greeter.shop.svc.cluster.local"]);
     }
 
     #[test]
@@ -186,9 +143,7 @@ mod tests {
 
     #[test]
     fn what_is_no_host_name_has_no_candidates() {
-        for name in [
-            "", ".", "a..b", ".a", "a..", "a b", "ä", "a/b", "a\0", "*.a",
-        ] {
+        for name in ["", ".", "a..b", ".a", "a..", "a b", "ä", "a/b", "a\0", "*.a"] {
             check(POD, name, &[]);
         }
         check("search a", &"x".repeat(64), &[]);
@@ -199,13 +154,7 @@ mod tests {
     fn a_candidate_too_long_for_dns_is_left_out_and_the_others_stay() {
         let long = [&"x".repeat(63), "x"].concat();
         check("search a", &long, &[]);
-        let name = [
-            "x".repeat(60),
-            "y".repeat(60),
-            "z".repeat(60),
-            "w".repeat(60),
-        ]
-        .join(".");
+        let name = ["x".repeat(60), "y".repeat(60), "z".repeat(60), "w".repeat(60)].join(".");
         let conf = format!("search {} a", "d".repeat(12));
         let short = format!("{name}.a");
         check(&conf, &name, &[name.as_str(), short.as_str()]);

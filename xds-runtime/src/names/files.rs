@@ -15,8 +15,7 @@ use thiserror::Error;
 
 use super::candidates::is_host_name;
 use super::{
-    Candidates, Families, Hosts, LibcName, ResolvConf, ResolverEnv, candidates, is_localhost,
-    is_numeric_host,
+    Candidates, Families, Hosts, LibcName, ResolvConf, ResolverEnv, candidates, is_localhost, is_numeric_host,
 };
 use crate::config::read::read_regular;
 
@@ -71,16 +70,8 @@ impl NameFiles {
     }
 
     /// Other files.
-    pub fn at(
-        resolv_conf: impl Into<PathBuf>,
-        hosts: impl Into<PathBuf>,
-        env: ResolverEnv,
-    ) -> NameFiles {
-        NameFiles {
-            resolv_conf: Followed::new(resolv_conf.into()),
-            hosts: Followed::new(hosts.into()),
-            env,
-        }
+    pub fn at(resolv_conf: impl Into<PathBuf>, hosts: impl Into<PathBuf>, env: ResolverEnv) -> NameFiles {
+        NameFiles { resolv_conf: Followed::new(resolv_conf.into()), hosts: Followed::new(hosts.into()), env }
     }
 
     /// Who answers this name, asked for in these families. Two system calls and uname(2) while nothing changed.
@@ -107,10 +98,7 @@ impl NameFiles {
         if self.env.host_aliases && !name.contains('.') {
             return Whose::Libc(LibcName::HostAlias);
         }
-        match self
-            .resolv_conf
-            .get(|file| ResolvConf::parse(file, &self.env, hostname))
-        {
+        match self.resolv_conf.get(|file| ResolvConf::parse(file, &self.env, hostname)) {
             Ok(conf) => Whose::Ask(candidates(name, conf)),
             Err(unknown) => Whose::Unknown(unknown),
         }
@@ -125,12 +113,7 @@ fn identity(stat: &Stat) -> Identity {
     let changed = nanoseconds(stat.st_ctime.into(), stat.st_ctime_nsec.into());
     let modified = nanoseconds(stat.st_mtime.into(), stat.st_mtime_nsec.into());
     // Device numbers matter when a path is mounted over.
-    Some([
-        changed,
-        modified,
-        stat.st_size.into(),
-        (i128::from(stat.st_dev) << 64) | i128::from(stat.st_ino),
-    ])
+    Some([changed, modified, stat.st_size.into(), (i128::from(stat.st_dev) << 64) | i128::from(stat.st_ino)])
 }
 
 #[derive(Debug)]
@@ -168,25 +151,17 @@ impl<T: PartialEq + 'static> Followed<T> {
     }
 
     fn get(&self, parse: impl FnOnce(&[u8]) -> T) -> Result<&'static T, Unknown> {
-        let unreadable = |error| Unknown::Unreadable {
-            path: self.path.clone(),
-            error,
-        };
+        let unreadable = |error| Unknown::Unreadable { path: self.path.clone(), error };
         let now = present(rustix::io::retry_on_intr(|| rustix::fs::stat(&self.path)))
             .map_err(unreadable)?
             .and_then(|stat| identity(&stat));
         let current = self.version(self.current.load(Ordering::Acquire));
-        if let Some(version) =
-            current.filter(|version| version.identity == now && !version.unsettled)
-        {
+        if let Some(version) = current.filter(|version| version.identity == now && !version.unsettled) {
             return Ok(&version.content);
         }
         // Another thread may have stored it while `current` moved, or the file is gone again.
         let used = self.used.load(Ordering::Acquire).min(MAX_VERSIONS);
-        let known = |at: &usize| {
-            self.version(*at)
-                .is_some_and(|v| v.identity == now && !v.unsettled)
-        };
+        let known = |at: &usize| self.version(*at).is_some_and(|v| v.identity == now && !v.unsettled);
         if let Some(at) = (0..used).rev().find(known) {
             self.current.store(at, Ordering::Release);
             if let Some(version) = self.version(at) {
@@ -202,14 +177,7 @@ impl<T: PartialEq + 'static> Followed<T> {
         {
             return Ok(&version.content);
         }
-        self.keep(
-            Version {
-                identity,
-                unsettled,
-                content,
-            },
-            bytes.len(),
-        )
+        self.keep(Version { identity, unsettled, content }, bytes.len())
     }
 
     fn read(&self) -> Result<(Vec<u8>, Identity, bool), Errno> {
@@ -218,26 +186,16 @@ impl<T: PartialEq + 'static> Followed<T> {
         };
         let identity = identity(&stat);
         let now = clock_gettime(ClockId::Realtime);
-        let now = i128::from(now.tv_sec)
-            .saturating_mul(1_000_000_000)
-            .saturating_add(now.tv_nsec.into());
+        let now = i128::from(now.tv_sec).saturating_mul(1_000_000_000).saturating_add(now.tv_nsec.into());
         let changed = identity.map_or(0, |[changed, ..]| changed);
-        Ok((
-            bytes,
-            identity,
-            now.abs_diff(changed) < TICK_MARGIN_NS.unsigned_abs(),
-        ))
+        Ok((bytes, identity, now.abs_diff(changed) < TICK_MARGIN_NS.unsigned_abs()))
     }
 
     fn keep(&self, version: Version<T>, bytes: usize) -> Result<&'static T, Unknown> {
-        let bounded = || Unknown::Bounded {
-            path: self.path.clone(),
-        };
+        let bounded = || Unknown::Bounded { path: self.path.clone() };
         // Checked before anything is added: a full table stays as it is.
         let leaked = self.leaked.load(Ordering::Relaxed);
-        if self.used.load(Ordering::Relaxed) >= MAX_VERSIONS
-            || leaked.saturating_add(bytes) > MAX_LEAKED
-        {
+        if self.used.load(Ordering::Relaxed) >= MAX_VERSIONS || leaked.saturating_add(bytes) > MAX_LEAKED {
             return Err(bounded());
         }
         let at = self.used.fetch_add(1, Ordering::AcqRel);
@@ -272,11 +230,7 @@ mod tests {
 
     fn files(env: ResolverEnv) -> Files {
         let folder = tempfile::tempdir().unwrap();
-        let files = NameFiles::at(
-            folder.path().join("resolv.conf"),
-            folder.path().join("hosts"),
-            env,
-        );
+        let files = NameFiles::at(folder.path().join("resolv.conf"), folder.path().join("hosts"), env);
         Files { folder, files }
     }
 
@@ -304,10 +258,7 @@ mod tests {
 
     #[test]
     fn libc_keeps_what_is_its_business() {
-        let files = files(ResolverEnv {
-            host_aliases: true,
-            ..ResolverEnv::default()
-        });
+        let files = files(ResolverEnv { host_aliases: true, ..ResolverEnv::default() });
         files.write("hosts", "10.0.0.1 pinned\n");
         files.check_libc("pinned", Families::V4, LibcName::HostsFile);
         files.check_libc("127.1", Families::ANY, LibcName::Numeric);
@@ -318,52 +269,29 @@ mod tests {
         files.check_libc("short", Families::ANY, LibcName::HostAlias);
         let uname = rustix::system::uname();
         let hostname = uname.nodename().to_str().unwrap();
-        files.check_libc(
-            &hostname.to_ascii_uppercase(),
-            Families::ANY,
-            LibcName::OwnHostname,
-        );
-        assert_eq!(
-            files.asked("notlocalhost.x").first().map(String::as_str),
-            Some("notlocalhost.x")
-        );
-        assert!(
-            matches!(files.files.whose("pinned.", Families::ANY), Whose::Ask(_)),
-            "the file has no final dot"
-        );
+        files.check_libc(&hostname.to_ascii_uppercase(), Families::ANY, LibcName::OwnHostname);
+        assert_eq!(files.asked("notlocalhost.x").first().map(String::as_str), Some("notlocalhost.x"));
+        assert!(matches!(files.files.whose("pinned.", Families::ANY), Whose::Ask(_)), "the file has no final dot");
     }
 
     #[test]
     fn a_hosts_line_of_the_other_family_does_not_hide_the_mesh() {
         let files = files(ResolverEnv::default());
         files.write("hosts", "10.0.0.1 pinned\n");
-        assert!(matches!(
-            files.files.whose("pinned", Families::V6),
-            Whose::Ask(_)
-        ));
+        assert!(matches!(files.files.whose("pinned", Families::V6), Whose::Ask(_)));
     }
 
     #[test]
     fn each_change_of_a_file_is_seen_by_the_next_lookup() {
-        let files = files(ResolverEnv {
-            local_domain: None,
-            ..ResolverEnv::default()
-        });
+        let files = files(ResolverEnv { local_domain: None, ..ResolverEnv::default() });
         files.write("resolv.conf", "search none\noptions ndots:5\n");
         for round in 0..50 {
             // The same length each time: only the content differs, within one tick of the clock.
-            files.write(
-                "resolv.conf",
-                &format!("search d{round:02}\noptions ndots:5\n"),
-            );
+            files.write("resolv.conf", &format!("search d{round:02}\noptions ndots:5\n"));
             assert_eq!(files.asked("x"), [format!("x.d{round:02}"), "x".to_owned()]);
         }
         fs::remove_file(files.folder.path().join("resolv.conf")).unwrap();
-        assert_eq!(
-            files.asked("x.y").first().map(String::as_str),
-            Some("x.y"),
-            "an absent file is an empty one"
-        );
+        assert_eq!(files.asked("x.y").first().map(String::as_str), Some("x.y"), "an absent file is an empty one");
     }
 
     #[test]
@@ -372,16 +300,9 @@ mod tests {
         files.write("hosts", "10.0.0.1 one\n");
         files.check_libc("one", Families::V4, LibcName::HostsFile);
         files.write("new", "10.0.0.1 two\n");
-        fs::rename(
-            files.folder.path().join("new"),
-            files.folder.path().join("hosts"),
-        )
-        .unwrap();
+        fs::rename(files.folder.path().join("new"), files.folder.path().join("hosts")).unwrap();
         files.check_libc("two", Families::V4, LibcName::HostsFile);
-        assert!(matches!(
-            files.files.whose("one", Families::V4),
-            Whose::Ask(_)
-        ));
+        assert!(matches!(files.files.whose("one", Families::V4), Whose::Ask(_)));
     }
 
     #[test]
@@ -403,17 +324,11 @@ mod tests {
             let name = format!("n{round}");
             let whose = files.files.whose(&name, Families::V4);
             if round < MAX_VERSIONS {
-                assert!(
-                    matches!(whose, Whose::Libc(LibcName::HostsFile)),
-                    "{round}: {whose:?}"
-                );
+                assert!(matches!(whose, Whose::Libc(LibcName::HostsFile)), "{round}: {whose:?}");
             }
         }
         let whose = files.files.whose("x", Families::V4);
-        assert!(
-            matches!(whose, Whose::Unknown(Unknown::Bounded { .. })),
-            "{whose:?}"
-        );
+        assert!(matches!(whose, Whose::Unknown(Unknown::Bounded { .. })), "{whose:?}");
         assert_eq!(files.files.hosts.used.load(Ordering::Relaxed), MAX_VERSIONS);
     }
 
@@ -421,24 +336,11 @@ mod tests {
     fn what_cannot_be_read_is_unknown_and_never_blocks() {
         let files = files(ResolverEnv::default());
         let hosts = files.folder.path().join("hosts");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &hosts,
-            rustix::fs::FileType::Fifo,
-            0o600.into(),
-            0,
-        )
-        .unwrap();
-        assert!(matches!(
-            files.files.whose("x", Families::V4),
-            Whose::Unknown(Unknown::Unreadable { .. })
-        ));
+        rustix::fs::mknodat(rustix::fs::CWD, &hosts, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(matches!(files.files.whose("x", Families::V4), Whose::Unknown(Unknown::Unreadable { .. })));
         fs::remove_file(&hosts).unwrap();
         fs::write(&hosts, vec![b'#'; MAX_FILE + 1]).unwrap();
-        assert!(matches!(
-            files.files.whose("x", Families::V4),
-            Whose::Unknown(Unknown::Unreadable { .. })
-        ));
+        assert!(matches!(files.files.whose("x", Families::V4), Whose::Unknown(Unknown::Unreadable { .. })));
     }
 
     #[test]
@@ -455,11 +357,7 @@ mod tests {
             }
             for round in 0..100 {
                 files.write("new", &format!("10.0.0.1 always n{round}\n"));
-                fs::rename(
-                    files.folder.path().join("new"),
-                    files.folder.path().join("hosts"),
-                )
-                .unwrap();
+                fs::rename(files.folder.path().join("new"), files.folder.path().join("hosts")).unwrap();
             }
         });
     }

@@ -13,15 +13,9 @@ pub struct Families {
 
 impl Families {
     /// AF_INET.
-    pub const V4: Families = Families {
-        v4: true,
-        v6: false,
-    };
+    pub const V4: Families = Families { v4: true, v6: false };
     /// AF_INET6. A lookup with AI_V4MAPPED asks for [`Families::ANY`]: a v4 line answers it.
-    pub const V6: Families = Families {
-        v4: false,
-        v6: true,
-    };
+    pub const V6: Families = Families { v4: false, v6: true };
     /// AF_UNSPEC.
     pub const ANY: Families = Families { v4: true, v6: true };
 
@@ -43,9 +37,7 @@ impl Hosts {
         let mut names: Vec<(String, Families)> = Vec::new();
         for line in String::from_utf8_lossy(file).split('\n') {
             let line = line.split('#').next().unwrap_or_default();
-            let mut words = line
-                .split(|c: char| c.is_ascii_whitespace() || c == '\x0b')
-                .filter(|w| !w.is_empty());
+            let mut words = line.split(|c: char| c.is_ascii_whitespace() || c == '\x0b').filter(|w| !w.is_empty());
             let Some(families) = words.next().and_then(families_of) else {
                 continue;
             };
@@ -66,16 +58,8 @@ impl Hosts {
     /// Whether the file answers this name, exactly as written but for case, in one of the families asked for.
     /// Allocates nothing.
     pub fn answers(&self, name: &str, asked: Families) -> bool {
-        let order = |known: &str| {
-            known
-                .bytes()
-                .cmp(name.bytes().map(|b| b.to_ascii_lowercase()))
-        };
-        let found = self
-            .names
-            .binary_search_by(|(known, _)| order(known))
-            .ok()
-            .and_then(|at| self.names.get(at));
+        let order = |known: &str| known.bytes().cmp(name.bytes().map(|b| b.to_ascii_lowercase()));
+        let found = self.names.binary_search_by(|(known, _)| order(known)).ok().and_then(|at| self.names.get(at));
         found.is_some_and(|(_, families)| families.meets(asked))
     }
 }
@@ -87,10 +71,7 @@ fn families_of(address: &str) -> Option<Families> {
     }
     // inet_pton takes no scope.
     let v6: Ipv6Addr = address.parse().ok()?;
-    Some(Families {
-        v4: v6.to_ipv4_mapped().is_some() || v6.is_loopback(),
-        v6: true,
-    })
+    Some(Families { v4: v6.to_ipv4_mapped().is_some() || v6.is_loopback(), v6: true })
 }
 
 #[cfg(test)]

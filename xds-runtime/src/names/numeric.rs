@@ -17,11 +17,7 @@ fn is_inet_aton(name: &str) -> bool {
         };
         let last = pieces.peek().is_none();
         // The last of n parts has 8 * (5 - n) bits.
-        let bits = if last {
-            40_u32.saturating_sub(parts.saturating_mul(8))
-        } else {
-            8
-        };
+        let bits = if last { 40_u32.saturating_sub(parts.saturating_mul(8)) } else { 8 };
         if parts > 4 || value.checked_shr(bits) != Some(0) {
             return false;
         }
