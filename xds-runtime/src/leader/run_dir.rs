@@ -343,7 +343,8 @@ fn check_ours(fd: BorrowedFd<'_>, stat: &Stat, expected: Mode, path: &Path, user
     }
     // Unmapped owners show as "nobody" (user_namespaces(7)). Somebody who runs as nobody has to prove that it is
     // theirs: only the true owner may set a mode, compared in the kernel's own ids.
-    if user == OVERFLOW_UID && rustix::fs::fchmod(fd, expected).is_err() {
+    let same = Mode::from_raw_mode(stat.st_mode & 0o7777);
+    if user == OVERFLOW_UID && rustix::fs::fchmod(fd, same).is_err() {
         return Err(foreign());
     }
     Ok(())

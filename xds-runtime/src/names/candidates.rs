@@ -55,7 +55,7 @@ pub struct Candidates<'a> {
 /// The candidates of a name, none when no host of a mesh can be called so. Allocates nothing.
 ///
 /// A final dot makes a name absolute. Else, from `ndots` dots on it is tried as it is first; the search list follows;
-/// what was not tried as it is comes as it is at the end. Candidates that DNS could not carry are left out.
+/// what was not tried as it is comes as it is at the end. The first candidate too long for DNS ends the search.
 pub fn candidates<'a>(name: &'a str, conf: &'a ResolvConf) -> Candidates<'a> {
     let (stem, absolute) = match name.strip_suffix('.') {
         Some(stem) => (stem, true),
@@ -85,9 +85,12 @@ impl Iterator for Candidates<'_> {
         if std::mem::take(&mut self.first) {
             return Candidate::join(self.name, "");
         }
-        let name = self.name;
-        if let Some(found) = self.search.by_ref().find_map(|domain| Candidate::join(name, domain)) {
-            return Some(found);
+        if let Some(domain) = self.search.next() {
+            if let Some(found) = Candidate::join(self.name, domain) {
+                return Some(found);
+            }
+            // A query that cannot be made ends glibc's search.
+            self.search = [].iter();
         }
         if std::mem::take(&mut self.last) { Candidate::join(self.name, "") } else { None }
     }
@@ -139,6 +142,7 @@ mod tests {
         check("options no-tld-query", "greeter", &["greeter"]);
         check("search a\noptions no-tld-query", "greeter", &["greeter.a"]);
         check("search a .", "greeter", &["greeter.a", "greeter"]);
+        check("search .b. c.", "x", &["x.b", "x.c", "x"]);
     }
 
     #[test]
@@ -151,13 +155,11 @@ mod tests {
     }
 
     #[test]
-    fn a_candidate_too_long_for_dns_is_left_out_and_the_others_stay() {
-        let long = [&"x".repeat(63), "x"].concat();
-        check("search a", &long, &[]);
+    fn a_candidate_too_long_for_dns_ends_the_search_as_in_glibc() {
         let name = ["x".repeat(60), "y".repeat(60), "z".repeat(60), "w".repeat(60)].join(".");
-        let conf = format!("search {} a", "d".repeat(12));
-        let short = format!("{name}.a");
-        check(&conf, &name, &[name.as_str(), short.as_str()]);
+        let (long, short) = ("d".repeat(12), format!("{name}.a"));
+        check(&format!("search a {long} b"), &name, &[name.as_str(), short.as_str()]);
+        check(&format!("search {long} a\noptions ndots:5"), &name, &[name.as_str()]);
     }
 
     proptest! {

@@ -57,7 +57,7 @@ impl ResolvConf {
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split([' ', '\t', '\r']).filter(|word| !word.is_empty())
+    text.split([' ', '\t']).filter(|word| !word.is_empty())
 }
 
 fn domain(word: &str) -> String {
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(parse("domain c\nsearch a b").search, ["a", "b"]);
         assert_eq!(parse("search a\nsearch \n").search, ["a"]);
         assert_eq!(parse("#search a\n;search b\n search c\nsearchd\nsearch-x d").search, Vec::<String>::new());
-        assert_eq!(parse("search a\r\n").search, ["a"]);
+        assert_eq!(parse("search a;b #c").search, ["a;b", "#c"], "a comment needs a line of its own");
     }
 
     #[test]
