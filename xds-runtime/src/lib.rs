@@ -6,4 +6,5 @@
 //!                        lb over an image view, with state  (read by every process)
 //! ```
 
+pub mod ads;
 pub mod resource;
