@@ -14,7 +14,7 @@
 //! * an acknowledgement never changes subscriptions, and a change of subscriptions never acknowledges (delta).
 
 pub mod backoff;
-//pub mod client;
+pub mod client;
 pub mod delta;
 mod event;
 mod machine;
@@ -22,12 +22,12 @@ mod nack;
 pub mod session;
 pub mod sotw;
 pub mod store;
-//pub mod transport;
+pub mod transport;
 pub mod wire;
 
-//pub use client::{AdsClient, Command, Update};
+pub use client::{AdsClient, Command, Handle, Update};
 pub use event::{Event, Removal};
 pub use machine::Protocol;
 pub use session::{Session, SyncState};
 pub use store::Store;
-//pub use transport::{Endpoint, Node, TlsConfig};
+pub use transport::{Endpoint, Node, TlsConfig};
