@@ -12,6 +12,7 @@ pub mod control;
 pub mod image;
 pub mod leader;
 pub mod names;
+pub mod ads;
 pub mod resource;
 pub mod shm;
 pub mod state;
