@@ -8,6 +8,7 @@
 
 pub mod boot;
 pub mod image;
+pub mod lb;
 pub mod resource;
 pub mod shm;
 pub mod state;

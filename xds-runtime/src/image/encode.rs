@@ -7,6 +7,7 @@ use crate::image::mesh::*;
 use crate::image::schedule::{Scale, stride};
 use crate::resource::Health;
 use crate::shm::{WordAddr, hash_bytes, hash_words, pack};
+use crate::state::{SlotKind, locality_tag, named_tag};
 
 /// A mesh that does not fit the format.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,11 @@ pub fn encode(mesh: &Mesh) -> Result<Vec<u64>, EncodeError> {
     tables.assemble(mesh.default_action, mesh.seed)
 }
 
+/// The tag of the slot that holds the cursor of a cluster's priority.
+pub fn priority_tag(cluster_hash: u64, priority: u32) -> u64 {
+    named_tag(SlotKind::Cursor, hash_words(&[cluster_hash, u64::from(priority)]))
+}
+
 /// The hash under which a destination is found.
 pub(super) fn destination_hash(address: WordAddr, port: u16) -> u64 {
     hash_words(&[address.hi, address.lo, u64::from(port)])
@@ -90,7 +96,7 @@ fn set_words<'a>(
     first: u32,
     endpoints: impl Iterator<Item = &'a Endpoint>,
     scale: Scale,
-    slot: Option<u32>,
+    (slot, tag): (Option<u32>, u64),
     before: u32,
     sum: u32,
 ) -> Result<[u64; SET_WORDS], EncodeError> {
@@ -113,6 +119,7 @@ fn set_words<'a>(
         pack(unhealthy, slot.unwrap_or(NONE)),
         pack(before, sum),
         u64::from(stride),
+        tag,
     ])
 }
 
@@ -208,8 +215,9 @@ impl Tables {
     fn cluster(&mut self, cluster: &Cluster) -> Result<(), EncodeError> {
         let first = narrow(self.priorities.len() / PRIORITY_WORDS)?;
         let priorities = cluster.priorities.as_deref().unwrap_or(&[]);
-        for priority in priorities {
-            self.priority(priority)?;
+        let hash = hash_bytes(cluster.name.as_bytes());
+        for (nth, priority) in (0..).zip(priorities) {
+            self.priority(priority, hash, nth)?;
         }
         let name = self.text(&cluster.name)?;
         let (policy, parameter, detail) = match &cluster.policy {
@@ -233,7 +241,7 @@ impl Tables {
         let panic = (cluster.panic_threshold.clamp(0.0, 100.0) * 100.0).round() as u32;
         self.clusters.extend([
             name,
-            hash_bytes(cluster.name.as_bytes()),
+            hash,
             flags << 8 | u64::from(policy),
             parameter,
             detail,
@@ -248,7 +256,7 @@ impl Tables {
         Ok(())
     }
 
-    fn priority(&mut self, priority: &Priority) -> Result<(), EncodeError> {
+    fn priority(&mut self, priority: &Priority, cluster: u64, nth: u32) -> Result<(), EncodeError> {
         let first_locality = narrow(self.localities.len() / LOCALITY_WORDS)?;
         let all = || priority.localities.iter().flat_map(|locality| &locality.endpoints);
         let scale = Scale::of(all());
@@ -257,14 +265,16 @@ impl Tables {
             let first = self.endpoint_count()?;
             let sum = self.endpoints(&locality.endpoints, scale, before);
             let text = self.text(&locality.name)?;
-            let set = set_words(first, locality.endpoints.iter(), scale, locality.slot, before, sum)?;
+            let cursor = (locality.slot, locality_tag(cluster, nth, hash_bytes(locality.name.as_bytes())));
+            let set = set_words(first, locality.endpoints.iter(), scale, cursor, before, sum)?;
             self.localities.extend(set);
             self.localities.extend([u64::from(locality.weight), text]);
             before = before.saturating_add(sum);
         }
         let count = all().count();
         let first = self.endpoint_count()?.saturating_sub(narrow(count)?);
-        self.priorities.extend(set_words(first, all(), scale, priority.slot, 0, before)?);
+        let cursor = (priority.slot, priority_tag(cluster, nth));
+        self.priorities.extend(set_words(first, all(), scale, cursor, 0, before)?);
         self.priorities.push(pack(first_locality, narrow(priority.localities.len())?));
         Ok(())
     }

@@ -76,8 +76,8 @@ pub const POLICY_RANDOM: u8 = 3;
 /// Left to the kernel.
 pub const POLICY_PASS: u8 = 255;
 /// Words of a set of endpoints: `first << 32 | count`, `healthy << 32 | degraded`, `unhealthy << 32 | slot`,
-/// `weights before it << 32 | sum of weights`, stride (0 = all weights are equal).
-pub const SET_WORDS: usize = 5;
+/// `weights before it << 32 | sum of weights`, stride (0 = all weights are equal), tag of the slot.
+pub const SET_WORDS: usize = 6;
 /// Words of a priority: its set, localities.
 pub const PRIORITY_WORDS: usize = SET_WORDS + 1;
 /// Words of a locality: its set, weight, name.

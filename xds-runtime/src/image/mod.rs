@@ -17,7 +17,7 @@ mod mesh;
 mod schedule;
 mod view;
 
-pub use encode::{EncodeError, encode};
+pub use encode::{EncodeError, encode, priority_tag};
 pub use file::{HEADER_WORDS, ImageFile, Publisher, ReadError, file_words};
 pub use mesh::*;
 pub use view::{

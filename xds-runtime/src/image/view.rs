@@ -147,6 +147,8 @@ pub struct SetView {
     pub unhealthy: u32,
     /// Slot of the cursor in STATE.
     pub slot: Option<u32>,
+    /// Tag of that slot.
+    pub tag: u64,
     /// Scaled weights before its first endpoint (see [`View::weights_to`]).
     pub before: u32,
     /// Sum of its scaled weights.
@@ -410,7 +412,7 @@ impl<'a> View<'a> {
         Ok(LocalityView { name: StrRef(name), weight: weight as u32, set: self.set(set)? })
     }
 
-    fn set(&self, [endpoints, good, bad, weights, stride]: [u64; SET_WORDS]) -> Read<SetView> {
+    fn set(&self, [endpoints, good, bad, weights, stride, tag]: [u64; SET_WORDS]) -> Read<SetView> {
         let endpoints = Run::from_word(endpoints);
         if endpoints.first.checked_add(endpoints.count).ok_or(Torn)? > self.section(Section::Endpoints)?.count {
             return Err(Torn);
@@ -418,7 +420,17 @@ impl<'a> View<'a> {
         let (healthy, degraded) = unpack(good);
         let (unhealthy, slot) = unpack(bad);
         let (before, sum) = unpack(weights);
-        Ok(SetView { endpoints, healthy, degraded, unhealthy, slot: some(slot), before, sum, stride: stride as u32 })
+        Ok(SetView {
+            endpoints,
+            healthy,
+            degraded,
+            unhealthy,
+            slot: some(slot),
+            tag,
+            before,
+            sum,
+            stride: stride as u32,
+        })
     }
 
     /// The `nth` endpoint of a set.
