@@ -7,6 +7,7 @@
 //! ```
 
 pub mod boot;
+pub mod compile;
 pub mod image;
 pub mod lb;
 pub mod resource;

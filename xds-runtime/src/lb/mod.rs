@@ -23,6 +23,7 @@ mod weighted;
 
 pub use ejection::eject;
 pub use entropy::{Entropy, Seeded};
+pub(crate) use priority::MAX_PRIORITIES;
 
 use crate::image::{ActionView, ClusterView, DefaultAction, PassReason, PolicyView, Torn, View};
 use crate::shm::{Millis, WordAddr};
