@@ -22,11 +22,7 @@ const POLL: Duration = Duration::from_millis(500);
 
 /// Keeps the configuration behind `handle` equal to `source` until the task is dropped.
 pub async fn watch(source: Source, handle: Handle) {
-    let mut reloads = Reloads {
-        seen: Some(handle.fingerprint()),
-        source,
-        handle,
-    };
+    let mut reloads = Reloads { seen: Some(handle.fingerprint()), source, handle };
     let (events, mut changes) = mpsc::channel(1);
     let watcher = watcher(&reloads.source, events);
     if let Err(error) = &watcher {
@@ -40,12 +36,7 @@ pub async fn watch(source: Source, handle: Handle) {
                 if changes.recv().await.is_none() {
                     return;
                 }
-                let quiet = async {
-                    while timeout(QUIET, changes.recv())
-                        .await
-                        .is_ok_and(|event| event.is_some())
-                    {}
-                };
+                let quiet = async { while timeout(QUIET, changes.recv()).await.is_ok_and(|event| event.is_some()) {} };
                 // Either way it is time to look.
                 let _ = timeout(PATIENCE, quiet).await;
             }
@@ -55,10 +46,7 @@ pub async fn watch(source: Source, handle: Handle) {
     }
 }
 
-fn watcher(
-    source: &Source,
-    events: mpsc::Sender<()>,
-) -> notify::Result<notify::RecommendedWatcher> {
+fn watcher(source: &Source, events: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let only_read = event.as_ref().is_ok_and(|event| event.kind.is_access());
         if !only_read {

@@ -6,9 +6,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::scalar::{Base64, nullable};
-use super::{
-    DestinationRule, EndpointSlice, InputError, Node, Pod, Service, ServiceEntry, VirtualService,
-};
+use super::{DestinationRule, EndpointSlice, InputError, Node, Pod, Service, ServiceEntry, VirtualService};
 
 /// Metadata of an object, as far as it matters here.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -67,19 +65,13 @@ pub(crate) enum Document {
 pub(crate) fn read_documents(file: &str, text: &str) -> Result<Vec<Document>, InputError> {
     let mut headers = Vec::new();
     for document in serde_norway::Deserializer::from_str(text) {
-        let header: Option<Header> =
-            in_document(file, "document", document, std::marker::PhantomData)?;
+        let header: Option<Header> = in_document(file, "document", document, std::marker::PhantomData)?;
         headers.push(header);
     }
     let mut documents = Vec::new();
     for (document, header) in serde_norway::Deserializer::from_str(text).zip(&headers) {
         if let Some(header) = header {
-            documents.push(in_document(
-                file,
-                header.kind_or("document"),
-                document,
-                header,
-            )?);
+            documents.push(in_document(file, header.kind_or("document"), document, header)?);
         }
     }
     Ok(documents)
@@ -94,26 +86,22 @@ fn in_document<'de, S: DeserializeSeed<'de>>(
 ) -> Result<S::Value, InputError> {
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(document, &mut track);
-    seed.deserialize(deserializer)
-        .map_err(|error: serde_norway::Error| {
-            let field = track.path().to_string();
-            InputError::Invalid {
-                file: file.to_owned(),
-                line: error.location().map_or(0, |at| at.line()),
-                object: one_line(object),
-                message: message_of(&error, &field),
-                field: one_line(&field),
-            }
-        })
+    seed.deserialize(deserializer).map_err(|error: serde_norway::Error| {
+        let field = track.path().to_string();
+        InputError::Invalid {
+            file: file.to_owned(),
+            line: error.location().map_or(0, |at| at.line()),
+            object: one_line(object),
+            message: message_of(&error, &field),
+            field: one_line(&field),
+        }
+    })
 }
 
 /// The parser's message without the path and the place, which the error carries itself.
 fn message_of(error: &serde_norway::Error, field: &str) -> String {
     let text = error.to_string();
-    let text = text
-        .strip_prefix(field)
-        .and_then(|rest| rest.strip_prefix(": "))
-        .unwrap_or(&text);
+    let text = text.strip_prefix(field).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&text);
     let text = match text.rfind(" at line ") {
         Some(end) => text.get(..end).unwrap_or(text),
         None => text,
@@ -123,17 +111,12 @@ fn message_of(error: &serde_norway::Error, field: &str) -> String {
 
 /// What came from a file may hold line breaks; a message may not.
 fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// The first thing to know of a document.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(
-    rename_all = "camelCase",
-    expecting = "a Kubernetes object with apiVersion and kind"
-)]
+#[serde(rename_all = "camelCase", expecting = "a Kubernetes object with apiVersion and kind")]
 struct Header {
     #[serde(default)]
     api_version: Option<String>,
@@ -153,17 +136,11 @@ enum Items {
 
 impl Header {
     fn kind_or<'a>(&'a self, other: &'a str) -> &'a str {
-        self.kind
-            .as_deref()
-            .filter(|kind| !kind.is_empty())
-            .unwrap_or(other)
+        self.kind.as_deref().filter(|kind| !kind.is_empty()).unwrap_or(other)
     }
 
     fn group(&self) -> &str {
-        self.api_version
-            .as_deref()
-            .and_then(|version| version.rsplit_once('/'))
-            .map_or("", |(group, _)| group)
+        self.api_version.as_deref().and_then(|version| version.rsplit_once('/')).map_or("", |(group, _)| group)
     }
 }
 
@@ -176,21 +153,11 @@ impl<'de> DeserializeSeed<'de> for &Header {
             ("", "Service") => Document::Service(Deserialize::deserialize(from)?),
             ("", "Pod") => Document::Pod(Deserialize::deserialize(from)?),
             ("", "Node") => Document::Node(Deserialize::deserialize(from)?),
-            ("discovery.k8s.io", "EndpointSlice") => {
-                Document::EndpointSlice(Deserialize::deserialize(from)?)
-            }
-            ("networking.istio.io", "DestinationRule") => {
-                Document::DestinationRule(Deserialize::deserialize(from)?)
-            }
-            ("networking.istio.io", "VirtualService") => {
-                Document::VirtualService(Deserialize::deserialize(from)?)
-            }
-            ("networking.istio.io", "ServiceEntry") => {
-                Document::ServiceEntry(Deserialize::deserialize(from)?)
-            }
-            ("ldmesh.io", "XdsResource") => {
-                Document::XdsResource(Object::<RawResource>::deserialize_bare(from)?)
-            }
+            ("discovery.k8s.io", "EndpointSlice") => Document::EndpointSlice(Deserialize::deserialize(from)?),
+            ("networking.istio.io", "DestinationRule") => Document::DestinationRule(Deserialize::deserialize(from)?),
+            ("networking.istio.io", "VirtualService") => Document::VirtualService(Deserialize::deserialize(from)?),
+            ("networking.istio.io", "ServiceEntry") => Document::ServiceEntry(Deserialize::deserialize(from)?),
+            ("ldmesh.io", "XdsResource") => Document::XdsResource(Object::<RawResource>::deserialize_bare(from)?),
             ("", "List") => {
                 let items = match &self.items {
                     Some(Items::Objects(items)) => items.as_slice(),
@@ -200,11 +167,7 @@ impl<'de> DeserializeSeed<'de> for &Header {
             }
             (group, kind) => {
                 IgnoredAny::deserialize(from)?;
-                if is_irrelevant(group, kind) {
-                    Document::Irrelevant
-                } else {
-                    Document::Unknown(self.title())
-                }
+                if is_irrelevant(group, kind) { Document::Irrelevant } else { Document::Unknown(self.title()) }
             }
         })
     }
@@ -213,10 +176,7 @@ impl<'de> DeserializeSeed<'de> for &Header {
 impl Header {
     fn title(&self) -> String {
         let version = self.api_version.as_deref().unwrap_or("without apiVersion");
-        one_line(&format!(
-            "{} ({version})",
-            self.kind_or("an object without kind")
-        ))
+        one_line(&format!("{} ({version})", self.kind_or("an object without kind")))
     }
 }
 
@@ -235,10 +195,7 @@ impl<T: for<'a> Deserialize<'a>> Object<T> {
 /// Kinds that commonly stand in the same files and say nothing about where a service is.
 fn is_irrelevant(group: &str, kind: &str) -> bool {
     match group {
-        "" => matches!(
-            kind,
-            "Namespace" | "ServiceAccount" | "ConfigMap" | "Secret" | "PersistentVolumeClaim"
-        ),
+        "" => matches!(kind, "Namespace" | "ServiceAccount" | "ConfigMap" | "Secret" | "PersistentVolumeClaim"),
         "apps" | "batch" | "autoscaling" | "policy" | "rbac.authorization.k8s.io" => true,
         _ => false,
     }

@@ -75,10 +75,7 @@ pub(crate) enum AddressType {
 
 /// An endpoint of a slice.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(
-    rename_all = "camelCase",
-    expecting = "an endpoint of an EndpointSlice"
-)]
+#[serde(rename_all = "camelCase", expecting = "an endpoint of an EndpointSlice")]
 pub(crate) struct SliceEndpoint {
     /// IP addresses; host names in a slice of type FQDN.
     pub addresses: Vec<String>,

@@ -13,19 +13,15 @@ mod source;
 mod virtual_service;
 
 pub(crate) use document::{Document, Object, RawResource, read_documents};
-pub(crate) use kubernetes::{
-    AddressType, EndpointSlice, Node, Pod, Service, SliceEndpoint, SlicePort, Transport,
-};
+pub(crate) use kubernetes::{AddressType, EndpointSlice, Node, Pod, Service, SliceEndpoint, SlicePort, Transport};
 pub(crate) use policy::{
-    ConnectionPool, ConsistentHash, DestinationRule, LoadBalancer, LocalityLb, OutlierDetection,
-    SimpleLb, Tls, TlsMode, TrafficPolicy,
+    ConnectionPool, ConsistentHash, DestinationRule, LoadBalancer, LocalityLb, OutlierDetection, SimpleLb, Tls,
+    TlsMode, TrafficPolicy,
 };
 pub(crate) use scalar::{Address, ClusterIp, PortRef};
 pub(crate) use service_entry::{ServiceEntry, ServiceEntryResolution};
 pub use source::Source;
-pub(crate) use virtual_service::{
-    HttpMatch, HttpRoute, StringMatch, TcpRoute, VirtualService, Weighted,
-};
+pub(crate) use virtual_service::{Destination, HttpMatch, HttpRoute, StringMatch, TcpRoute, VirtualService, Weighted};
 
 /// Why an input cannot be used. Its display is one line that names the file, the line and the field.
 #[derive(Debug, thiserror::Error)]

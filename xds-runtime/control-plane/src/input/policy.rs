@@ -66,11 +66,7 @@ pub(crate) struct PortNumber {
 
 /// Load balancing.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(
-    rename_all = "camelCase",
-    default,
-    expecting = "load balancer settings"
-)]
+#[serde(rename_all = "camelCase", default, expecting = "load balancer settings")]
 pub(crate) struct LoadBalancer {
     pub simple: Option<SimpleLb>,
     pub consistent_hash: Option<ConsistentHash>,
@@ -91,11 +87,7 @@ pub(crate) enum SimpleLb {
 
 /// Consistent hashing: what is hashed, and the table.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(
-    rename_all = "camelCase",
-    default,
-    expecting = "consistent hash settings"
-)]
+#[serde(rename_all = "camelCase", default, expecting = "consistent hash settings")]
 pub(crate) struct ConsistentHash {
     pub http_header_name: Option<String>,
     pub http_cookie: Option<HttpCookie>,
@@ -133,11 +125,7 @@ pub(crate) struct Maglev {
 
 /// Locality settings.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(
-    rename_all = "camelCase",
-    default,
-    expecting = "locality load balancer settings"
-)]
+#[serde(rename_all = "camelCase", default, expecting = "locality load balancer settings")]
 pub(crate) struct LocalityLb {
     pub enabled: Option<bool>,
     #[serde(deserialize_with = "nullable")]
@@ -206,11 +194,7 @@ pub(crate) struct HttpPool {
 
 /// Outlier detection.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(
-    rename_all = "camelCase",
-    default,
-    expecting = "outlier detection settings"
-)]
+#[serde(rename_all = "camelCase", default, expecting = "outlier detection settings")]
 pub(crate) struct OutlierDetection {
     pub consecutive_5xx_errors: Option<u32>,
     pub consecutive_gateway_errors: Option<u32>,

@@ -24,11 +24,9 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Dura
     let Some(text) = Option::<String>::deserialize(from)? else {
         return Ok(None);
     };
-    parse_duration(&text).map(Some).ok_or_else(|| {
-        D::Error::custom(format!(
-            "`{text}` is not a duration such as 500ms, 10s or 1m30s"
-        ))
-    })
+    parse_duration(&text)
+        .map(Some)
+        .ok_or_else(|| D::Error::custom(format!("`{text}` is not a duration such as 500ms, 10s or 1m30s")))
 }
 
 /// `1h2m3.5s`, `500ms`; units h, m, s, ms, us, ns.
@@ -41,9 +39,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, after) = rest.split_at_checked(digits)?;
-        let unit_len = after
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(after.len());
+        let unit_len = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
         let (unit, next) = after.split_at_checked(unit_len)?;
         let scale = match unit {
             "h" => 3600.0,
@@ -135,20 +131,14 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let Some((ip, prefix)) = text.split_once('/') else {
-            return Ok(Self {
-                ip: text.parse().map_err(|_| ())?,
-                prefix: None,
-            });
+            return Ok(Self { ip: text.parse().map_err(|_| ())?, prefix: None });
         };
         let ip: IpAddr = ip.parse().map_err(|_| ())?;
         let bits = if ip.is_ipv4() { 32 } else { 128 };
         let prefix: u8 = prefix.parse().map_err(|_| ())?;
         match prefix {
             n if n == bits => Ok(Self { ip, prefix: None }),
-            n if n < bits => Ok(Self {
-                ip,
-                prefix: Some(n),
-            }),
+            n if n < bits => Ok(Self { ip, prefix: Some(n) }),
             _ => Err(()),
         }
     }
@@ -158,9 +148,7 @@ impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         text.parse().map_err(|()| {
-            D::Error::custom(format!(
-                "`{text}` is neither an IP address nor a prefix such as 10.0.0.0/8"
-            ))
+            D::Error::custom(format!("`{text}` is neither an IP address nor a prefix such as 10.0.0.0/8"))
         })
     }
 }
@@ -173,10 +161,7 @@ impl<'de> Deserialize<'de> for Base64 {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         let text: String = text.split_whitespace().collect();
-        base64::engine::general_purpose::STANDARD
-            .decode(text)
-            .map(Self)
-            .map_err(D::Error::custom)
+        base64::engine::general_purpose::STANDARD.decode(text).map(Self).map_err(D::Error::custom)
     }
 }
 
@@ -196,14 +181,8 @@ mod tests {
 
     #[test]
     fn a_prefix_of_full_length_is_a_single_address() {
-        assert_eq!(
-            "10.0.0.1/32".parse::<Address>(),
-            "10.0.0.1".parse::<Address>()
-        );
+        assert_eq!("10.0.0.1/32".parse::<Address>(), "10.0.0.1".parse::<Address>());
         assert!("10.0.0.1/33".parse::<Address>().is_err());
-        assert_eq!(
-            "2001:db8::/32".parse::<Address>().map(|a| a.prefix),
-            Ok(Some(32))
-        );
+        assert_eq!("2001:db8::/32".parse::<Address>().map(|a| a.prefix), Ok(Some(32)));
     }
 }

@@ -19,9 +19,7 @@ pub(crate) struct Texts(Vec<(PathBuf, String)>);
 impl Source {
     /// A source of these paths, in this order.
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
-        Self {
-            paths: paths.into_iter().collect(),
-        }
+        Self { paths: paths.into_iter().collect() }
     }
 
     /// Reads everything into one snapshot.
@@ -57,11 +55,7 @@ impl Source {
     pub(crate) fn folders(&self) -> Vec<PathBuf> {
         let mut folders: Vec<PathBuf> = Vec::new();
         for path in &self.paths {
-            let folder = if path.is_dir() {
-                Some(path.as_path())
-            } else {
-                path.parent()
-            };
+            let folder = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
             let folder = match folder {
                 Some(folder) if !folder.as_os_str().is_empty() => folder,
                 _ => Path::new("."),
@@ -101,12 +95,8 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, InputError> {
     let mut files = Vec::new();
     for entry in at(folder, fs::read_dir(folder))? {
         let path = at(folder, entry)?.path();
-        let hidden = path
-            .file_name()
-            .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        let yaml = path
-            .extension()
-            .is_some_and(|ext| ext == "yaml" || ext == "yml" || ext == "json");
+        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        let yaml = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml" || ext == "json");
         if yaml && !hidden && path.is_file() {
             files.push(path);
         }
@@ -116,8 +106,5 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, InputError> {
 }
 
 fn at<T>(path: &Path, result: std::io::Result<T>) -> Result<T, InputError> {
-    result.map_err(|source| InputError::Read {
-        path: path.display().to_string(),
-        source,
-    })
+    result.map_err(|source| InputError::Read { path: path.display().to_string(), source })
 }

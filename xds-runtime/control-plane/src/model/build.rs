@@ -6,13 +6,9 @@ use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
 
 use super::slices::Slices;
-use super::{
-    Instance, InstanceAddress, Locality, Mesh, Port, Protocol, Registry, Resolution, Routes, Rule,
-    Service,
-};
+use super::{Instance, InstanceAddress, Locality, Mesh, Port, Protocol, Registry, Resolution, Routes, Rule, Service};
 use crate::input::{
-    Address, ClusterIp, Document, Object, Service as ServiceSpec, ServiceEntry,
-    ServiceEntryResolution, Transport,
+    Address, ClusterIp, Document, Object, Service as ServiceSpec, ServiceEntry, ServiceEntryResolution, Transport,
 };
 
 impl Mesh {
@@ -49,13 +45,8 @@ impl Mesh {
         }
         mesh.add_aliases(aliases);
         mesh.allocate_addresses();
-        mesh.warnings.extend(
-            slices.warnings().chain(
-                unknown
-                    .iter()
-                    .map(|title| format!("{title}: unknown kind, ignored")),
-            ),
-        );
+        mesh.warnings
+            .extend(slices.warnings().chain(unknown.iter().map(|title| format!("{title}: unknown kind, ignored"))));
         mesh
     }
 
@@ -65,10 +56,7 @@ impl Mesh {
                 place.insert(service);
             }
             Entry::Occupied(place) => {
-                let line = format!(
-                    "{}: defined more than once, the first one is used",
-                    place.key()
-                );
+                let line = format!("{}: defined more than once, the first one is used", place.key());
                 self.warnings.push(line);
             }
         }
@@ -77,38 +65,25 @@ impl Mesh {
     fn add_service(&mut self, object: &Object<ServiceSpec>, slices: &Slices) {
         let spec = &object.spec;
         let headless = spec.cluster_ip == Some(ClusterIp::None);
-        let listed = if spec.cluster_ips.is_empty() {
-            spec.cluster_ip.as_slice()
-        } else {
-            &spec.cluster_ips
-        };
+        let listed = if spec.cluster_ips.is_empty() { spec.cluster_ip.as_slice() } else { &spec.cluster_ips };
         let addresses: Vec<Address> = listed
             .iter()
             .filter_map(|ip| match ip {
-                ClusterIp::Ip(ip) => Some(Address {
-                    ip: *ip,
-                    prefix: None,
-                }),
+                ClusterIp::Ip(ip) => Some(Address { ip: *ip, prefix: None }),
                 ClusterIp::None | ClusterIp::Unset => None,
             })
             .collect();
         let host = host_of(object);
         if !headless && addresses.is_empty() {
-            self.warnings.push(format!(
-                "{host}: has no clusterIP and is not headless, its name will not resolve"
-            ));
+            self.warnings.push(format!("{host}: has no clusterIP and is not headless, its name will not resolve"));
         }
         let ports = spec
             .ports
             .iter()
             .filter(|port| port.protocol == Transport::Tcp)
             .filter_map(|port| {
-                let protocol =
-                    Protocol::of_port(&port.name, port.app_protocol.as_deref(), port.port)?;
-                Some(Port {
-                    number: port.port,
-                    protocol,
-                })
+                let protocol = Protocol::of_port(&port.name, port.app_protocol.as_deref(), port.port)?;
+                Some(Port { number: port.port, protocol })
             })
             .collect();
         self.insert(Service {
@@ -117,11 +92,7 @@ impl Mesh {
             registry: Registry::Kubernetes,
             addresses,
             auto_address: None,
-            resolution: if headless {
-                Resolution::Passthrough
-            } else {
-                Resolution::Endpoints
-            },
+            resolution: if headless { Resolution::Passthrough } else { Resolution::Endpoints },
             ports,
             instances: slices.instances_of(object),
             aliases: Vec::new(),
@@ -140,12 +111,7 @@ impl Mesh {
         let ports: Vec<Port> = spec
             .ports
             .iter()
-            .filter_map(|port| {
-                Some(Port {
-                    number: port.number,
-                    protocol: Protocol::named(&port.protocol)?,
-                })
-            })
+            .filter_map(|port| Some(Port { number: port.number, protocol: Protocol::named(&port.protocol)? }))
             .collect();
         for host in &spec.hosts {
             let host = host.to_ascii_lowercase();
@@ -166,21 +132,11 @@ impl Mesh {
 
     fn add_routes(&mut self, object: Object<crate::input::VirtualService>) {
         // Rules for gateways only are not for sidecars.
-        let for_sidecars = object.spec.gateways.is_empty()
-            || object.spec.gateways.iter().any(|name| name == "mesh");
+        let for_sidecars = object.spec.gateways.is_empty() || object.spec.gateways.iter().any(|name| name == "mesh");
         if for_sidecars {
             let namespace = object.metadata.namespace;
-            let hosts = object
-                .spec
-                .hosts
-                .iter()
-                .map(|host| super::full_host(host, &namespace))
-                .collect();
-            self.routes.push(Routes {
-                namespace,
-                hosts,
-                spec: object.spec,
-            });
+            let hosts = object.spec.hosts.iter().map(|host| super::full_host(host, &namespace)).collect();
+            self.routes.push(Routes { namespace, hosts, spec: object.spec });
         }
     }
 
@@ -217,9 +173,7 @@ impl Mesh {
             let hash = xxhash_rust::xxh3::xxh3_64(service.host.as_bytes());
             // 254 x 254 addresses: neither 0 nor 255 in the last two octets.
             let start = hash % (254 * 254);
-            let free = (0..254 * 254)
-                .map(|step| (start + step) % (254 * 254))
-                .find(|slot| used.insert(*slot));
+            let free = (0..254 * 254).map(|step| (start + step) % (254 * 254)).find(|slot| used.insert(*slot));
             service.auto_address = free.and_then(|slot| {
                 let third = u8::try_from(slot / 254 + 1).ok()?;
                 let fourth = u8::try_from(slot % 254 + 1).ok()?;
@@ -231,38 +185,23 @@ impl Mesh {
 
 fn rule(object: Object<crate::input::DestinationRule>) -> Rule {
     let namespace = object.metadata.namespace;
-    Rule {
-        host: super::full_host(&object.spec.host, &namespace),
-        namespace,
-        spec: object.spec,
-    }
+    Rule { host: super::full_host(&object.spec.host, &namespace), namespace, spec: object.spec }
 }
 
 fn host_of(object: &Object<ServiceSpec>) -> String {
-    format!(
-        "{}.{}.{}",
-        object.metadata.name,
-        object.metadata.namespace,
-        super::CLUSTER_SUFFIX
-    )
-    .to_ascii_lowercase()
+    format!("{}.{}.{}", object.metadata.name, object.metadata.namespace, super::CLUSTER_SUFFIX).to_ascii_lowercase()
 }
 
 fn external_name(spec: &ServiceSpec) -> Option<String> {
     match (&spec.kind, &spec.external_name) {
-        (Some(kind), Some(target)) if kind == "ExternalName" => {
-            Some(target.trim_end_matches('.').to_ascii_lowercase())
-        }
+        (Some(kind), Some(target)) if kind == "ExternalName" => Some(target.trim_end_matches('.').to_ascii_lowercase()),
         _ => None,
     }
 }
 
 fn entry_instances(spec: &ServiceEntry, resolution: Resolution, host: &str) -> Vec<Instance> {
     let default_ports = || -> BTreeMap<NonZeroU16, NonZeroU16> {
-        spec.ports
-            .iter()
-            .map(|port| (port.number, port.target_port.unwrap_or(port.number)))
-            .collect()
+        spec.ports.iter().map(|port| (port.number, port.target_port.unwrap_or(port.number))).collect()
     };
     let by_dns = matches!(resolution, Resolution::StrictDns | Resolution::LogicalDns);
     if spec.endpoints.is_empty() && by_dns {

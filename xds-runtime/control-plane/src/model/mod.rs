@@ -142,11 +142,7 @@ impl Locality {
     pub fn parse(text: &str) -> Self {
         let mut parts = text.splitn(3, '/').map(str::to_owned);
         let mut next = || parts.next().unwrap_or_default();
-        Self {
-            region: next(),
-            zone: next(),
-            sub_zone: next(),
-        }
+        Self { region: next(), zone: next(), sub_zone: next() }
     }
 
     /// Whether `pattern` (`region/zone/*`, `*`, `region`) covers this locality.
@@ -193,26 +189,17 @@ impl Mesh {
     /// The rule for a service as a client in `namespace` sees it: the client's own namespace comes first, then the
     /// service's, then the root namespace; an exact host before a wildcard.
     pub fn rule(&self, service: &Service, namespace: &str) -> Option<&Rule> {
-        [namespace, &service.namespace, ROOT_NAMESPACE]
-            .into_iter()
-            .find_map(|namespace| {
-                self.rules
-                    .iter()
-                    .filter(|rule| {
-                        rule.namespace == namespace && host_matches(&rule.host, &service.host)
-                    })
-                    .max_by_key(|rule| (!rule.host.starts_with('*'), rule.host.len()))
-            })
+        [namespace, &service.namespace, ROOT_NAMESPACE].into_iter().find_map(|namespace| {
+            self.rules
+                .iter()
+                .filter(|rule| rule.namespace == namespace && host_matches(&rule.host, &service.host))
+                .max_by_key(|rule| (!rule.host.starts_with('*'), rule.host.len()))
+        })
     }
 
     /// The first VirtualService for a host.
     pub fn routes_of(&self, host: &str) -> Option<&Routes> {
-        self.routes.iter().find(|routes| {
-            routes
-                .hosts
-                .iter()
-                .any(|pattern| host_matches(pattern, host))
-        })
+        self.routes.iter().find(|routes| routes.hosts.iter().any(|pattern| host_matches(pattern, host)))
     }
 }
 
@@ -220,8 +207,7 @@ impl Rule {
     /// The policy for `port`, of `subset` when one is named. A subset's settings override the host's one by one;
     /// a port's settings replace all of them.
     pub fn policy(&self, subset: Option<&str>, port: NonZeroU16) -> Policy<'_> {
-        let subset =
-            subset.and_then(|name| self.spec.subsets.iter().find(|subset| subset.name == name));
+        let subset = subset.and_then(|name| self.spec.subsets.iter().find(|subset| subset.name == name));
         let base = policy_for_port(&self.spec.traffic_policy, port);
         let Some(subset) = subset else { return base };
         let own = policy_for_port(&subset.traffic_policy, port);
@@ -238,18 +224,11 @@ impl Rule {
 }
 
 fn has_port(policy: &TrafficPolicy, port: NonZeroU16) -> bool {
-    policy
-        .port_level_settings
-        .iter()
-        .any(|settings| settings.port.number == port)
+    policy.port_level_settings.iter().any(|settings| settings.port.number == port)
 }
 
 fn policy_for_port(policy: &TrafficPolicy, port: NonZeroU16) -> Policy<'_> {
-    match policy
-        .port_level_settings
-        .iter()
-        .find(|settings| settings.port.number == port)
-    {
+    match policy.port_level_settings.iter().find(|settings| settings.port.number == port) {
         Some(settings) => Policy {
             load_balancer: settings.load_balancer.as_ref(),
             connection_pool: settings.connection_pool.as_ref(),
@@ -268,12 +247,8 @@ fn policy_for_port(policy: &TrafficPolicy, port: NonZeroU16) -> Policy<'_> {
 impl Service {
     /// Addresses a client dials: the service's own, or the allocated one for a client that captures DNS.
     pub fn vips(&self, auto_allocated: bool) -> Vec<IpAddr> {
-        let own: Vec<IpAddr> = self
-            .addresses
-            .iter()
-            .filter(|address| address.prefix.is_none())
-            .map(|address| address.ip)
-            .collect();
+        let own: Vec<IpAddr> =
+            self.addresses.iter().filter(|address| address.prefix.is_none()).map(|address| address.ip).collect();
         match self.auto_address {
             Some(address) if own.is_empty() && auto_allocated => vec![address.into()],
             _ => own,

@@ -19,8 +19,9 @@ impl Protocol {
     /// Reads a protocol name (`appProtocol`, a ServiceEntry's `protocol`); unknown names are undeclared. `None` for UDP.
     pub fn named(name: &str) -> Option<Self> {
         Some(match name.to_ascii_lowercase().as_str() {
-            "http" | "http2" | "http_proxy" | "grpc" | "grpc-web" | "kubernetes.io/h2c"
-            | "kubernetes.io/ws" => Self::Http,
+            "http" | "http2" | "http_proxy" | "grpc" | "grpc-web" | "kubernetes.io/h2c" | "kubernetes.io/ws" => {
+                Self::Http
+            }
             "tcp" | "mongo" | "redis" | "mysql" => Self::Tcp,
             "https" | "tls" | "kubernetes.io/wss" => Self::Tls,
             "udp" => return None,
@@ -37,11 +38,7 @@ impl Protocol {
         } else {
             name.split('-').next().unwrap_or_default()
         };
-        let prefix = if prefix.starts_with("grpc-web") {
-            "grpc-web"
-        } else {
-            prefix
-        };
+        let prefix = if prefix.starts_with("grpc-web") { "grpc-web" } else { prefix };
         match Self::named(prefix)? {
             Self::Undeclared if is_server_first(port) => Some(Self::Tcp),
             protocol => Some(protocol),
@@ -61,11 +58,7 @@ mod tests {
     #[track_caller]
     fn check(name: &str, app_protocol: Option<&str>, port: u16, expected: Option<Protocol>) {
         let port = NonZeroU16::new(port).expect("a port");
-        assert_eq!(
-            Protocol::of_port(name, app_protocol, port),
-            expected,
-            "{name} {app_protocol:?} {port}"
-        );
+        assert_eq!(Protocol::of_port(name, app_protocol, port), expected, "{name} {app_protocol:?} {port}");
     }
 
     #[test]
@@ -85,11 +78,6 @@ mod tests {
     fn app_protocol_comes_before_the_name() {
         check("http", Some("tcp"), 80, Some(Protocol::Tcp));
         check("tcp", Some("kubernetes.io/h2c"), 80, Some(Protocol::Http));
-        check(
-            "http",
-            Some("example.com/own"),
-            80,
-            Some(Protocol::Undeclared),
-        );
+        check("http", Some("example.com/own"), 80, Some(Protocol::Undeclared));
     }
 }

@@ -5,9 +5,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use super::{Instance, InstanceAddress, Locality};
-use crate::input::{
-    AddressType, EndpointSlice, Node, Object, Pod, PortRef, Service, SliceEndpoint, SlicePort,
-};
+use crate::input::{AddressType, EndpointSlice, Node, Object, Pod, PortRef, Service, SliceEndpoint, SlicePort};
 
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 const LOCALITY_LABEL: &str = "istio-locality";
@@ -47,26 +45,18 @@ impl Slices {
 
     pub fn add_node(&mut self, node: Node) {
         let label = |name| node.metadata.labels.get(name).cloned().unwrap_or_default();
-        let locality = Locality {
-            region: label(REGION_LABEL),
-            zone: label(ZONE_LABEL),
-            sub_zone: label(SUBZONE_LABEL),
-        };
+        let locality =
+            Locality { region: label(REGION_LABEL), zone: label(ZONE_LABEL), sub_zone: label(SUBZONE_LABEL) };
         self.nodes.insert(node.metadata.name, locality);
     }
 
     pub fn warnings(&self) -> impl Iterator<Item = String> {
-        self.orphans
-            .iter()
-            .map(|name| format!("EndpointSlice {name}: has no label {SERVICE_LABEL}, ignored"))
+        self.orphans.iter().map(|name| format!("EndpointSlice {name}: has no label {SERVICE_LABEL}, ignored"))
     }
 
     /// The ready endpoints of a Service, ordered by address.
     pub fn instances_of(&self, service: &Object<Service>) -> Vec<Instance> {
-        let key = (
-            service.metadata.namespace.clone(),
-            service.metadata.name.clone(),
-        );
+        let key = (service.metadata.namespace.clone(), service.metadata.name.clone());
         // An address may stand in several slices, with other ports in each.
         let mut instances: BTreeMap<IpAddr, Instance> = BTreeMap::new();
         for slice in self.slices.get(&key).map_or(&[][..], Vec::as_slice) {
@@ -79,16 +69,11 @@ impl Slices {
                 if !ready && !service.spec.publish_not_ready_addresses {
                     continue;
                 }
-                for ip in endpoint
-                    .addresses
-                    .iter()
-                    .filter_map(|text| text.parse().ok())
-                {
+                for ip in endpoint.addresses.iter().filter_map(|text| text.parse().ok()) {
                     match instances.get_mut(&ip) {
                         Some(known) => known.ports.extend(&ports),
                         None => {
-                            instances
-                                .insert(ip, self.instance(&key.0, ip, endpoint, ports.clone()));
+                            instances.insert(ip, self.instance(&key.0, ip, endpoint, ports.clone()));
                         }
                     }
                 }
@@ -105,17 +90,12 @@ impl Slices {
         ports: BTreeMap<NonZeroU16, NonZeroU16>,
     ) -> Instance {
         let pod = self.pod_of(namespace, ip, endpoint);
-        let hostname = endpoint
-            .hostname
-            .clone()
-            .or_else(|| pod.and_then(|pod| pod.spec.hostname.clone()));
+        let hostname = endpoint.hostname.clone().or_else(|| pod.and_then(|pod| pod.spec.hostname.clone()));
         let subdomain = pod.and_then(|pod| pod.spec.subdomain.clone());
         Instance {
             address: InstanceAddress::Ip(ip),
             ports,
-            labels: pod
-                .map(|pod| pod.metadata.labels.clone())
-                .unwrap_or_default(),
+            labels: pod.map(|pod| pod.metadata.labels.clone()).unwrap_or_default(),
             locality: self.locality_of(pod, endpoint),
             weight: 1,
             pod_name: hostname.map(|hostname| (hostname, subdomain.unwrap_or_default())),
@@ -124,9 +104,7 @@ impl Slices {
 
     fn pod_of(&self, namespace: &str, ip: IpAddr, endpoint: &SliceEndpoint) -> Option<&Pod> {
         match &endpoint.target_ref {
-            Some(target) if target.kind == "Pod" => {
-                self.pods.get(&(namespace.to_owned(), target.name.clone()))
-            }
+            Some(target) if target.kind == "Pod" => self.pods.get(&(namespace.to_owned(), target.name.clone())),
             Some(_) => None,
             None => self.pods.get(self.pods_by_ip.get(&ip)?),
         }
@@ -137,14 +115,8 @@ impl Slices {
         if let Some(label) = pod.and_then(|pod| pod.metadata.labels.get(LOCALITY_LABEL)) {
             return Locality::parse(&label.replace('.', "/"));
         }
-        let node = endpoint
-            .node_name
-            .as_ref()
-            .or_else(|| pod.and_then(|pod| pod.spec.node_name.as_ref()));
-        let mut locality = node
-            .and_then(|node| self.nodes.get(node))
-            .cloned()
-            .unwrap_or_default();
+        let node = endpoint.node_name.as_ref().or_else(|| pod.and_then(|pod| pod.spec.node_name.as_ref()));
+        let mut locality = node.and_then(|node| self.nodes.get(node)).cloned().unwrap_or_default();
         if locality.zone.is_empty() {
             locality.zone = endpoint.zone.clone().unwrap_or_default();
         }
@@ -168,11 +140,7 @@ fn ports_of(service: &Service, slice: &[SlicePort]) -> BTreeMap<NonZeroU16, NonZ
             ([only], [_]) if only.name.is_empty() || port.name.is_empty() => Some(only),
             _ => None,
         };
-        if let Some(target) = by_name
-            .or_else(by_target)
-            .or_else(the_only)
-            .and_then(|found| found.port)
-        {
+        if let Some(target) = by_name.or_else(by_target).or_else(the_only).and_then(|found| found.port) {
             ports.insert(port.port, target);
         }
     }

@@ -7,8 +7,8 @@ use envoy_types::pb::envoy::config::cluster::v3::cluster::common_lb_config::{
     LocalityConfigSpecifier, LocalityWeightedLbConfig,
 };
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, DnsLookupFamily, EdsClusterConfig,
-    LbConfig, LbPolicy, MaglevLbConfig, RingHashLbConfig,
+    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbConfig, LbPolicy,
+    MaglevLbConfig, RingHashLbConfig,
 };
 use envoy_types::pb::envoy::config::cluster::v3::{
     CircuitBreakers, Cluster, OutlierDetection, UpstreamConnectionOptions,
@@ -31,9 +31,7 @@ const RING_SIZE: u64 = 1024;
 
 /// Every cluster.
 pub(super) fn clusters(mesh: &Mesh, proxy: &Proxy) -> Vec<Cluster> {
-    let mut clusters: Vec<Cluster> = targets(mesh, proxy)
-        .filter_map(|target| cluster(&target, proxy))
-        .collect();
+    let mut clusters: Vec<Cluster> = targets(mesh, proxy).filter_map(|target| cluster(&target, proxy)).collect();
     clusters.push(original_dst(PASSTHROUGH));
     clusters.push(original_dst(INBOUND_PASSTHROUGH));
     clusters.push(Cluster {
@@ -48,9 +46,7 @@ pub(super) fn clusters(mesh: &Mesh, proxy: &Proxy) -> Vec<Cluster> {
 fn original_dst(name: &str) -> Cluster {
     Cluster {
         name: name.to_owned(),
-        cluster_discovery_type: Some(ClusterDiscoveryType::Type(
-            DiscoveryType::OriginalDst.into(),
-        )),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into())),
         connect_timeout: Some(duration(CONNECT_TIMEOUT)),
         lb_policy: LbPolicy::ClusterProvided.into(),
         circuit_breakers: Some(circuit_breakers(None)),
@@ -58,10 +54,7 @@ fn original_dst(name: &str) -> Cluster {
     }
 }
 
-#[expect(
-    deprecated,
-    reason = "istiod writes the DNS fields of the cluster itself"
-)]
+#[expect(deprecated, reason = "istiod writes the DNS fields of the cluster itself")]
 /// One cluster; `None` for a DNS cluster that would have no endpoint.
 fn cluster(target: &Target<'_>, proxy: &Proxy) -> Option<Cluster> {
     let name = target.name();
@@ -81,10 +74,7 @@ fn cluster(target: &Target<'_>, proxy: &Proxy) -> Option<Cluster> {
     };
     match discovery {
         DiscoveryType::Eds => {
-            cluster.eds_cluster_config = Some(EdsClusterConfig {
-                eds_config: Some(ads()),
-                service_name: name.clone(),
-            });
+            cluster.eds_cluster_config = Some(EdsClusterConfig { eds_config: Some(ads()), service_name: name.clone() });
         }
         DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
             let assignment = endpoint::assignment(target, proxy);
@@ -104,13 +94,8 @@ fn cluster(target: &Target<'_>, proxy: &Proxy) -> Option<Cluster> {
 }
 
 /// The inline assignment of a DNS cluster; a LOGICAL_DNS cluster has exactly one endpoint.
-fn one_name(
-    mut assignment: ClusterLoadAssignment,
-    discovery: DiscoveryType,
-) -> Option<ClusterLoadAssignment> {
-    assignment
-        .endpoints
-        .retain(|group| !group.lb_endpoints.is_empty());
+fn one_name(mut assignment: ClusterLoadAssignment, discovery: DiscoveryType) -> Option<ClusterLoadAssignment> {
+    assignment.endpoints.retain(|group| !group.lb_endpoints.is_empty());
     if discovery == DiscoveryType::LogicalDns {
         assignment.endpoints.truncate(1);
         for group in &mut assignment.endpoints {
@@ -131,17 +116,10 @@ fn circuit_breakers(pool: Option<&ConnectionPool>) -> CircuitBreakers {
         track_remaining: true,
         ..Default::default()
     };
-    CircuitBreakers {
-        thresholds: vec![thresholds],
-        ..Default::default()
-    }
+    CircuitBreakers { thresholds: vec![thresholds], ..Default::default() }
 }
 
-fn apply_load_balancer(
-    cluster: &mut Cluster,
-    settings: Option<&LoadBalancer>,
-    discovery: DiscoveryType,
-) {
+fn apply_load_balancer(cluster: &mut Cluster, settings: Option<&LoadBalancer>, discovery: DiscoveryType) {
     // Endpoints of ORIGINAL_DST are not the control plane's to choose.
     if discovery == DiscoveryType::OriginalDst {
         cluster.lb_policy = LbPolicy::ClusterProvided.into();
@@ -152,23 +130,18 @@ fn apply_load_balancer(
         && let Some(common) = &mut cluster.common_lb_config
     {
         let weighted = LocalityWeightedLbConfig::default();
-        common.locality_config_specifier =
-            Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(weighted));
+        common.locality_config_specifier = Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(weighted));
     }
     if let Some(hash) = settings.and_then(|settings| settings.consistent_hash.as_ref()) {
         apply_consistent_hash(cluster, hash);
         return;
     }
     let policy = match settings.and_then(|settings| settings.simple) {
-        None | Some(SimpleLb::Unspecified | SimpleLb::LeastConn | SimpleLb::LeastRequest) => {
-            LbPolicy::LeastRequest
-        }
+        None | Some(SimpleLb::Unspecified | SimpleLb::LeastConn | SimpleLb::LeastRequest) => LbPolicy::LeastRequest,
         Some(SimpleLb::Random) => LbPolicy::Random,
         Some(SimpleLb::RoundRobin) => LbPolicy::RoundRobin,
         Some(SimpleLb::Passthrough) => {
-            cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(
-                DiscoveryType::OriginalDst.into(),
-            ));
+            cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into()));
             cluster.eds_cluster_config = None;
             cluster.load_assignment = None;
             if let Some(common) = &mut cluster.common_lb_config {
@@ -183,17 +156,11 @@ fn apply_load_balancer(
 fn apply_consistent_hash(cluster: &mut Cluster, hash: &ConsistentHash) {
     if let Some(maglev) = &hash.maglev {
         cluster.lb_policy = LbPolicy::Maglev.into();
-        cluster.lb_config = maglev.table_size.map(|size| {
-            LbConfig::MaglevLbConfig(MaglevLbConfig {
-                table_size: u64_value(size),
-            })
-        });
+        cluster.lb_config =
+            maglev.table_size.map(|size| LbConfig::MaglevLbConfig(MaglevLbConfig { table_size: u64_value(size) }));
         return;
     }
-    let size = hash
-        .ring_hash
-        .and_then(|ring| ring.minimum_ring_size)
-        .or(hash.minimum_ring_size);
+    let size = hash.ring_hash.and_then(|ring| ring.minimum_ring_size).or(hash.minimum_ring_size);
     cluster.lb_policy = LbPolicy::RingHash.into();
     cluster.lb_config = Some(LbConfig::RingHashLbConfig(RingHashLbConfig {
         minimum_ring_size: u64_value(size.unwrap_or(RING_SIZE)),
@@ -226,8 +193,7 @@ fn apply_outlier_detection(cluster: &mut Cluster, policy: &Policy<'_>) {
         return;
     };
     // A number of 0 means "do not enforce".
-    let enforce =
-        |value: Option<u32>| value.and_then(|value| u32_value(if value > 0 { 100 } else { 0 }));
+    let enforce = |value: Option<u32>| value.and_then(|value| u32_value(if value > 0 { 100 } else { 0 }));
     let mut out = OutlierDetection {
         // Success rates are no part of Istio's settings.
         enforcing_success_rate: u32_value(0),
@@ -237,17 +203,12 @@ fn apply_outlier_detection(cluster: &mut Cluster, policy: &Policy<'_>) {
         enforcing_consecutive_gateway_failure: enforce(settings.consecutive_gateway_errors),
         interval: settings.interval.map(duration),
         base_ejection_time: settings.base_ejection_time.map(duration),
-        max_ejection_percent: settings
-            .max_ejection_percent
-            .filter(|percent| *percent > 0)
-            .and_then(u32_value),
+        max_ejection_percent: settings.max_ejection_percent.filter(|percent| *percent > 0).and_then(u32_value),
         ..Default::default()
     };
     if settings.split_external_local_origin_errors {
         out.split_external_local_origin_errors = true;
-        let failures = settings
-            .consecutive_local_origin_failures
-            .filter(|failures| *failures > 0);
+        let failures = settings.consecutive_local_origin_failures.filter(|failures| *failures > 0);
         out.consecutive_local_origin_failure = failures.and_then(u32_value);
         out.enforcing_consecutive_local_origin_failure = failures.and_then(|_| u32_value(100));
         out.enforcing_local_origin_success_rate = u32_value(0);
@@ -263,10 +224,7 @@ fn apply_tls(cluster: &mut Cluster, policy: &Policy<'_>) {
     let Some(tls) = policy.tls.filter(|tls| tls.mode != TlsMode::Disable) else {
         return;
     };
-    let context = UpstreamTlsContext {
-        sni: tls.sni.clone(),
-        ..Default::default()
-    };
+    let context = UpstreamTlsContext { sni: tls.sni.clone(), ..Default::default() };
     cluster.transport_socket = Some(TransportSocket {
         name: "envoy.transport_sockets.tls".to_owned(),
         config_type: Some(transport_socket::ConfigType::TypedConfig(any(&context))),

@@ -14,10 +14,7 @@ use crate::input::LocalityLb;
 use crate::model::{Locality, Mesh, Resolution};
 
 /// The assignments of every EDS cluster.
-pub(super) fn assignments<'a>(
-    mesh: &'a Mesh,
-    proxy: &'a Proxy,
-) -> impl Iterator<Item = ClusterLoadAssignment> {
+pub(super) fn assignments<'a>(mesh: &'a Mesh, proxy: &'a Proxy) -> impl Iterator<Item = ClusterLoadAssignment> {
     targets(mesh, proxy)
         .filter(|target| target.service.resolution == Resolution::Endpoints)
         .map(|target| assignment(&target, proxy))
@@ -27,18 +24,12 @@ pub(super) fn assignments<'a>(
 pub(super) fn assignment(target: &Target<'_>, proxy: &Proxy) -> ClusterLoadAssignment {
     let mut groups = group_by_locality(target);
     let policy = target.policy();
-    let settings = policy
-        .load_balancer
-        .and_then(|lb| lb.locality_lb_setting.as_ref());
+    let settings = policy.load_balancer.and_then(|lb| lb.locality_lb_setting.as_ref());
     match settings {
         Some(settings) if settings.enabled == Some(false) => {}
-        Some(settings) if !settings.distribute.is_empty() => {
-            distribute(&mut groups, settings, &proxy.locality)
-        }
+        Some(settings) if !settings.distribute.is_empty() => distribute(&mut groups, settings, &proxy.locality),
         // Without outlier detection Envoy would never leave the first priority.
-        settings if policy.outlier_detection.is_some() => {
-            fail_over(&mut groups, settings, &proxy.locality)
-        }
+        settings if policy.outlier_detection.is_some() => fail_over(&mut groups, settings, &proxy.locality),
         _ => {}
     }
     ClusterLoadAssignment {
@@ -58,11 +49,8 @@ struct Group {
 
 impl Group {
     fn into_wire(self) -> LocalityLbEndpoints {
-        let locality = core::Locality {
-            region: self.locality.region,
-            zone: self.locality.zone,
-            sub_zone: self.locality.sub_zone,
-        };
+        let locality =
+            core::Locality { region: self.locality.region, zone: self.locality.zone, sub_zone: self.locality.sub_zone };
         LocalityLbEndpoints {
             // istiod names the locality always, an unknown one with empty parts.
             locality: Some(locality),
@@ -106,11 +94,7 @@ fn group_by_locality(target: &Target<'_>) -> Vec<Group> {
 
 /// Gives localities the weights that the setting for the client's locality names; the others get no endpoint.
 fn distribute(groups: &mut [Group], settings: &LocalityLb, client: &Locality) {
-    let Some(setting) = settings
-        .distribute
-        .iter()
-        .find(|setting| client.matches(&setting.from))
-    else {
+    let Some(setting) = settings.distribute.iter().find(|setting| client.matches(&setting.from)) else {
         return;
     };
     let mut unmatched: BTreeSet<usize> = (0..groups.len()).collect();
@@ -118,15 +102,10 @@ fn distribute(groups: &mut [Group], settings: &LocalityLb, client: &Locality) {
     let mut patterns: Vec<(&String, &u32)> = setting.to.iter().collect();
     patterns.sort_by_key(|(pattern, _)| (pattern.contains('*'), std::cmp::Reverse(pattern.len())));
     for (pattern, share) in patterns {
-        let covered = |(index, group): &(usize, &mut Group)| {
-            unmatched.contains(index) && group.locality.matches(pattern)
-        };
-        let mut matched: Vec<(usize, &mut Group)> =
-            groups.iter_mut().enumerate().filter(covered).collect();
-        let total: u64 = matched
-            .iter()
-            .map(|(_, group)| u64::from(group.weight))
-            .sum();
+        let covered =
+            |(index, group): &(usize, &mut Group)| unmatched.contains(index) && group.locality.matches(pattern);
+        let mut matched: Vec<(usize, &mut Group)> = groups.iter_mut().enumerate().filter(covered).collect();
+        let total: u64 = matched.iter().map(|(_, group)| u64::from(group.weight)).sum();
         for (index, group) in &mut matched {
             unmatched.remove(index);
             // A pattern that covers several localities splits its share in proportion to their sizes.
@@ -146,20 +125,11 @@ fn distribute(groups: &mut [Group], settings: &LocalityLb, client: &Locality) {
 
 /// Orders localities by nearness to the client: same sub-zone, zone, region, then the rest (a failover region first).
 fn fail_over(groups: &mut [Group], settings: Option<&LocalityLb>, client: &Locality) {
-    let failover = settings.and_then(|settings| {
-        settings
-            .failover
-            .iter()
-            .find(|entry| entry.from == client.region)
-    });
+    let failover = settings.and_then(|settings| settings.failover.iter().find(|entry| entry.from == client.region));
     for group in groups.iter_mut() {
         let own = &group.locality;
         group.priority = if own.region != client.region {
-            if failover.is_some_and(|entry| entry.to != own.region) {
-                4
-            } else {
-                3
-            }
+            if failover.is_some_and(|entry| entry.to != own.region) { 4 } else { 3 }
         } else if own.zone != client.zone {
             2
         } else {
@@ -169,10 +139,6 @@ fn fail_over(groups: &mut [Group], settings: Option<&LocalityLb>, client: &Local
     // Priorities must have no gaps.
     let used: BTreeSet<u32> = groups.iter().map(|group| group.priority).collect();
     for group in groups {
-        group.priority = used
-            .range(..group.priority)
-            .count()
-            .try_into()
-            .unwrap_or(u32::MAX);
+        group.priority = used.range(..group.priority).count().try_into().unwrap_or(u32::MAX);
     }
 }

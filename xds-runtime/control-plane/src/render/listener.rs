@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3::{
-    AdditionalAddress, Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter,
-    listener_filter,
+    AdditionalAddress, Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter, listener_filter,
 };
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::listener::{http_inspector, tls_inspector};
@@ -46,10 +45,8 @@ pub(super) fn listeners(mesh: &Mesh, proxy: &Proxy) -> Vec<Listener> {
             add_port(&mut drafts, mesh, proxy, service, port);
         }
     }
-    let mut listeners: Vec<Listener> = drafts
-        .into_iter()
-        .map(|((ip, port), draft)| listener(ip, port, draft))
-        .collect();
+    let mut listeners: Vec<Listener> =
+        drafts.into_iter().map(|((ip, port), draft)| listener(ip, port, draft)).collect();
     listeners.push(catch_all_outbound());
     listeners.push(catch_all_inbound());
     listeners
@@ -82,10 +79,7 @@ fn add_port(
                 ..chain()
             });
         } else if let Some(matches) = tcp::prefix_match(service) {
-            draft.chains.push(FilterChain {
-                filter_chain_match: Some(matches),
-                ..chain()
-            });
+            draft.chains.push(FilterChain { filter_chain_match: Some(matches), ..chain() });
         } else {
             draft.fallback.get_or_insert_with(chain);
         }
@@ -98,9 +92,7 @@ fn add_port(
         let draft = drafts.entry((ip, port.number)).or_default();
         draft.fallback.get_or_insert_with(chain);
         if sniffed {
-            draft
-                .http
-                .get_or_insert_with(|| format!("{}:{}", service.host, port.number));
+            draft.http.get_or_insert_with(|| format!("{}:{}", service.host, port.number));
         }
     }
 }
@@ -108,19 +100,13 @@ fn add_port(
 /// The addresses a port that is not HTTP binds: virtual addresses, or each pod of a headless service.
 fn binds(service: &Service, proxy: &Proxy) -> Vec<IpAddr> {
     let vips = service.vips(proxy.auto_allocated);
-    if !vips.is_empty()
-        || service.registry != Registry::Kubernetes
-        || service.resolution != Resolution::Passthrough
-    {
+    if !vips.is_empty() || service.registry != Registry::Kubernetes || service.resolution != Resolution::Passthrough {
         return vips;
     }
-    let pods = service
-        .instances
-        .iter()
-        .filter_map(|instance| match instance.address {
-            InstanceAddress::Ip(ip) => Some(ip),
-            InstanceAddress::Host(_) => None,
-        });
+    let pods = service.instances.iter().filter_map(|instance| match instance.address {
+        InstanceAddress::Ip(ip) => Some(ip),
+        InstanceAddress::Host(_) => None,
+    });
     pods.collect()
 }
 
@@ -139,10 +125,7 @@ fn listener(ip: IpAddr, port: NonZeroU16, draft: Draft) -> Listener {
     // A wildcard listener of dual-stack clients binds both families.
     let additional_addresses = if ip.is_unspecified() {
         let any_v6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED).to_string();
-        vec![AdditionalAddress {
-            address: Some(address(&any_v6, port.get())),
-            ..Default::default()
-        }]
+        vec![AdditionalAddress { address: Some(address(&any_v6, port.get())), ..Default::default() }]
     } else {
         Vec::new()
     };
@@ -163,10 +146,7 @@ fn listener(ip: IpAddr, port: NonZeroU16, draft: Draft) -> Listener {
 }
 
 fn has_server_names(chain: &FilterChain) -> bool {
-    chain
-        .filter_chain_match
-        .as_ref()
-        .is_some_and(|matches| !matches.server_names.is_empty())
+    chain.filter_chain_match.as_ref().is_some_and(|matches| !matches.server_names.is_empty())
 }
 
 fn inspectors() -> Vec<ListenerFilter> {
@@ -176,29 +156,18 @@ fn inspectors() -> Vec<ListenerFilter> {
         ..Default::default()
     };
     vec![
-        inspector(
-            "envoy.filters.listener.tls_inspector",
-            any(&tls_inspector::v3::TlsInspector::default()),
-        ),
-        inspector(
-            "envoy.filters.listener.http_inspector",
-            any(&http_inspector::v3::HttpInspector::default()),
-        ),
+        inspector("envoy.filters.listener.tls_inspector", any(&tls_inspector::v3::TlsInspector::default())),
+        inspector("envoy.filters.listener.http_inspector", any(&http_inspector::v3::HttpInspector::default())),
     ]
 }
 
 fn http_chain(routes: String) -> FilterChain {
     let manager = HttpConnectionManager {
         stat_prefix: format!("outbound_0.0.0.0_{routes}"),
-        route_specifier: Some(RouteSpecifier::Rds(Rds {
-            config_source: Some(ads()),
-            route_config_name: routes,
-        })),
+        route_specifier: Some(RouteSpecifier::Rds(Rds { config_source: Some(ads()), route_config_name: routes })),
         http_filters: vec![HttpFilter {
             name: "envoy.filters.http.router".to_owned(),
-            config_type: Some(http_filter::ConfigType::TypedConfig(
-                any(&Router::default()),
-            )),
+            config_type: Some(http_filter::ConfigType::TypedConfig(any(&Router::default()))),
             ..Default::default()
         }],
         ..Default::default()
@@ -209,26 +178,17 @@ fn http_chain(routes: String) -> FilterChain {
             application_protocols: vec!["http/1.1".to_owned(), "h2c".to_owned()],
             ..Default::default()
         }),
-        filters: vec![network_filter(
-            "envoy.filters.network.http_connection_manager",
-            any(&manager),
-        )],
+        filters: vec![network_filter("envoy.filters.network.http_connection_manager", any(&manager))],
         ..Default::default()
     }
 }
 
 fn network_filter(name: &str, config: Any) -> Filter {
-    Filter {
-        name: name.to_owned(),
-        config_type: Some(filter::ConfigType::TypedConfig(config)),
-    }
+    Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(config)) }
 }
 
 fn passthrough_chain(name: &str) -> FilterChain {
-    FilterChain {
-        name: name.to_owned(),
-        ..tcp::to_cluster(PASSTHROUGH)
-    }
+    FilterChain { name: name.to_owned(), ..tcp::to_cluster(PASSTHROUGH) }
 }
 
 fn catch_all_outbound() -> Listener {

@@ -70,11 +70,7 @@ impl Snapshot {
     }
 
     pub(crate) fn of_documents(documents: Vec<Document>, fingerprint: u64) -> Self {
-        Self {
-            mesh: Mesh::of_documents(documents),
-            fingerprint,
-            rendered: Mutex::default(),
-        }
+        Self { mesh: Mesh::of_documents(documents), fingerprint, rendered: Mutex::default() }
     }
 
     pub(crate) fn fingerprint(&self) -> u64 {
@@ -110,48 +106,23 @@ fn render(mesh: &Mesh, proxy: &Proxy) -> Resources {
     }
     let mut add = |url: &str, name: String, value: Vec<u8>| {
         let version = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&value));
-        let entry = Entry {
-            version,
-            resource: Any {
-                type_url: url.to_owned(),
-                value,
-            },
-        };
-        resources
-            .entry(url.to_owned())
-            .or_default()
-            .insert(name, entry);
+        let entry = Entry { version, resource: Any { type_url: url.to_owned(), value } };
+        resources.entry(url.to_owned()).or_default().insert(name, entry);
     };
     for cluster in cluster::clusters(mesh, proxy) {
-        add(
-            type_url::CLUSTER,
-            cluster.name.clone(),
-            cluster.encode_to_vec(),
-        );
+        add(type_url::CLUSTER, cluster.name.clone(), cluster.encode_to_vec());
     }
     for assignment in endpoint::assignments(mesh, proxy) {
-        add(
-            type_url::ENDPOINT,
-            assignment.cluster_name.clone(),
-            assignment.encode_to_vec(),
-        );
+        add(type_url::ENDPOINT, assignment.cluster_name.clone(), assignment.encode_to_vec());
     }
     for listener in listener::listeners(mesh, proxy) {
-        add(
-            type_url::LISTENER,
-            listener.name.clone(),
-            listener.encode_to_vec(),
-        );
+        add(type_url::LISTENER, listener.name.clone(), listener.encode_to_vec());
     }
     for routes in route::configurations(mesh, proxy) {
         add(type_url::ROUTE, routes.name.clone(), routes.encode_to_vec());
     }
     // istiod sends exactly one name table, without a name.
-    add(
-        type_url::NAME_TABLE,
-        String::new(),
-        names::name_table(mesh, proxy).encode_to_vec(),
-    );
+    add(type_url::NAME_TABLE, String::new(), names::name_table(mesh, proxy).encode_to_vec());
     for raw in &mesh.raw {
         add(&raw.type_url, raw.name.clone(), raw.base64.0.clone());
     }

@@ -37,11 +37,7 @@ pub struct NameInfo {
 pub(super) fn name_table(mesh: &Mesh, proxy: &Proxy) -> NameTable {
     let mut table = BTreeMap::new();
     for service in mesh.services.values() {
-        let mut ips: Vec<String> = service
-            .vips(proxy.auto_allocated)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let mut ips: Vec<String> = service.vips(proxy.auto_allocated).iter().map(ToString::to_string).collect();
         if service.is_headless() {
             for (ip, pod_name) in pods(service) {
                 ips.push(ip.clone());
@@ -55,10 +51,7 @@ pub(super) fn name_table(mesh: &Mesh, proxy: &Proxy) -> NameTable {
             for alias in &service.aliases {
                 table.insert(alias.clone(), alias_info(alias, ips.clone()));
             }
-            table.insert(
-                service.host.clone(),
-                info(service, ips, service.name.clone()),
-            );
+            table.insert(service.host.clone(), info(service, ips, service.name.clone()));
         }
     }
     NameTable { table }
@@ -82,28 +75,16 @@ fn pods(service: &Service) -> impl Iterator<Item = (String, Option<String>)> {
 
 fn add_pod(table: &mut BTreeMap<String, NameInfo>, service: &Service, pod: &str, ip: String) {
     let name = format!("{pod}.{}", service.host);
-    table
-        .entry(name)
-        .or_insert_with(|| info(service, Vec::new(), format!("{pod}.{}", service.name)))
-        .ips
-        .push(ip);
+    table.entry(name).or_insert_with(|| info(service, Vec::new(), format!("{pod}.{}", service.name))).ips.push(ip);
 }
 
 fn info(service: &Service, ips: Vec<String>, shortname: String) -> NameInfo {
     let registry = service.registry.as_str().to_owned();
     match service.registry {
-        Registry::Kubernetes => NameInfo {
-            ips,
-            registry,
-            shortname,
-            namespace: service.namespace.clone(),
-            alt_hosts: Vec::new(),
-        },
-        Registry::External => NameInfo {
-            ips,
-            registry,
-            ..NameInfo::default()
-        },
+        Registry::Kubernetes => {
+            NameInfo { ips, registry, shortname, namespace: service.namespace.clone(), alt_hosts: Vec::new() }
+        }
+        Registry::External => NameInfo { ips, registry, ..NameInfo::default() },
     }
 }
 

@@ -16,31 +16,20 @@ pub struct Proxy {
 
 impl Default for Proxy {
     fn default() -> Self {
-        Self {
-            namespace: "default".to_owned(),
-            locality: Locality::default(),
-            auto_allocated: false,
-        }
+        Self { namespace: "default".to_owned(), locality: Locality::default(), auto_allocated: false }
     }
 }
 
 impl Proxy {
     /// A client in a namespace, with nothing else said.
     pub fn in_namespace(namespace: &str) -> Self {
-        Self {
-            namespace: namespace.to_owned(),
-            ..Self::default()
-        }
+        Self { namespace: namespace.to_owned(), ..Self::default() }
     }
 
     /// The same client in a locality.
     #[must_use]
     pub fn in_locality(mut self, region: &str, zone: &str, sub_zone: &str) -> Self {
-        self.locality = Locality {
-            region: region.to_owned(),
-            zone: zone.to_owned(),
-            sub_zone: sub_zone.to_owned(),
-        };
+        self.locality = Locality { region: region.to_owned(), zone: zone.to_owned(), sub_zone: sub_zone.to_owned() };
         self
     }
 
@@ -67,22 +56,16 @@ impl Proxy {
             let pod = node.id.split('~').nth(2)?;
             pod.rsplit_once('.').map(|(_, namespace)| namespace)
         };
-        let namespace = metadata("NAMESPACE")
-            .or_else(from_id)
-            .filter(|namespace| !namespace.is_empty());
-        let locality = node
-            .locality
-            .as_ref()
-            .map_or_else(Locality::default, |locality| Locality {
-                region: locality.region.clone(),
-                zone: locality.zone.clone(),
-                sub_zone: locality.sub_zone.clone(),
-            });
+        let namespace = metadata("NAMESPACE").or_else(from_id).filter(|namespace| !namespace.is_empty());
+        let locality = node.locality.as_ref().map_or_else(Locality::default, |locality| Locality {
+            region: locality.region.clone(),
+            zone: locality.zone.clone(),
+            sub_zone: locality.sub_zone.clone(),
+        });
         Self {
             namespace: namespace.unwrap_or("default").to_owned(),
             locality,
-            auto_allocated: metadata("DNS_CAPTURE") == Some("true")
-                && metadata("DNS_AUTO_ALLOCATE") == Some("true"),
+            auto_allocated: metadata("DNS_CAPTURE") == Some("true") && metadata("DNS_AUTO_ALLOCATE") == Some("true"),
         }
     }
 }
@@ -93,15 +76,9 @@ mod tests {
 
     #[test]
     fn the_namespace_comes_from_the_node_id_when_the_metadata_has_none() {
-        let node = Node {
-            id: "sidecar~10.0.0.1~pod-1.shop~shop.svc.cluster.local".to_owned(),
-            ..Node::default()
-        };
+        let node = Node { id: "sidecar~10.0.0.1~pod-1.shop~shop.svc.cluster.local".to_owned(), ..Node::default() };
         assert_eq!(Proxy::of_node(&node), Proxy::in_namespace("shop"));
-        let node = Node {
-            id: "anything".to_owned(),
-            ..Node::default()
-        };
+        let node = Node { id: "anything".to_owned(), ..Node::default() };
         assert_eq!(Proxy::of_node(&node), Proxy::default());
     }
 }

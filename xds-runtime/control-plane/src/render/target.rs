@@ -34,25 +34,13 @@ impl<'a> Target<'a> {
     /// The policy of the service's DestinationRule for this cluster.
     pub fn policy(&self) -> Policy<'a> {
         let subset = (!self.subset.is_empty()).then_some(self.subset);
-        self.rule.map_or_else(Policy::default, |rule| {
-            rule.policy(subset, self.port.number)
-        })
+        self.rule.map_or_else(Policy::default, |rule| rule.policy(subset, self.port.number))
     }
 
     /// Whether an endpoint with these labels belongs to the subset.
     pub fn selects(&self, labels: &std::collections::BTreeMap<String, String>) -> bool {
-        let subset = self.rule.and_then(|rule| {
-            rule.spec
-                .subsets
-                .iter()
-                .find(|subset| subset.name == self.subset)
-        });
-        subset.is_none_or(|subset| {
-            subset
-                .labels
-                .iter()
-                .all(|(key, value)| labels.get(key) == Some(value))
-        })
+        let subset = self.rule.and_then(|rule| rule.spec.subsets.iter().find(|subset| subset.name == self.subset));
+        subset.is_none_or(|subset| subset.labels.iter().all(|(key, value)| labels.get(key) == Some(value)))
     }
 }
 
@@ -61,28 +49,13 @@ pub(super) fn targets<'a>(mesh: &'a Mesh, proxy: &Proxy) -> impl Iterator<Item =
     mesh.services.values().flat_map(move |service| {
         let rule = mesh.rule(service, &proxy.namespace);
         service.ports.iter().flat_map(move |port| {
-            let subsets = rule
-                .into_iter()
-                .flat_map(|rule| rule.spec.subsets.iter().map(|subset| subset.name.as_str()));
-            std::iter::once("")
-                .chain(subsets)
-                .map(move |subset| Target {
-                    service,
-                    port,
-                    subset,
-                    rule,
-                })
+            let subsets = rule.into_iter().flat_map(|rule| rule.spec.subsets.iter().map(|subset| subset.name.as_str()));
+            std::iter::once("").chain(subsets).map(move |subset| Target { service, port, subset, rule })
         })
     })
 }
 
 /// The policy of one port of a service.
-pub(super) fn policy<'a>(
-    mesh: &'a Mesh,
-    proxy: &Proxy,
-    service: &'a Service,
-    port: &Port,
-) -> Policy<'a> {
-    mesh.rule(service, &proxy.namespace)
-        .map_or_else(Policy::default, |rule| rule.policy(None, port.number))
+pub(super) fn policy<'a>(mesh: &'a Mesh, proxy: &Proxy, service: &'a Service, port: &Port) -> Policy<'a> {
+    mesh.rule(service, &proxy.namespace).map_or_else(Policy::default, |rule| rule.policy(None, port.number))
 }

@@ -9,10 +9,7 @@ use prost::{Message, Name};
 
 /// `Any` of a message.
 pub(super) fn any<T: Message + Name>(message: &T) -> Any {
-    Any {
-        type_url: format!("type.googleapis.com/{}", T::full_name()),
-        value: message.encode_to_vec(),
-    }
+    Any { type_url: format!("type.googleapis.com/{}", T::full_name()), value: message.encode_to_vec() }
 }
 
 /// A TCP address.
@@ -22,17 +19,12 @@ pub(super) fn address(host: &str, port: u16) -> core::Address {
         port_specifier: Some(core::socket_address::PortSpecifier::PortValue(port.into())),
         ..Default::default()
     };
-    core::Address {
-        address: Some(core::address::Address::SocketAddress(socket)),
-    }
+    core::Address { address: Some(core::address::Address::SocketAddress(socket)) }
 }
 
 /// An address prefix.
 pub(super) fn cidr(ip: IpAddr, prefix: u8) -> core::CidrRange {
-    core::CidrRange {
-        address_prefix: ip.to_string(),
-        prefix_len: u32_value(prefix.into()),
-    }
+    core::CidrRange { address_prefix: ip.to_string(), prefix_len: u32_value(prefix.into()) }
 }
 
 /// "Ask on this stream."

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource,
-};
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
 
 use super::session::{Nonces, Session, Verdict, View, in_push_order, is_by_name, is_wildcard};
 use crate::{Entry, type_url};
@@ -63,16 +61,11 @@ impl Session for Delta {
 
     fn update(&mut self, view: &View<'_>) -> Vec<DeltaDiscoveryResponse> {
         let types = in_push_order(self.types.keys());
-        types
-            .iter()
-            .filter_map(|url| self.answer(url, view, false))
-            .collect()
+        types.iter().filter_map(|url| self.answer(url, view, false)).collect()
     }
 
     fn acked(&self) -> Vec<(String, u64)> {
-        let acked = |(url, subscription): (&String, &Subscription)| {
-            Some((url.clone(), subscription.nonces.acked()?))
-        };
+        let acked = |(url, subscription): (&String, &Subscription)| Some((url.clone(), subscription.nonces.acked()?));
         self.types.iter().filter_map(acked).collect()
     }
 }
@@ -82,8 +75,7 @@ impl Delta {
     fn answer(&mut self, url: &str, view: &View<'_>, due: bool) -> Option<DeltaDiscoveryResponse> {
         let subscription = self.types.get_mut(url)?;
         let none = BTreeMap::new();
-        let (changed, removed) =
-            subscription.difference(url, view.resources.get(url).unwrap_or(&none));
+        let (changed, removed) = subscription.difference(url, view.resources.get(url).unwrap_or(&none));
         if changed.is_empty() && removed.is_empty() && !due {
             subscription.nonces.checked(view.generation);
             return None;
@@ -123,11 +115,7 @@ impl Subscription {
         Some(match &request.error_detail {
             Some(error) => {
                 self.nonces.refuse();
-                Verdict::Nack {
-                    type_url,
-                    nonce: request.response_nonce.clone(),
-                    message: error.message.clone(),
-                }
+                Verdict::Nack { type_url, nonce: request.response_nonce.clone(), message: error.message.clone() }
             }
             None => {
                 self.nonces.accept();
@@ -143,12 +131,7 @@ impl Subscription {
                 || (request.resource_names_subscribe.is_empty() && !is_by_name(&request.type_url));
             // A reconnecting client says what it has, so that removals reach it. istiod does not believe the
             // versions: everything is sent again.
-            self.sent.extend(
-                request
-                    .initial_resource_versions
-                    .into_keys()
-                    .map(|name| (name, Some(String::new()))),
-            );
+            self.sent.extend(request.initial_resource_versions.into_keys().map(|name| (name, Some(String::new()))));
         }
         let mut must_answer = first && self.wildcard;
         if is_wildcard(&request.type_url) {
@@ -176,11 +159,7 @@ impl Subscription {
     }
 
     /// Resources to send and names to remove, noted as sent.
-    fn difference(
-        &mut self,
-        url: &str,
-        resources: &BTreeMap<String, Entry>,
-    ) -> (Vec<Resource>, Vec<String>) {
+    fn difference(&mut self, url: &str, resources: &BTreeMap<String, Entry>) -> (Vec<Resource>, Vec<String>) {
         let mut removed = Vec::new();
         let mut wanted: Vec<(&String, &Entry)> = Vec::new();
         if self.wildcard {

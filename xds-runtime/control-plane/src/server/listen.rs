@@ -50,10 +50,7 @@ impl Listener {
             }),
             None => bind_tcp(address.strip_prefix("http://").unwrap_or(address)).await,
         };
-        bound.map_err(|source| ServeError::Bind {
-            address: address.to_owned(),
-            source,
-        })
+        bound.map_err(|source| ServeError::Bind { address: address.to_owned(), source })
     }
 
     /// The address to connect to.
@@ -61,20 +58,14 @@ impl Listener {
         &self.address
     }
 
-    pub(super) async fn run(
-        self,
-        router: Router,
-        until: impl Future<Output = ()>,
-    ) -> Result<(), ServeError> {
+    pub(super) async fn run(self, router: Router, until: impl Future<Output = ()>) -> Result<(), ServeError> {
         match self.socket {
             Socket::Tcp(listener) => {
                 let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
                 router.serve_with_incoming_shutdown(incoming, until).await?;
             }
             Socket::Unix(listener, path) => {
-                let result = router
-                    .serve_with_incoming_shutdown(UnixListenerStream::new(listener), until)
-                    .await;
+                let result = router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), until).await;
                 // Best effort: a socket file left behind is replaced by the next start.
                 let _ = std::fs::remove_file(path);
                 result?;
@@ -87,16 +78,12 @@ impl Listener {
 async fn bind_tcp(address: &str) -> std::io::Result<Listener> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?.to_string();
-    Ok(Listener {
-        socket: Socket::Tcp(listener),
-        address,
-    })
+    Ok(Listener { socket: Socket::Tcp(listener), address })
 }
 
 /// Binds a unix socket, in place of a socket file that nobody listens on any more.
 async fn bind_unix(path: &Path) -> std::io::Result<UnixListener> {
-    let is_socket =
-        std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket && tokio::net::UnixStream::connect(path).await.is_err() {
         std::fs::remove_file(path)?;
     }

@@ -88,25 +88,16 @@ impl Builder {
     /// Serves on `listener` in tasks of the current tokio runtime until [`Handle::shut_down`].
     pub fn serve(self, listener: Listener) -> Handle {
         let address = listener.address().to_owned();
-        let (config, _) = watch::channel(Config {
-            generation: 1,
-            snapshot: Arc::new(self.snapshot),
-        });
+        let (config, _) = watch::channel(Config { generation: 1, snapshot: Arc::new(self.snapshot) });
         let (stop, _) = watch::channel(false);
         let (finished, done) = watch::channel(false);
-        let shared = Arc::new(Shared {
-            config,
-            board: Board::new(&address),
-            stop,
-        });
+        let shared = Arc::new(Shared { config, board: Board::new(&address), stop });
         if let Some(path) = self.stats_file {
             tokio::spawn(stats::write_file(shared.clone(), path));
         }
         let router = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
-            .add_service(AggregatedDiscoveryServiceServer::new(Ads::new(
-                shared.clone(),
-            )));
+            .add_service(AggregatedDiscoveryServiceServer::new(Ads::new(shared.clone())));
         let mut stopped = shared.stop.subscribe();
         tokio::spawn(async move {
             if let Err(error) = listener.run(router, stream::stopped(&mut stopped)).await {
@@ -114,11 +105,7 @@ impl Builder {
             }
             finished.send_replace(true);
         });
-        Handle {
-            shared,
-            address,
-            done,
-        }
+        Handle { shared, address, done }
     }
 }
 
@@ -134,10 +121,7 @@ impl Handle {
         let mut generation = 0;
         self.shared.config.send_modify(|config| {
             generation = config.generation.saturating_add(1);
-            *config = Config {
-                generation,
-                snapshot,
-            };
+            *config = Config { generation, snapshot };
         });
         self.shared.board.set_generation(generation);
         generation

@@ -19,11 +19,7 @@ pub(super) trait Session: Default + Send + 'static {
     fn node(request: &Self::Request) -> Option<&Node>;
 
     /// Handles a request: what to answer, and what the request says of an earlier answer.
-    fn request(
-        &mut self,
-        request: Self::Request,
-        view: &View<'_>,
-    ) -> (Vec<Self::Response>, Option<Verdict>);
+    fn request(&mut self, request: Self::Request, view: &View<'_>) -> (Vec<Self::Response>, Option<Verdict>);
 
     /// What a new configuration changes for this client.
     fn update(&mut self, view: &View<'_>) -> Vec<Self::Response>;
@@ -38,22 +34,13 @@ pub(super) trait Session: Default + Send + 'static {
 /// A client's word on a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Ack {
-        type_url: String,
-    },
-    Nack {
-        type_url: String,
-        nonce: String,
-        message: String,
-    },
+    Ack { type_url: String },
+    Nack { type_url: String, nonce: String, message: String },
 }
 
 /// Types of which a client always gets everything; names in requests are ignored, as in istiod.
 pub(super) fn is_wildcard(url: &str) -> bool {
-    matches!(
-        url,
-        type_url::LISTENER | type_url::CLUSTER | type_url::NAME_TABLE
-    )
+    matches!(url, type_url::LISTENER | type_url::CLUSTER | type_url::NAME_TABLE)
 }
 
 /// Types of which a client only ever gets what it names.
@@ -64,12 +51,7 @@ pub(super) fn is_by_name(url: &str) -> bool {
 /// The subscribed types in the order of pushing, types that istiod does not know at the end.
 pub(super) fn in_push_order<'a>(types: impl Iterator<Item = &'a String>) -> Vec<String> {
     let mut types: Vec<String> = types.cloned().collect();
-    let rank = |url: &String| {
-        type_url::PUSH_ORDER
-            .iter()
-            .position(|known| known == url)
-            .unwrap_or(usize::MAX)
-    };
+    let rank = |url: &String| type_url::PUSH_ORDER.iter().position(|known| known == url).unwrap_or(usize::MAX);
     types.sort_by_key(rank);
     types
 }

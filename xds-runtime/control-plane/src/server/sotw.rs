@@ -37,11 +37,7 @@ impl Session for Sotw {
         &response.type_url
     }
 
-    fn request(
-        &mut self,
-        request: DiscoveryRequest,
-        view: &View<'_>,
-    ) -> (Vec<DiscoveryResponse>, Option<Verdict>) {
+    fn request(&mut self, request: DiscoveryRequest, view: &View<'_>) -> (Vec<DiscoveryResponse>, Option<Verdict>) {
         let url = request.type_url.clone();
         let subscription = self.types.entry(url.clone()).or_default();
         let starts = request.response_nonce.is_empty();
@@ -54,26 +50,18 @@ impl Session for Sotw {
         subscription.wildcard = is_wildcard(&url) || (names.is_empty() && !is_by_name(&url));
         let asks_for_more = !names.is_subset(&subscription.names);
         subscription.names = names;
-        let due = if subscription.wildcard {
-            starts
-        } else {
-            asks_for_more || (starts && !subscription.names.is_empty())
-        };
+        let due =
+            if subscription.wildcard { starts } else { asks_for_more || (starts && !subscription.names.is_empty()) };
         (self.answer(&url, view, due).into_iter().collect(), verdict)
     }
 
     fn update(&mut self, view: &View<'_>) -> Vec<DiscoveryResponse> {
         let types = in_push_order(self.types.keys());
-        types
-            .iter()
-            .filter_map(|url| self.answer(url, view, false))
-            .collect()
+        types.iter().filter_map(|url| self.answer(url, view, false)).collect()
     }
 
     fn acked(&self) -> Vec<(String, u64)> {
-        let acked = |(url, subscription): (&String, &Subscription)| {
-            Some((url.clone(), subscription.nonces.acked()?))
-        };
+        let acked = |(url, subscription): (&String, &Subscription)| Some((url.clone(), subscription.nonces.acked()?));
         self.types.iter().filter_map(acked).collect()
     }
 }
@@ -90,10 +78,8 @@ impl Sotw {
             .iter()
             .filter(|(name, _)| subscription.wildcard || subscription.names.contains(*name))
             .collect();
-        let versions: BTreeMap<String, String> = wanted
-            .iter()
-            .map(|(name, entry)| ((*name).clone(), entry.version.clone()))
-            .collect();
+        let versions: BTreeMap<String, String> =
+            wanted.iter().map(|(name, entry)| ((*name).clone(), entry.version.clone())).collect();
         if !due && subscription.is_nothing_new(&versions) {
             subscription.nonces.checked(view.generation);
             return None;
@@ -105,10 +91,7 @@ impl Sotw {
         Some(DiscoveryResponse {
             version_info: view.generation.to_string(),
             type_url: url.to_owned(),
-            resources: wanted
-                .into_iter()
-                .map(|(_, entry)| entry.resource.clone())
-                .collect(),
+            resources: wanted.into_iter().map(|(_, entry)| entry.resource.clone()).collect(),
             nonce: self.nonce.to_string(),
             ..Default::default()
         })
@@ -121,11 +104,7 @@ impl Subscription {
         match &request.error_detail {
             Some(error) => {
                 self.nonces.refuse();
-                Verdict::Nack {
-                    type_url,
-                    nonce: request.response_nonce.clone(),
-                    message: error.message.clone(),
-                }
+                Verdict::Nack { type_url, nonce: request.response_nonce.clone(), message: error.message.clone() }
             }
             None => {
                 self.nonces.accept();

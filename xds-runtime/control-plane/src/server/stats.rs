@@ -86,21 +86,9 @@ struct Pages {
 
 impl Board {
     pub fn new(address: &str) -> Self {
-        let stats = Stats {
-            address: address.to_owned(),
-            generation: 1,
-            ..Stats::default()
-        };
-        let pages = Mutex::new(Pages {
-            stats,
-            acked: HashMap::new(),
-        });
-        Self {
-            inner: Arc::new(Inner {
-                pages,
-                changed: watch::channel(0).0,
-            }),
-        }
+        let stats = Stats { address: address.to_owned(), generation: 1, ..Stats::default() };
+        let pages = Mutex::new(Pages { stats, acked: HashMap::new() });
+        Self { inner: Arc::new(Inner { pages, changed: watch::channel(0).0 }) }
     }
 
     pub fn read(&self) -> Stats {
@@ -119,8 +107,7 @@ impl Board {
     }
 
     pub fn set_config_error(&self, error: &str) {
-        self.inner
-            .change(|pages| pages.stats.config_error = Some(error.to_owned()));
+        self.inner.change(|pages| pages.stats.config_error = Some(error.to_owned()));
     }
 
     /// Opens a page for a stream; it closes with the value returned.
@@ -134,10 +121,7 @@ impl Board {
             id = stats.streams_total;
             pages.acked.insert(id, BTreeMap::new());
         });
-        StreamBooks {
-            id,
-            inner: self.inner.clone(),
-        }
+        StreamBooks { id, inner: self.inner.clone() }
     }
 }
 
@@ -148,8 +132,7 @@ impl Inner {
 
     fn change(&self, change: impl FnOnce(&mut Pages)) {
         change(&mut self.lock());
-        self.changed
-            .send_modify(|count| *count = count.wrapping_add(1));
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 
@@ -168,15 +151,8 @@ impl StreamBooks {
     pub fn pushed(&self, url: &str, bytes: usize) {
         self.inner.change(|pages| {
             pages.stats.pushes = pages.stats.pushes.saturating_add(1);
-            pages.stats.bytes = pages
-                .stats
-                .bytes
-                .saturating_add(bytes.try_into().unwrap_or(u64::MAX));
-            let page = pages
-                .stats
-                .types
-                .entry(short_name(url).to_owned())
-                .or_default();
+            pages.stats.bytes = pages.stats.bytes.saturating_add(bytes.try_into().unwrap_or(u64::MAX));
+            let page = pages.stats.types.entry(short_name(url).to_owned()).or_default();
             page.pushes = page.pushes.saturating_add(1);
         });
     }
@@ -185,22 +161,12 @@ impl StreamBooks {
         self.inner.change(|pages| match verdict {
             Verdict::Ack { type_url } => {
                 pages.stats.acks = pages.stats.acks.saturating_add(1);
-                let page = pages
-                    .stats
-                    .types
-                    .entry(short_name(type_url).to_owned())
-                    .or_default();
+                let page = pages.stats.types.entry(short_name(type_url).to_owned()).or_default();
                 page.acks = page.acks.saturating_add(1);
             }
-            Verdict::Nack {
-                type_url, message, ..
-            } => {
+            Verdict::Nack { type_url, message, .. } => {
                 pages.stats.nacks = pages.stats.nacks.saturating_add(1);
-                let page = pages
-                    .stats
-                    .types
-                    .entry(short_name(type_url).to_owned())
-                    .or_default();
+                let page = pages.stats.types.entry(short_name(type_url).to_owned()).or_default();
                 page.nacks = page.nacks.saturating_add(1);
                 page.last_nack = Some(message.clone());
             }
@@ -256,10 +222,7 @@ pub(super) async fn write_file(shared: Arc<Shared>, path: PathBuf) {
             Ok(Ok(())) => failed = false,
             Ok(Err(error)) if !failed => {
                 failed = true;
-                log::error!(
-                    "{}: cannot write statistics: {error}; serving goes on",
-                    path.display()
-                );
+                log::error!("{}: cannot write statistics: {error}; serving goes on", path.display());
             }
             Ok(Err(_)) => {}
             // The runtime ends.

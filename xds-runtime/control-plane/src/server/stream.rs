@@ -33,10 +33,7 @@ impl Ads {
         Self { shared }
     }
 
-    fn start<S: Session>(
-        &self,
-        requests: Streaming<S::Request>,
-    ) -> Response<Responses<S::Response>> {
+    fn start<S: Session>(&self, requests: Streaming<S::Request>) -> Response<Responses<S::Response>> {
         let (responses, queue) = mpsc::channel(QUEUE);
         let stream = Stream::<S> {
             books: self.shared.board.open_stream(),
@@ -125,13 +122,8 @@ impl<S: Session> Stream<S> {
             self.proxy.get_or_insert(proxy);
         }
         let config = self.shared.config.borrow().clone();
-        let resources = config
-            .snapshot
-            .resources(self.proxy.get_or_insert_with(Proxy::default));
-        let view = View {
-            generation: config.generation,
-            resources: &resources,
-        };
+        let resources = config.snapshot.resources(self.proxy.get_or_insert_with(Proxy::default));
+        let view = View { generation: config.generation, resources: &resources };
         let (responses, verdict) = self.session.request(request, &view);
         if let Some(verdict) = verdict {
             self.note(&verdict);
@@ -146,20 +138,12 @@ impl<S: Session> Stream<S> {
         };
         let config = self.shared.config.borrow().clone();
         let resources = config.snapshot.resources(proxy);
-        let responses = self.session.update(&View {
-            generation: config.generation,
-            resources: &resources,
-        });
+        let responses = self.session.update(&View { generation: config.generation, resources: &resources });
         self.send(responses).await
     }
 
     fn note(&self, verdict: &Verdict) {
-        if let Verdict::Nack {
-            type_url,
-            nonce,
-            message,
-        } = verdict
-        {
+        if let Verdict::Nack { type_url, nonce, message } = verdict {
             log::warn!(
                 "stream {}: {} refused with nonce {nonce}: {}",
                 self.books.id(),
@@ -172,8 +156,7 @@ impl<S: Session> Stream<S> {
 
     async fn send(&mut self, responses: Vec<S::Response>) -> Result<(), Ended> {
         for response in &responses {
-            self.books
-                .pushed(S::type_url(response), response.encoded_len());
+            self.books.pushed(S::type_url(response), response.encoded_len());
         }
         self.books.acked(self.session.acked());
         for response in responses {

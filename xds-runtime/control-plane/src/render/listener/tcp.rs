@@ -20,8 +20,7 @@ use crate::model::{Mesh, Port, Service};
 pub(super) fn chain(mesh: &Mesh, proxy: &Proxy, service: &Service, port: &Port) -> FilterChain {
     let own = cluster_name(port.number, "", &service.host);
     let routes = mesh.routes_of(&service.host);
-    let route =
-        routes.and_then(|routes| routes.spec.tcp.iter().find(|route| holds_for(route, port)));
+    let route = routes.and_then(|routes| routes.spec.tcp.iter().find(|route| holds_for(route, port)));
     let clusters = match (routes, route) {
         (Some(routes), Some(route)) => shares(mesh, &routes.namespace, &route.route, port.number),
         _ => Vec::new(),
@@ -32,11 +31,7 @@ pub(super) fn chain(mesh: &Mesh, proxy: &Proxy, service: &Service, port: &Port) 
         several => ClusterSpecifier::WeightedClusters(WeightedCluster {
             clusters: several
                 .iter()
-                .map(|(name, weight)| ClusterWeight {
-                    name: name.clone(),
-                    weight: *weight,
-                    ..Default::default()
-                })
+                .map(|(name, weight)| ClusterWeight { name: name.clone(), weight: *weight, ..Default::default() })
                 .collect(),
         }),
     };
@@ -45,23 +40,13 @@ pub(super) fn chain(mesh: &Mesh, proxy: &Proxy, service: &Service, port: &Port) 
         .load_balancer
         .and_then(|settings| settings.consistent_hash.as_ref())
         .is_some_and(|hash| hash.use_source_ip);
-    let source_ip = HashPolicy {
-        policy_specifier: Some(hash_policy::PolicySpecifier::SourceIp(
-            hash_policy::SourceIp::default(),
-        )),
-    };
+    let source_ip =
+        HashPolicy { policy_specifier: Some(hash_policy::PolicySpecifier::SourceIp(hash_policy::SourceIp::default())) };
     tcp_chain(TcpProxy {
         stat_prefix: own,
         cluster_specifier: Some(specifier),
-        idle_timeout: policy
-            .connection_pool
-            .and_then(|pool| pool.tcp.idle_timeout)
-            .map(duration),
-        hash_policy: if hashes_source {
-            vec![source_ip]
-        } else {
-            Vec::new()
-        },
+        idle_timeout: policy.connection_pool.and_then(|pool| pool.tcp.idle_timeout).map(duration),
+        hash_policy: if hashes_source { vec![source_ip] } else { Vec::new() },
         ..Default::default()
     })
 }
@@ -77,15 +62,9 @@ pub(super) fn to_cluster(name: &str) -> FilterChain {
 
 /// A match on the prefixes of a ServiceEntry whose addresses are prefixes.
 pub(super) fn prefix_match(service: &Service) -> Option<FilterChainMatch> {
-    let ranges: Vec<_> = service
-        .addresses
-        .iter()
-        .filter_map(|address| address.prefix.map(|prefix| cidr(address.ip, prefix)))
-        .collect();
-    (!ranges.is_empty()).then(|| FilterChainMatch {
-        prefix_ranges: ranges,
-        ..Default::default()
-    })
+    let ranges: Vec<_> =
+        service.addresses.iter().filter_map(|address| address.prefix.map(|prefix| cidr(address.ip, prefix))).collect();
+    (!ranges.is_empty()).then(|| FilterChainMatch { prefix_ranges: ranges, ..Default::default() })
 }
 
 /// Whether a TCP rule holds for every connection to this port. Rules for parts of the destination's addresses do not
@@ -93,17 +72,10 @@ pub(super) fn prefix_match(service: &Service) -> Option<FilterChainMatch> {
 fn holds_for(route: &TcpRoute, port: &Port) -> bool {
     route.matches.is_empty()
         || route.matches.iter().any(|matches| {
-            matches.destination_subnets.is_empty()
-                && matches.port.is_none_or(|number| number == port.number)
+            matches.destination_subnets.is_empty() && matches.port.is_none_or(|number| number == port.number)
         })
 }
 
 fn tcp_chain(proxy: TcpProxy) -> FilterChain {
-    FilterChain {
-        filters: vec![network_filter(
-            "envoy.filters.network.tcp_proxy",
-            any(&proxy),
-        )],
-        ..Default::default()
-    }
+    FilterChain { filters: vec![network_filter("envoy.filters.network.tcp_proxy", any(&proxy))], ..Default::default() }
 }

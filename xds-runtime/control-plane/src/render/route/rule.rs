@@ -5,45 +5,35 @@ use std::num::NonZeroU16;
 use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use envoy_types::pb::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
-use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
+use envoy_types::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, HashPolicy};
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use envoy_types::pb::envoy::config::route::v3::{
-    DirectResponseAction, HeaderMatcher, QueryParameterMatcher, RedirectAction, Route, RouteAction,
-    RouteMatch, WeightedCluster, redirect_action,
+    DirectResponseAction, HeaderMatcher, QueryParameterMatcher, RedirectAction, Route, RouteAction, RouteMatch,
+    WeightedCluster, redirect_action,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher};
 
+use super::super::Proxy;
 use super::super::wire::u32_value;
-use super::shares;
+use super::{destination_port, hash, shares};
 use crate::input::{HttpMatch, HttpRoute, StringMatch};
-use crate::model::{Mesh, Routes};
+use crate::model::{Mesh, Routes, full_host};
 
 /// The rules of a VirtualService for one port, in order, ending with the first that always matches.
-pub(super) fn rules(mesh: &Mesh, routes: &Routes, port: NonZeroU16) -> Vec<Route> {
+pub(super) fn rules(mesh: &Mesh, proxy: &Proxy, routes: &Routes, port: NonZeroU16) -> Vec<Route> {
     let mut rules = Vec::new();
     for http in &routes.spec.http {
-        let Some(action) = action(mesh, routes, http, port) else {
+        let Some(action) = action(mesh, proxy, routes, http, port) else {
             continue;
         };
         let always = HttpMatch::default();
-        let alternatives = if http.matches.is_empty() {
-            std::slice::from_ref(&always)
-        } else {
-            &http.matches
-        };
-        for alternative in alternatives
-            .iter()
-            .filter(|matches| matches.port.is_none_or(|wanted| wanted == port))
-        {
+        let alternatives = if http.matches.is_empty() { std::slice::from_ref(&always) } else { &http.matches };
+        for alternative in alternatives.iter().filter(|matches| matches.port.is_none_or(|wanted| wanted == port)) {
             let matches = route_match(alternative);
             let unconditional = matches == any_path();
-            let name = if http.name.is_empty() && unconditional {
-                "default"
-            } else {
-                &http.name
-            };
+            let name = if http.name.is_empty() && unconditional { "default" } else { &http.name };
             rules.push(Route {
                 name: name.to_owned(),
                 r#match: Some(matches),
@@ -59,12 +49,13 @@ pub(super) fn rules(mesh: &Mesh, routes: &Routes, port: NonZeroU16) -> Vec<Route
 }
 
 /// A rule that sends everything to one cluster.
-pub(super) fn to_cluster(name: &str, cluster: String) -> Route {
+pub(super) fn to_cluster(name: &str, cluster: String, hash_policy: Vec<HashPolicy>) -> Route {
     Route {
         name: name.to_owned(),
         r#match: Some(any_path()),
         action: Some(Action::Route(RouteAction {
             cluster_specifier: Some(ClusterSpecifier::Cluster(cluster)),
+            hash_policy,
             ..Default::default()
         })),
         ..Default::default()
@@ -72,13 +63,10 @@ pub(super) fn to_cluster(name: &str, cluster: String) -> Route {
 }
 
 fn any_path() -> RouteMatch {
-    RouteMatch {
-        path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
-        ..Default::default()
-    }
+    RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".to_owned())), ..Default::default() }
 }
 
-fn action(mesh: &Mesh, routes: &Routes, http: &HttpRoute, port: NonZeroU16) -> Option<Action> {
+fn action(mesh: &Mesh, proxy: &Proxy, routes: &Routes, http: &HttpRoute, port: NonZeroU16) -> Option<Action> {
     if let Some(redirect) = &http.redirect {
         let path = redirect_action::PathRewriteSpecifier::PathRedirect(redirect.uri.clone());
         return Some(Action::Redirect(RedirectAction {
@@ -88,10 +76,7 @@ fn action(mesh: &Mesh, routes: &Routes, http: &HttpRoute, port: NonZeroU16) -> O
         }));
     }
     if let Some(answer) = &http.direct_response {
-        return Some(Action::DirectResponse(DirectResponseAction {
-            status: answer.status,
-            ..Default::default()
-        }));
+        return Some(Action::DirectResponse(DirectResponseAction { status: answer.status, ..Default::default() }));
     }
     let clusters = shares(mesh, &routes.namespace, &http.route, port);
     let specifier = match clusters.as_slice() {
@@ -109,7 +94,14 @@ fn action(mesh: &Mesh, routes: &Routes, http: &HttpRoute, port: NonZeroU16) -> O
             ..Default::default()
         }),
     };
+    let hosts: Vec<String> =
+        http.route.iter().map(|entry| full_host(&entry.destination.host, &routes.namespace)).collect();
+    let destinations = http.route.iter().zip(&hosts).map(|(entry, host)| {
+        let port = destination_port(mesh, host, &entry.destination, port);
+        (host.as_str(), entry.destination.subset.as_str(), port)
+    });
     Some(Action::Route(RouteAction {
+        hash_policy: hash::policies(mesh, proxy, destinations),
         cluster_specifier: Some(specifier),
         ..Default::default()
     }))
@@ -117,42 +109,19 @@ fn action(mesh: &Mesh, routes: &Routes, http: &HttpRoute, port: NonZeroU16) -> O
 
 fn route_match(matches: &HttpMatch) -> RouteMatch {
     let path = match &matches.uri {
-        Some(StringMatch {
-            exact: Some(path), ..
-        }) => PathSpecifier::Path(path.clone()),
-        Some(StringMatch {
-            prefix: Some(path), ..
-        }) if path != "/" && !path.ends_with('/') => {
+        Some(StringMatch { exact: Some(path), .. }) => PathSpecifier::Path(path.clone()),
+        Some(StringMatch { prefix: Some(path), .. }) if path != "/" && !path.ends_with('/') => {
             PathSpecifier::PathSeparatedPrefix(path.clone())
         }
-        Some(StringMatch {
-            prefix: Some(path), ..
-        }) => PathSpecifier::Prefix(path.clone()),
-        Some(StringMatch {
-            regex: Some(regex), ..
-        }) => PathSpecifier::SafeRegex(regex_matcher(regex)),
+        Some(StringMatch { prefix: Some(path), .. }) => PathSpecifier::Prefix(path.clone()),
+        Some(StringMatch { regex: Some(regex), .. }) => PathSpecifier::SafeRegex(regex_matcher(regex)),
         _ => PathSpecifier::Prefix("/".to_owned()),
     };
-    let pseudo = [
-        (":method", &matches.method),
-        (":authority", &matches.authority),
-    ];
-    let mut headers: Vec<HeaderMatcher> = pseudo
-        .into_iter()
-        .filter_map(|(name, value)| value.as_ref().map(|value| header(name, value, false)))
-        .collect();
-    headers.extend(
-        matches
-            .headers
-            .iter()
-            .map(|(name, value)| header(name, value, false)),
-    );
-    headers.extend(
-        matches
-            .without_headers
-            .iter()
-            .map(|(name, value)| header(name, value, true)),
-    );
+    let pseudo = [(":method", &matches.method), (":authority", &matches.authority)];
+    let mut headers: Vec<HeaderMatcher> =
+        pseudo.into_iter().filter_map(|(name, value)| value.as_ref().map(|value| header(name, value, false))).collect();
+    headers.extend(matches.headers.iter().map(|(name, value)| header(name, value, false)));
+    headers.extend(matches.without_headers.iter().map(|(name, value)| header(name, value, true)));
     let query_parameters = matches
         .query_params
         .iter()
@@ -164,12 +133,7 @@ fn route_match(matches: &HttpMatch) -> RouteMatch {
             }),
         })
         .collect();
-    RouteMatch {
-        path_specifier: Some(path),
-        headers,
-        query_parameters,
-        ..Default::default()
-    }
+    RouteMatch { path_specifier: Some(path), headers, query_parameters, ..Default::default() }
 }
 
 fn header(name: &str, value: &StringMatch, invert_match: bool) -> HeaderMatcher {
@@ -177,12 +141,7 @@ fn header(name: &str, value: &StringMatch, invert_match: bool) -> HeaderMatcher 
         Some(matcher) => HeaderMatchSpecifier::StringMatch(matcher),
         None => HeaderMatchSpecifier::PresentMatch(true),
     };
-    HeaderMatcher {
-        name: name.to_owned(),
-        invert_match,
-        header_match_specifier: Some(specifier),
-        ..Default::default()
-    }
+    HeaderMatcher { name: name.to_owned(), invert_match, header_match_specifier: Some(specifier), ..Default::default() }
 }
 
 /// `None` when the string only has to be there.
@@ -193,15 +152,9 @@ fn string_matcher(value: &StringMatch) -> Option<StringMatcher> {
         (.., Some(regex)) => MatchPattern::SafeRegex(regex_matcher(regex)),
         (None, None, None) => return None,
     };
-    Some(StringMatcher {
-        match_pattern: Some(pattern),
-        ..Default::default()
-    })
+    Some(StringMatcher { match_pattern: Some(pattern), ..Default::default() })
 }
 
 fn regex_matcher(regex: &str) -> RegexMatcher {
-    RegexMatcher {
-        regex: regex.to_owned(),
-        ..Default::default()
-    }
+    RegexMatcher { regex: regex.to_owned(), ..Default::default() }
 }
