@@ -1,0 +1,3 @@
+//! Who leads a pod's mesh runtime, and where its processes meet.
+
+pub mod run_dir;
