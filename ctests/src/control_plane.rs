@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::process::Process;
 use crate::run::Running;
-use crate::wait::{must, wait_for};
+use crate::wait::{must, wait_for, wait_until};
 use crate::{Manifest, Pod, artifacts};
 
 const LISTEN: &str = "127.0.0.1:15010";
@@ -65,14 +65,18 @@ impl ControlPlane<'_> {
             .arg(&self.manifest)
             .args(["--listen", LISTEN]);
         command.arg("--stats").arg(&self.stats);
-        self.running = Some(Running::start(&mut command));
-        let serving = || self.try_stats().ok();
-        wait_for(
+        let mut running = Running::start(&mut command);
+        let settled = || running.has_ended() || self.try_stats().is_ok();
+        wait_until(
             "the control plane serves",
             READY,
             || self.pod.dump(),
-            serving,
+            settled,
         );
+        if running.has_ended() {
+            panic!("the control plane ended: {}", running.finish());
+        }
+        self.running = Some(running);
     }
 
     /// Kills it with SIGKILL.
