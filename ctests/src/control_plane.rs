@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::process::Process;
 use crate::run::Running;
-use crate::wait::{must, wait_for};
+use crate::wait::{must, wait_for, wait_until};
 use crate::{Manifest, Pod, artifacts};
 
 const LISTEN: &str = "127.0.0.1:15010";
@@ -62,9 +62,24 @@ impl ControlPlane<'_> {
         let mut command = self.pod.command(&artifacts::artifacts().ldmesh);
         command.arg("serve").arg(&self.manifest).args(["--listen", LISTEN]);
         command.arg("--stats").arg(&self.stats);
+<<<<<<< HEAD
         self.running = Some(Running::start(&mut command));
         let serving = || self.try_stats().ok();
         wait_for("the control plane serves", READY, || self.pod.dump(), serving);
+=======
+        let mut running = Running::start(&mut command);
+        let settled = || running.has_ended() || self.try_stats().is_ok();
+        wait_until(
+            "the control plane serves",
+            READY,
+            || self.pod.dump(),
+            settled,
+        );
+        if running.has_ended() {
+            panic!("the control plane ended: {}", running.finish());
+        }
+        self.running = Some(running);
+>>>>>>> harness
     }
 
     /// Kills it with SIGKILL.
