@@ -9,6 +9,7 @@
 pub mod boot;
 pub mod control;
 pub mod image;
+pub mod leader;
 pub mod resource;
 pub mod shm;
 pub mod state;
