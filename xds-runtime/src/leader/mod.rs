@@ -15,4 +15,5 @@ pub mod files;
 pub mod host;
 pub mod image_files;
 pub mod journal;
+pub mod run_dir;
 pub mod sock_diag;

@@ -25,7 +25,13 @@ pub enum ResourceType {
 
 impl ResourceType {
     /// Every type, in the order in which a client should subscribe and a server pushes (CDS, EDS, LDS, RDS, NDS).
-    pub const ALL: [Self; 5] = [Self::Cluster, Self::Endpoint, Self::Listener, Self::Route, Self::NameTable];
+    pub const ALL: [Self; 5] = [
+        Self::Cluster,
+        Self::Endpoint,
+        Self::Listener,
+        Self::Route,
+        Self::NameTable,
+    ];
 
     /// The type URL on the wire.
     pub const fn type_url(self) -> &'static str {
@@ -241,6 +247,8 @@ pub struct Cluster {
     pub tls: UpstreamTls,
     /// TCP keepalive for upstream connections.
     pub keepalive: Option<TcpKeepalive>,
+    /// Valid settings of this cluster that this build does not honour, by field name, for `status` and `explain`.
+    pub unsupported: Vec<String>,
 }
 
 /// Where the endpoints of a cluster come from.
