@@ -8,9 +8,11 @@
 
 pub mod ads;
 pub mod boot;
+pub mod compile;
 pub mod config;
 pub mod control;
 pub mod image;
+pub mod lb;
 pub mod leader;
 pub mod names;
 pub mod resource;
