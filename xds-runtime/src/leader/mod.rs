@@ -17,3 +17,17 @@ pub mod image_files;
 pub mod journal;
 pub mod run_dir;
 pub mod sock_diag;
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::run_dir::RunDir;
+    use crate::config::Settings;
+    use std::path::Path;
+
+    /// A run directory below `folder`.
+    pub(crate) fn run_dir_at(folder: &Path) -> RunDir {
+        let settings =
+            Settings::from_env([("LDMESH_XDS", "http://127.0.0.1:1"), ("LDMESH_RUN_DIR", &folder.to_string_lossy())]);
+        RunDir::open(&settings).unwrap()
+    }
+}

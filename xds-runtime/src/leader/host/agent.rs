@@ -37,7 +37,7 @@ struct Plan {
     failure: AtomicI32,
 }
 
-/// Spawns `binary agent` detached from this process: own session, no descriptors but `/dev/null`, default signals,
+/// Spawns `binary agent --spawned` detached from this process: own session, no descriptors but `/dev/null`, default signals,
 /// `/` as its folder, no `LD_*` in its environment. Allocates no heap memory and keeps `errno`.
 ///
 /// `environment` holds pointers to `NAME=value` strings, as captured when the library was loaded. Not to be called
@@ -51,18 +51,17 @@ struct Plan {
 pub unsafe fn spawn(binary: &CStr, environment: &[*const c_char]) -> Result<(), Errno> {
     let saved = Errno::from_raw_os_error(errno());
     // SAFETY: as promised by the caller.
-    let result = unsafe { spawn_with(binary, c"agent", environment) };
+    let result = unsafe { spawn_detached(binary, environment) };
     set_errno(saved.raw_os_error());
     result
 }
 
-/// [`spawn`] with another first argument.
-unsafe fn spawn_with(binary: &CStr, argument: &CStr, environment: &[*const c_char]) -> Result<(), Errno> {
+unsafe fn spawn_detached(binary: &CStr, environment: &[*const c_char]) -> Result<(), Errno> {
     let entries = environment.len().min(ENVIRONMENT) + 1;
     let scratch = Scratch::map(entries)?;
     // SAFETY: as promised by the caller.
     let envp = unsafe { scratch.fill_environment(environment) };
-    let argv = [binary.as_ptr(), argument.as_ptr(), null()];
+    let argv = [binary.as_ptr(), c"agent".as_ptr(), c"--spawned".as_ptr(), null()];
     let plan = Plan {
         binary: binary.as_ptr(),
         argv: argv.as_ptr(),
