@@ -8,11 +8,7 @@ const VIP: &str = "10.96.0.10";
 /// A pod in which the mesh is known, by a lookup that waited for it.
 #[track_caller]
 fn ready(pod: &Pod) {
-    Finished::of(
-        pod.mesh(c_program("lookup"))
-            .args(["greeter", "80", "inet"]),
-    )
-    .success();
+    Finished::of(pod.mesh(c_program("lookup")).args(["greeter", "80", "inet"])).success();
     Finished::of(pod.mesh(c_program("dial")).args([VIP, "80"])).success();
 }
 
@@ -29,12 +25,7 @@ fn every_way_to_write_the_address_reaches_an_endpoint_and_names_it_back() {
     Finished::of(pod.mesh(c_program("lookup")).args(["six", "80"])).success();
     for (address, peer, length, backend) in [
         (VIP, "10.96.0.10:80", "16", "greeter-1"),
-        (
-            "::ffff:10.96.0.10",
-            "[::ffff:10.96.0.10]:80",
-            "28",
-            "greeter-1",
-        ),
+        ("::ffff:10.96.0.10", "[::ffff:10.96.0.10]:80", "28", "greeter-1"),
         ("2001:db8:96::6", "[2001:db8:96::6]:80", "28", "six"),
     ] {
         let answer = Finished::of(pod.mesh(c_program("dial")).args([address, "80"]));
@@ -81,16 +72,10 @@ fn forked_workers_resolve_and_connect_on_their_own() {
     let _control_plane = pod.serve(&Manifest::greeter(2));
     for lead in ["agent", "thread"] {
         let mut prefork = pod.mesh(c_program("fork_after_lookup"));
-        prefork
-            .env("LDMESH_LEAD", lead)
-            .args(["greeter", "80", "20"]);
+        prefork.env("LDMESH_LEAD", lead).args(["greeter", "80", "20"]);
         let answer = Finished::of(&mut prefork);
         answer.success();
-        assert_eq!(
-            answer.stdout.matches("backend=greeter-").count(),
-            21,
-            "{lead}: {answer}"
-        );
+        assert_eq!(answer.stdout.matches("backend=greeter-").count(), 21, "{lead}: {answer}");
     }
 }
 
@@ -101,12 +86,7 @@ fn a_daemon_that_closes_every_descriptor_still_connects_and_gets_descriptor_0() 
     let _control_plane = pod.serve(&Manifest::greeter(1));
     ready(&pod);
     let file = pod.folder().join("daemon");
-    Finished::of(
-        pod.mesh(c_program("daemon_closes_all"))
-            .args([VIP, "80"])
-            .arg(&file),
-    )
-    .success();
+    Finished::of(pod.mesh(c_program("daemon_closes_all")).args([VIP, "80"]).arg(&file)).success();
     let said = std::fs::read_to_string(&file).unwrap();
     assert_eq!(said.trim(), "first=0 socket=1 backend=greeter-1");
 }

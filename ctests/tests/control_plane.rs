@@ -7,22 +7,13 @@ use ctests::{Finished, Manifest, Mode, Pod, Service, wait_until};
 
 fn only(n: u8) -> Manifest {
     let address = format!("127.0.1.{n}");
-    Manifest::of(&[Service::new(
-        "greeter",
-        "default",
-        &["10.96.0.10"],
-        &[&address],
-    )])
+    Manifest::of(&[Service::new("greeter", "default", &["10.96.0.10"], &[&address])])
 }
 
 #[track_caller]
 fn check_answers(pod: &Pod, expected: &str) {
     let answer = Finished::of(&mut pod.curl("http://greeter/"));
-    assert!(
-        answer.success().starts_with(expected),
-        "{answer}\n{}",
-        pod.dump()
-    );
+    assert!(answer.success().starts_with(expected), "{answer}\n{}", pod.dump());
 }
 
 #[test]
@@ -38,20 +29,13 @@ fn last_good_serves_while_it_is_dead_and_new_endpoints_are_used_2_s_after_the_re
     control_plane.apply(&only(2));
     control_plane.start();
     // The back-off of the client is bounded; the two seconds count from its stream on.
-    control_plane.wait_for_stats("it comes back", Duration::from_secs(20), |stats| {
-        stats.streams_open() == 1
-    });
+    control_plane.wait_for_stats("it comes back", Duration::from_secs(20), |stats| stats.streams_open() == 1);
     let reconnected = Instant::now();
     let fresh = || {
         let answer = Finished::of(&mut pod.curl("http://greeter/"));
         answer.success().starts_with("greeter-2 ")
     };
-    wait_until(
-        "new endpoints",
-        Duration::from_secs(2),
-        || pod.dump(),
-        fresh,
-    );
+    wait_until("new endpoints", Duration::from_secs(2), || pod.dump(), fresh);
     println!("used {:?} after the reconnect", reconnected.elapsed());
 }
 
@@ -70,27 +54,14 @@ fn past_the_limit_of_staleness_a_cluster_address_passes_to_the_kernel() {
         let answer = Finished::of(&mut pod.curl("http://greeter/"));
         answer.success().starts_with("kernel ")
     };
-    wait_until(
-        "the kernel's path",
-        Duration::from_secs(10),
-        || pod.dump(),
-        passes,
-    );
-    assert!(
-        killed.elapsed() > Duration::from_millis(1500),
-        "passed too early"
-    );
+    wait_until("the kernel's path", Duration::from_secs(10), || pod.dump(), passes);
+    assert!(killed.elapsed() > Duration::from_millis(1500), "passed too early");
     control_plane.start();
     let back = || {
         let answer = Finished::of(&mut pod.curl("http://greeter/"));
         answer.success().starts_with("greeter-1 ")
     };
-    wait_until(
-        "the mesh again",
-        Duration::from_secs(20),
-        || pod.dump(),
-        back,
-    );
+    wait_until("the mesh again", Duration::from_secs(20), || pod.dump(), back);
 }
 
 #[test]
@@ -104,17 +75,8 @@ fn a_broken_file_leaves_the_last_good_configuration_served() {
         check_answers(&pod, "greeter-1 ");
     }
     control_plane.apply(&only(2));
-    let fresh = || {
-        Finished::of(&mut pod.curl("http://greeter/"))
-            .success()
-            .starts_with("greeter-2 ")
-    };
-    wait_until(
-        "the repaired file",
-        Duration::from_secs(5),
-        || pod.dump(),
-        fresh,
-    );
+    let fresh = || Finished::of(&mut pod.curl("http://greeter/")).success().starts_with("greeter-2 ");
+    wait_until("the repaired file", Duration::from_secs(5), || pod.dump(), fresh);
 }
 
 #[test]
@@ -129,15 +91,8 @@ fn without_any_configuration_the_wait_is_bounded_and_shared() {
     for _ in 0..10 {
         slowest = slowest.max(Finished::of(&mut pod.curl("http://greeter/")).took);
     }
-    println!(
-        "first {:?}, then at most {slowest:?}, all {:?}",
-        first.took,
-        started.elapsed()
-    );
-    assert!(
-        slowest < Duration::from_millis(400),
-        "everyone waits: {slowest:?}"
-    );
+    println!("first {:?}, then at most {slowest:?}, all {:?}", first.took, started.elapsed());
+    assert!(slowest < Duration::from_millis(400), "everyone waits: {slowest:?}");
 }
 
 #[test]

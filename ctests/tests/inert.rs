@@ -14,34 +14,15 @@ fn check_no_other_call(environment: &[(&str, &str)], program: &str, arguments: &
     let command = [&[program.to_str().unwrap()], arguments].concat();
     let without = Trace::of(&pod, false, &[], &command);
     let library = artifacts().library.to_str().unwrap();
-    let with = Trace::of(
-        &pod,
-        false,
-        &[&[("LD_PRELOAD", library)], environment].concat(),
-        &command,
-    );
-    assert_eq!(
-        with.finished.status.code(),
-        without.finished.status.code(),
-        "{}",
-        with.finished
-    );
+    let with = Trace::of(&pod, false, &[&[("LD_PRELOAD", library)], environment].concat(), &command);
+    assert_eq!(with.finished.status.code(), without.finished.status.code(), "{}", with.finished);
     assert_eq!(with.finished.stderr, "");
     // Both programs have loaded once the program's own first file or socket appears.
     let own = |call: &ctests::Syscall| {
-        call.name == "socket"
-            || (call.name == "openat" && call.rest.contains("/etc/"))
-                && !call.rest.contains("ld.so")
+        call.name == "socket" || (call.name == "openat" && call.rest.contains("/etc/")) && !call.rest.contains("ld.so")
     };
-    assert!(
-        !without.names_from(own).is_empty(),
-        "nothing to compare: {arguments:?}"
-    );
-    assert_eq!(
-        with.names_from(own),
-        without.names_from(own),
-        "{environment:?} {arguments:?}"
-    );
+    assert!(!without.names_from(own).is_empty(), "nothing to compare: {arguments:?}");
+    assert_eq!(with.names_from(own), without.names_from(own), "{environment:?} {arguments:?}");
     let ours: Vec<_> = with
         .calls
         .iter()
@@ -50,10 +31,7 @@ fn check_no_other_call(environment: &[(&str, &str)], program: &str, arguments: &
         .collect();
     assert!(ours.is_empty(), "{ours:?}");
     let threads: Vec<_> = with.named(&["clone", "clone3", "rt_sigaction"]).collect();
-    assert_eq!(
-        threads.len(),
-        without.named(&["clone", "clone3", "rt_sigaction"]).count()
-    );
+    assert_eq!(threads.len(), without.named(&["clone", "clone3", "rt_sigaction"]).count());
     assert_eq!(pod.agents(), [], "{}", pod.dump());
 }
 
@@ -67,10 +45,7 @@ fn without_configuration_no_call_is_added() {
 
 #[test]
 fn switched_off_no_call_is_added() {
-    let off = [
-        ("LDMESH_XDS", ctests::CONTROL_PLANE_URL),
-        ("LDMESH_MODE", "off"),
-    ];
+    let off = [("LDMESH_XDS", ctests::CONTROL_PLANE_URL), ("LDMESH_MODE", "off")];
     check_no_other_call(&off, "dial", &["127.0.0.1", "9000"]);
     check_no_other_call(&off, "dial", &["10.96.0.10", "80"]);
     check_no_other_call(&off, "lookup", &["greeter", "80"]);
@@ -78,10 +53,7 @@ fn switched_off_no_call_is_added() {
 
 #[test]
 fn an_excluded_executable_stays_out() {
-    let out = [
-        ("LDMESH_XDS", ctests::CONTROL_PLANE_URL),
-        ("LDMESH_EXCLUDE_EXE", "*/dial"),
-    ];
+    let out = [("LDMESH_XDS", ctests::CONTROL_PLANE_URL), ("LDMESH_EXCLUDE_EXE", "*/dial")];
     check_no_other_call(&out, "dial", &["10.96.0.10", "80"]);
 }
 
@@ -101,9 +73,7 @@ for line in sys.stdin:
     except OSError:
         print('unknown', flush=True)
 ";
-    python
-        .args(["-c", script])
-        .stdin(std::process::Stdio::piped());
+    python.args(["-c", script]).stdin(std::process::Stdio::piped());
     let mut held = python.stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut ask = {
         use std::io::{BufRead, BufReader, Write};
@@ -119,17 +89,9 @@ for line in sys.stdin:
     assert_eq!(ask(), "known");
     Finished::of(&mut pod.ldmesh(&["off"])).success();
     assert_eq!(ask(), "unknown");
-    assert_eq!(
-        Finished::of(&mut pod.curl("http://greeter/")).status.code(),
-        Some(6)
-    );
+    assert_eq!(Finished::of(&mut pod.curl("http://greeter/")).status.code(), Some(6));
     Finished::of(&mut pod.ldmesh(&["on"])).success();
-    wait_until(
-        "known again",
-        Duration::from_secs(5),
-        || pod.dump(),
-        || ask() == "known",
-    );
+    wait_until("known again", Duration::from_secs(5), || pod.dump(), || ask() == "known");
     Finished::of(&mut pod.curl("http://greeter/")).success();
     held.kill().unwrap();
     held.wait().unwrap();
@@ -140,8 +102,5 @@ fn shadow_mode_changes_nothing() {
     let pod = Pod::builder().env("LDMESH_MODE", "shadow").build();
     let _backends = pod.greeters(Mode::Http, 1);
     let _control_plane = pod.serve(&Manifest::greeter(1));
-    assert_eq!(
-        Finished::of(&mut pod.curl("http://greeter/")).status.code(),
-        Some(6)
-    );
+    assert_eq!(Finished::of(&mut pod.curl("http://greeter/")).status.code(), Some(6));
 }

@@ -23,10 +23,7 @@ impl Drop for Idle {
 /// A program of the mesh that looked up, connected once, and now waits.
 fn start_idle(pod: &Pod) -> Idle {
     let mut command = pod.mesh(c_program("holds_mesh"));
-    command
-        .args(["greeter", "80"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
+    command.args(["greeter", "80"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let idle = Idle(child);
@@ -39,11 +36,7 @@ fn start_idle(pod: &Pod) -> Idle {
 fn mesh(generation: u64) -> Manifest {
     let second = format!("127.0.1.{}", 2 + generation % 200);
     let endpoints = ["127.0.1.1", &second];
-    let used = if generation == 0 {
-        &endpoints[..1]
-    } else {
-        &endpoints
-    };
+    let used = if generation == 0 { &endpoints[..1] } else { &endpoints };
     let greeter = Service::new("greeter", "default", &["10.96.0.10"], used);
     let others = (0..200_u64).map(|n| {
         let address = format!("10.96.1.{n}");
@@ -78,15 +71,8 @@ fn used_kib(folder: &Path) -> u64 {
 
 /// What the programs and the leader have in memory together, and the run directory's size, in KiB.
 fn memory(pod: &Pod, idle: &[Idle]) -> (u64, u64) {
-    let members: Vec<_> = idle
-        .iter()
-        .map(|one| ctests::process::Process(one.0.id()))
-        .collect();
-    let all = members
-        .iter()
-        .chain(&pod.agents())
-        .filter_map(|one| one.proportional_kib())
-        .sum();
+    let members: Vec<_> = idle.iter().map(|one| ctests::process::Process(one.0.id())).collect();
+    let all = members.iter().chain(&pod.agents()).filter_map(|one| one.proportional_kib()).sum();
     (all, used_kib(&pod.run_dir()))
 }
 
@@ -101,15 +87,7 @@ fn two_hundred_idle_programs_hold_no_old_generation() {
     let (before, files_before) = memory(&pod, &idle);
     push(&control_plane, 50, GENERATIONS);
     let (after, files_after) = memory(&pod, &idle);
-    println!(
-        "programs and leader: {before} -> {after} KiB; files: {files_before} -> {files_after} KiB"
-    );
-    assert!(
-        after < before + before / 10 + 1024,
-        "{before} -> {after} KiB"
-    );
-    assert!(
-        files_after <= files_before + files_before / 10,
-        "{files_before} -> {files_after} KiB"
-    );
+    println!("programs and leader: {before} -> {after} KiB; files: {files_before} -> {files_after} KiB");
+    assert!(after < before + before / 10 + 1024, "{before} -> {after} KiB");
+    assert!(files_after <= files_before + files_before / 10, "{files_before} -> {files_after} KiB");
 }

@@ -6,31 +6,18 @@ use std::time::Duration;
 use ctests::{Finished, Manifest, Mode, Pod, c_program, wait_until};
 
 fn dial(pod: &Pod, program: &str, more: &[&str]) -> Finished {
-    Finished::of(
-        pod.mesh(c_program(program))
-            .args(["10.96.0.10", "80"])
-            .args(more),
-    )
+    Finished::of(pod.mesh(c_program(program)).args(["10.96.0.10", "80"]).args(more))
 }
 
 /// The configuration is there: the mesh, not the kernel, answers for the VIP.
 #[track_caller]
 fn wait_for_mesh(pod: &Pod) {
     let known = || {
-        let lookup = Finished::of(
-            pod.mesh(c_program("lookup"))
-                .args(["greeter", "80", "inet"]),
-        );
+        let lookup = Finished::of(pod.mesh(c_program("lookup")).args(["greeter", "80", "inet"]));
         // Without a configuration the kernel says that there is no route.
-        lookup.status.success()
-            && dial(pod, "dial_nonblocking", &[]).field("connect") != Some("ENETUNREACH")
+        lookup.status.success() && dial(pod, "dial_nonblocking", &[]).field("connect") != Some("ENETUNREACH")
     };
-    wait_until(
-        "the mesh knows the greeter",
-        Duration::from_secs(5),
-        || pod.dump(),
-        known,
-    );
+    wait_until("the mesh knows the greeter", Duration::from_secs(5), || pod.dump(), known);
 }
 
 fn took_ms(finished: &Finished) -> u64 {
@@ -41,9 +28,8 @@ fn took_ms(finished: &Finished) -> u64 {
 fn a_blocking_connect_succeeds_while_any_endpoint_accepts() {
     let pod = Pod::new();
     let _alive = pod.backend_of(Mode::Echo, "127.0.1.2:8080", "greeter-2");
-    let _refusing: Vec<_> = [1, 3]
-        .map(|n| pod.backend_of(Mode::Refuse, &format!("127.0.1.{n}:8080"), "refuses"))
-        .into();
+    let _refusing: Vec<_> =
+        [1, 3].map(|n| pod.backend_of(Mode::Refuse, &format!("127.0.1.{n}:8080"), "refuses")).into();
     let _control_plane = pod.serve(&Manifest::greeter(3));
     wait_for_mesh(&pod);
     for _ in 0..60 {
@@ -51,11 +37,7 @@ fn a_blocking_connect_succeeds_while_any_endpoint_accepts() {
         answer.success();
         assert_eq!(answer.field("backend"), Some("greeter-2"), "{answer}");
         assert_eq!(answer.field("peer"), Some("10.96.0.10:80"), "{answer}");
-        assert_eq!(
-            answer.field("errno"),
-            Some("77"),
-            "errno is not kept: {answer}"
-        );
+        assert_eq!(answer.field("errno"), Some("77"), "errno is not kept: {answer}");
     }
 }
 
@@ -92,11 +74,7 @@ fn a_send_timeout_holds_in_total() {
     // What Linux says when SO_SNDTIMEO ends a connect.
     assert_eq!(answer.field("connect"), Some("EINPROGRESS"), "{answer}");
     assert!((500..1000).contains(&took_ms(&answer)), "{answer}");
-    assert_eq!(
-        answer.field("timeout_ms"),
-        Some("600"),
-        "the option was changed: {answer}"
-    );
+    assert_eq!(answer.field("timeout_ms"), Some("600"), "the option was changed: {answer}");
 }
 
 #[test]

@@ -25,12 +25,7 @@ fn end_agents(pod: &Pod) {
     for agent in pod.agents() {
         agent.signal(Signal::KILL).unwrap();
     }
-    wait_until(
-        "agents end",
-        Duration::from_secs(5),
-        || pod.dump(),
-        || pod.agents().is_empty(),
-    );
+    wait_until("agents end", Duration::from_secs(5), || pod.dump(), || pod.agents().is_empty());
 }
 
 /// Lets a leader fill the run directory, ends it, spoils each file, and checks that the next program
@@ -51,10 +46,7 @@ fn check_replaced(spoil: impl Fn(&Path)) {
         let reached = || {
             let answer = Finished::of(&mut pod.curl("http://greeter/"));
             // It may pass while no leader is there; it must not crash or hang.
-            assert!(
-                [Some(0), Some(6)].contains(&answer.status.code()),
-                "{file:?}: {answer}"
-            );
+            assert!([Some(0), Some(6)].contains(&answer.status.code()), "{file:?}: {answer}");
             answer.stdout.starts_with("greeter-")
         };
         let what = format!("the mesh works after {} was spoilt", file.display());
@@ -143,9 +135,7 @@ print([line.split()[5] for line in open('/proc/self/maps') if '/run/ldmesh/0/' i
 
 #[test]
 fn without_a_usable_run_directory_everything_passes() {
-    let pod = Pod::builder()
-        .env("LDMESH_RUN_DIR", "/proc/no-such-folder")
-        .build();
+    let pod = Pod::builder().env("LDMESH_RUN_DIR", "/proc/no-such-folder").build();
     let _backends = pod.greeters(Mode::Http, 1);
     let _control_plane = pod.serve(&Manifest::greeter(1));
     let answer = Finished::of(&mut pod.curl("http://greeter/"));

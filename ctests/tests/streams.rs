@@ -15,16 +15,9 @@ fn check_a_thousand(pod: &Pod, backends: &[Backend], script: &str) {
     assert!(finished.status.success(), "{finished}");
     let mut answers = BTreeMap::new();
     for line in finished.stdout.lines() {
-        *answers
-            .entry(line.split(' ').next().unwrap().to_owned())
-            .or_insert(0) += 1;
+        *answers.entry(line.split(' ').next().unwrap().to_owned()).or_insert(0) += 1;
     }
-    assert_eq!(
-        answers.values().sum::<u32>(),
-        1000,
-        "{answers:?}\n{}",
-        finished.stderr
-    );
+    assert_eq!(answers.values().sum::<u32>(), 1000, "{answers:?}\n{}", finished.stderr);
     assert_eq!(answers.len(), backends.len(), "{answers:?}");
     let fair = 1000 / u32::try_from(backends.len()).unwrap();
     let uneven = answers.iter().find(|(_, count)| **count < fair / 2);
@@ -61,8 +54,7 @@ fn a_curl_every_100_ms_is_never_more_than_5_s_stale() {
     let _backends = pod.greeters(Mode::Http, 2);
     let only = |n: u8| {
         let address = format!("127.0.1.{n}");
-        let service =
-            ctests::Service::new("greeter", "default", &["10.96.0.10"], &[address.as_str()]);
+        let service = ctests::Service::new("greeter", "default", &["10.96.0.10"], &[address.as_str()]);
         Manifest::of(&[service])
     };
     let control_plane = pod.serve(&only(1));
@@ -75,10 +67,7 @@ fn a_curl_every_100_ms_is_never_more_than_5_s_stale() {
             let started = changed.elapsed();
             let answer = Finished::of(&mut pod.curl("http://greeter/"));
             let fresh = answer.success().starts_with(&format!("greeter-{now} "));
-            assert!(
-                fresh || started < Duration::from_secs(5),
-                "round {round}, {started:?}: {answer}"
-            );
+            assert!(fresh || started < Duration::from_secs(5), "round {round}, {started:?}: {answer}");
             // The pace of the programs, not a proof of anything.
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -102,10 +91,5 @@ fn curls_that_lead_by_a_thread_all_succeed_and_the_rate_of_streams_is_printed() 
     assert!((1..=100).contains(&streams), "{streams} streams");
     assert!(pod.agents().is_empty(), "{}", pod.dump());
     let none_open = || control_plane.stats().streams_open() == 0;
-    wait_until(
-        "the streams end with the curls",
-        Duration::from_secs(5),
-        || pod.dump(),
-        none_open,
-    );
+    wait_until("the streams end with the curls", Duration::from_secs(5), || pod.dump(), none_open);
 }

@@ -20,17 +20,10 @@ impl Client {
     #[track_caller]
     fn start(pod: &Pod) -> Self {
         let mut command = pod.mesh(c_program("holds_mesh"));
-        command
-            .args(["greeter", "80"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+        command.args(["greeter", "80"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut client = Self {
-            child,
-            input,
-            output: BufReader::new(output),
-        };
+        let mut client = Self { child, input, output: BufReader::new(output) };
         assert!(client.line().starts_with("backend=greeter-"));
         assert_eq!(client.line(), "ready");
         client
@@ -58,17 +51,8 @@ impl Drop for Client {
 
 #[track_caller]
 fn the_agent(pod: &Pod, but_not: Option<Process>) -> Process {
-    let other = || {
-        pod.agents()
-            .into_iter()
-            .find(|agent| Some(*agent) != but_not)
-    };
-    wait_for(
-        "another agent",
-        Duration::from_secs(2),
-        || pod.dump(),
-        other,
-    )
+    let other = || pod.agents().into_iter().find(|agent| Some(*agent) != but_not);
+    wait_for("another agent", Duration::from_secs(2), || pod.dump(), other)
 }
 
 /// The new leader follows the control plane: what it serves now is reached, and no connection fails
@@ -80,22 +64,12 @@ fn check_follows(pod: &Pod, client: &mut Client, expected: &str) {
         assert!(answer.starts_with("backend="), "{answer}\n{}", pod.dump());
         answer == format!("backend={expected}")
     };
-    wait_until(
-        "the new endpoint",
-        Duration::from_secs(5),
-        || pod.dump(),
-        reached,
-    );
+    wait_until("the new endpoint", Duration::from_secs(5), || pod.dump(), reached);
 }
 
 fn only(n: u8) -> Manifest {
     let address = format!("127.0.1.{n}");
-    Manifest::of(&[ctests::Service::new(
-        "greeter",
-        "default",
-        &["10.96.0.10"],
-        &[&address],
-    )])
+    Manifest::of(&[ctests::Service::new("greeter", "default", &["10.96.0.10"], &[&address])])
 }
 
 #[test]
@@ -127,18 +101,11 @@ fn a_stopped_leader_is_replaced_and_steps_down_when_it_is_resumed() {
         assert_eq!(client.connect(), "backend=greeter-1");
         pod.agents().len() == 2
     };
-    wait_until(
-        "a second agent",
-        Duration::from_secs(7),
-        || pod.dump(),
-        replaced,
-    );
+    wait_until("a second agent", Duration::from_secs(7), || pod.dump(), replaced);
     control_plane.apply(&only(2));
     check_follows(&pod, &mut client, "greeter-2");
     stopped.signal(Signal::CONT).unwrap();
-    control_plane.wait_for_stats("one stream", Duration::from_secs(5), |stats| {
-        stats.streams_open() == 1
-    });
+    control_plane.wait_for_stats("one stream", Duration::from_secs(5), |stats| stats.streams_open() == 1);
     for _ in 0..50 {
         assert_eq!(client.connect(), "backend=greeter-2");
     }
@@ -153,22 +120,14 @@ fn the_last_good_configuration_survives_the_leader_and_the_control_plane() {
     control_plane.kill();
     let killed = the_agent(&pod, None);
     killed.signal(Signal::KILL).unwrap();
-    wait_until(
-        "it ends",
-        Duration::from_secs(2),
-        || pod.dump(),
-        || !killed.is_alive(),
-    );
+    wait_until("it ends", Duration::from_secs(2), || pod.dump(), || !killed.is_alive());
     for _ in 0..20 {
         let answer = client.connect();
         assert!(answer.starts_with("backend=greeter-"), "{answer}");
     }
     let fresh = Finished::of(pod.mesh(c_program("dial")).args(["10.96.0.10", "80"]));
     fresh.success();
-    let lookup = Finished::of(
-        pod.mesh(c_program("lookup"))
-            .args(["greeter", "80", "inet"]),
-    );
+    let lookup = Finished::of(pod.mesh(c_program("lookup")).args(["greeter", "80", "inet"]));
     assert!(lookup.success().contains("addr=10.96.0.10"), "{lookup}");
 }
 
@@ -207,10 +166,6 @@ fn a_host_that_changes_its_user_goes_on_as_the_new_one() {
         let finished = Finished::of(command.args(["1234", "greeter", "80"]));
         finished.success();
         let both = (finished.field("root"), finished.field("user"));
-        assert_eq!(
-            both,
-            (Some("OK"), Some("OK")),
-            "LDMESH_LEAD={lead}: {finished}"
-        );
+        assert_eq!(both, (Some("OK"), Some("OK")), "LDMESH_LEAD={lead}: {finished}");
     }
 }
