@@ -7,4 +7,19 @@
 //! ```
 
 pub mod ads;
+pub mod boot;
+pub mod compile;
+pub mod config;
+pub mod control;
+pub mod image;
+pub mod lb;
+pub mod leader;
+pub mod names;
+pub mod pod;
 pub mod resource;
+pub mod shm;
+pub mod state;
+
+/// The version of every file format in the run directory: part of the directory's path, so that two versions
+/// of the library never meet in one file.
+pub const FORMAT_VERSION: u32 = 1;

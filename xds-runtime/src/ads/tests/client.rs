@@ -14,16 +14,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 fn at(uri: String) -> transport::Endpoint {
     let metadata = serde_json::json!({"NAMESPACE": "default", "LABELS": {"app": "a"}});
-    let node = Node {
-        id: "sidecar~127.0.0.1~a.default~x".to_owned(),
-        metadata,
-        ..Default::default()
-    };
-    transport::Endpoint {
-        uri,
-        node,
-        ..Default::default()
-    }
+    let node = Node { id: "sidecar~127.0.0.1~a.default~x".to_owned(), metadata, ..Default::default() };
+    transport::Endpoint { uri, node, ..Default::default() }
 }
 
 fn start(endpoint: transport::Endpoint) -> Handle {
@@ -35,8 +27,7 @@ fn start(endpoint: transport::Endpoint) -> Handle {
 
 async fn within<T>(what: &str, work: impl Future<Output = Option<T>>) -> T {
     let done = tokio::time::timeout(DEADLINE, work).await;
-    done.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"))
-        .unwrap_or_else(|| panic!("{what}: over"))
+    done.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}")).unwrap_or_else(|| panic!("{what}: over"))
 }
 
 async fn update(handle: &mut Handle) -> Update {
@@ -83,16 +74,11 @@ fn answer(nonce: &str, clusters: Vec<Bytes>) -> discovery::DeltaDiscoveryRespons
 }
 
 fn proto_any(bytes: Bytes) -> protobuf::Any {
-    protobuf::Any {
-        type_url: Cluster.type_url().to_owned(),
-        value: bytes.to_vec(),
-    }
+    protobuf::Any { type_url: Cluster.type_url().to_owned(), value: bytes.to_vec() }
 }
 
 fn accepted(update: Update) -> Vec<String> {
-    let Update::Events(events) = update else {
-        panic!("no events: {update:?}")
-    };
+    let Update::Events(events) = update else { panic!("no events: {update:?}") };
     events
         .into_iter()
         .filter_map(|e| match e {
@@ -110,25 +96,14 @@ async fn a_server_on_localhost_is_resolved_told_the_node_and_acknowledged() {
     let mut handle = start(at(format!("http://localhost:{port}")));
     let first = delta_request(&mut server, |_| true).await;
     let node = first.node.expect("the node");
-    assert_eq!(
-        (node.id.as_str(), node.user_agent_name.as_str()),
-        ("sidecar~127.0.0.1~a.default~x", "ldmesh")
-    );
+    assert_eq!((node.id.as_str(), node.user_agent_name.as_str()), ("sidecar~127.0.0.1~a.default~x", "ldmesh"));
     assert_eq!(node.metadata.map(|m| m.fields.len()), Some(2));
 
-    answers
-        .send(Ok(answer("n1", vec![cluster_bytes("c0", 1)])))
-        .expect("a stream");
-    assert_eq!(
-        update(&mut handle).await,
-        Update::Connected { protocol: "delta" }
-    );
+    answers.send(Ok(answer("n1", vec![cluster_bytes("c0", 1)]))).expect("a stream");
+    assert_eq!(update(&mut handle).await, Update::Connected { protocol: "delta" });
     assert_eq!(accepted(update(&mut handle).await), ["c0"]);
     let ack = delta_request(&mut server, |r| !r.response_nonce.is_empty()).await;
-    assert_eq!(
-        (ack.response_nonce.as_str(), ack.error_detail),
-        ("n1", None)
-    );
+    assert_eq!((ack.response_nonce.as_str(), ack.error_detail), ("n1", None));
 }
 
 #[tokio::test]
@@ -137,13 +112,7 @@ async fn names_that_the_owner_sets_are_subscribed() {
     let _answers = server.expect_delta();
     let port = server.listen().await;
     let handle = start(at(format!("http://127.0.0.1:{port}")));
-    handle
-        .commands
-        .send(Command::SetNames(
-            Endpoint,
-            names(&["a", "b"]).into_iter().collect(),
-        ))
-        .expect("alive");
+    handle.commands.send(Command::SetNames(Endpoint, names(&["a", "b"]).into_iter().collect())).expect("alive");
     let request = delta_request(&mut server, |r| r.type_url == Endpoint.type_url()).await;
     assert_eq!(request.resource_names_subscribe, names(&["a", "b"]));
 }
@@ -162,10 +131,7 @@ async fn a_server_without_delta_is_spoken_to_in_sotw() {
         ..Default::default()
     };
     answers.send(Ok(response)).expect("open");
-    assert_eq!(
-        update(&mut handle).await,
-        Update::Connected { protocol: "sotw" }
-    );
+    assert_eq!(update(&mut handle).await, Update::Connected { protocol: "sotw" });
     assert_eq!(accepted(update(&mut handle).await), ["c0"]);
     let ack = within("ACK", async {
         loop {
@@ -177,10 +143,7 @@ async fn a_server_without_delta_is_spoken_to_in_sotw() {
         }
     })
     .await;
-    assert_eq!(
-        (ack.response_nonce.as_str(), ack.version_info.as_str()),
-        ("n1", "v1")
-    );
+    assert_eq!((ack.response_nonce.as_str(), ack.version_info.as_str()), ("n1", "v1"));
 }
 
 #[tokio::test]
@@ -192,21 +155,15 @@ async fn a_message_of_50_mb_is_received() {
     let padding = "x".repeat(10_000);
     let clusters: Vec<Bytes> = (0..5_000)
         .map(|i| {
-            let cluster = cluster::Cluster {
-                name: format!("c{i}"),
-                alt_stat_name: padding.clone(),
-                ..Default::default()
-            };
+            let cluster =
+                cluster::Cluster { name: format!("c{i}"), alt_stat_name: padding.clone(), ..Default::default() };
             Bytes::from(cluster.encode_to_vec())
         })
         .collect();
     let message = answer("n1", clusters);
     assert!(message.encoded_len() > 50_000_000);
     answers.send(Ok(message)).expect("open");
-    assert_eq!(
-        update(&mut handle).await,
-        Update::Connected { protocol: "delta" }
-    );
+    assert_eq!(update(&mut handle).await, Update::Connected { protocol: "delta" });
     assert_eq!(accepted(update(&mut handle).await).len(), 5_000);
 }
 
@@ -219,10 +176,8 @@ async fn the_token_is_read_again_for_every_stream() {
     let _second = server.expect_delta();
     server.listen_unix(&socket);
     std::fs::write(&token, "one\n").expect("written");
-    let mut handle = start(transport::Endpoint {
-        token_file: Some(token.clone()),
-        ..at(format!("unix://{}", socket.display()))
-    });
+    let mut handle =
+        start(transport::Endpoint { token_file: Some(token.clone()), ..at(format!("unix://{}", socket.display())) });
 
     let mut seen = Vec::new();
     for next in ["two\n", ""] {
@@ -237,14 +192,8 @@ async fn the_token_is_read_again_for_every_stream() {
         std::fs::write(&token, next).expect("written");
         let _ = first.send(Err(Status::unauthenticated("expired\nindeed")));
     }
-    assert_eq!(
-        seen,
-        [Some("Bearer one".to_owned()), Some("Bearer two".to_owned())]
-    );
-    assert_eq!(
-        refusal(&mut handle).await,
-        "unauthenticated: expired indeed"
-    );
+    assert_eq!(seen, [Some("Bearer one".to_owned()), Some("Bearer two".to_owned())]);
+    assert_eq!(refusal(&mut handle).await, "unauthenticated: expired indeed");
 }
 
 #[tokio::test]
@@ -255,10 +204,7 @@ async fn a_token_is_never_sent_in_plain_text() {
     let mut server = ControlPlane::new();
     let _answers = server.expect_delta();
     let port = server.listen().await;
-    let _handle = start(transport::Endpoint {
-        token_file: Some(token),
-        ..at(format!("http://127.0.0.1:{port}"))
-    });
+    let _handle = start(transport::Endpoint { token_file: Some(token), ..at(format!("http://127.0.0.1:{port}")) });
     let seen = within("stream", server.seen.recv()).await;
     assert!(matches!(seen, Seen::Stream(None)), "{seen:?}");
 }
@@ -282,60 +228,28 @@ async fn a_certificate_counts_only_with_its_root_and_its_name() {
     let port = server.listen_tls(&certificate, &key).await;
     let name = Some("istiod.istio-system.svc".to_owned());
     let connect = |root_file, server_name| {
-        let tls = TlsConfig {
-            root_file,
-            server_name,
-            identity: None,
-        };
-        start(transport::Endpoint {
-            tls,
-            ..at(format!("https://127.0.0.1:{port}"))
-        })
+        let tls = TlsConfig { root_file, server_name, identity: None };
+        start(transport::Endpoint { tls, ..at(format!("https://127.0.0.1:{port}")) })
     };
 
-    for (root_file, server_name) in [
-        (Some(strange), name.clone()),
-        (None, name.clone()),
-        (Some(roots.clone()), None),
-    ] {
+    for (root_file, server_name) in [(Some(strange), name.clone()), (None, name.clone()), (Some(roots.clone()), None)] {
         let reason = refusal(&mut connect(root_file, server_name)).await;
         assert!(reason.starts_with("certificate: "), "{reason}");
     }
     answers.send(Ok(answer("n1", vec![]))).expect("open");
     let mut handle = connect(Some(roots), name);
-    assert_eq!(
-        update(&mut handle).await,
-        Update::Connected { protocol: "delta" }
-    );
+    assert_eq!(update(&mut handle).await, Update::Connected { protocol: "delta" });
 }
 
 #[tokio::test]
 async fn a_closed_port_a_bad_uri_and_a_missing_file_are_told_by_name() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|l| l.local_addr())
-        .expect("a free port")
-        .port();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
     let reason = refusal(&mut start(at(format!("http://127.0.0.1:{closed}")))).await;
-    assert!(
-        reason.starts_with(&format!(
-            "unreachable: 127.0.0.1 port {closed}: Connection refused"
-        )),
-        "{reason}"
-    );
+    assert!(reason.starts_with(&format!("unreachable: 127.0.0.1 port {closed}: Connection refused")), "{reason}");
     let reason = refusal(&mut start(at("istiod:15010".to_owned()))).await;
-    assert!(
-        reason.contains("\"istiod:15010\" is no control plane address"),
-        "{reason}"
-    );
-    let tls = TlsConfig {
-        root_file: Some("/nonexistent/root.pem".into()),
-        ..Default::default()
-    };
-    let reason = refusal(&mut start(transport::Endpoint {
-        tls,
-        ..at("https://127.0.0.1:1".to_owned())
-    }))
-    .await;
+    assert!(reason.contains("\"istiod:15010\" is no control plane address"), "{reason}");
+    let tls = TlsConfig { root_file: Some("/nonexistent/root.pem".into()), ..Default::default() };
+    let reason = refusal(&mut start(transport::Endpoint { tls, ..at("https://127.0.0.1:1".to_owned()) })).await;
     assert!(reason.starts_with("/nonexistent/root.pem: "), "{reason}");
 }
 

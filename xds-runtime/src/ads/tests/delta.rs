@@ -3,19 +3,10 @@ use crate::ads::delta::Delta;
 use crate::ads::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
 
 fn resource(kind: ResourceType, name: &str, version: &str, value: Bytes) -> Resource {
-    Resource {
-        name: name.to_owned(),
-        version: version.to_owned(),
-        resource: Some(any(kind, value)),
-    }
+    Resource { name: name.to_owned(), version: version.to_owned(), resource: Some(any(kind, value)) }
 }
 
-fn response(
-    kind: ResourceType,
-    nonce: &str,
-    resources: Vec<Resource>,
-    removed: &[&str],
-) -> DeltaDiscoveryResponse {
+fn response(kind: ResourceType, nonce: &str, resources: Vec<Resource>, removed: &[&str]) -> DeltaDiscoveryResponse {
     DeltaDiscoveryResponse {
         type_url: kind.type_url().to_owned(),
         nonce: nonce.to_owned(),
@@ -26,9 +17,7 @@ fn response(
 }
 
 fn clusters(nonce: &str, clusters: &[(&str, i64)]) -> DeltaDiscoveryResponse {
-    let one = |(name, timeout): &(&str, i64)| {
-        resource(Cluster, name, nonce, cluster_bytes(name, *timeout))
-    };
+    let one = |(name, timeout): &(&str, i64)| resource(Cluster, name, nonce, cluster_bytes(name, *timeout));
     response(Cluster, nonce, clusters.iter().map(one).collect(), &[])
 }
 
@@ -51,13 +40,7 @@ fn only_reply(stream: &mut Delta, session: &mut Session) -> DeltaDiscoveryReques
     assert_eq!(all.len(), 1, "{all:?}");
     let reply = all.remove(0);
     assert!(!reply.response_nonce.is_empty(), "{reply:?}");
-    assert_eq!(
-        (
-            reply.resource_names_subscribe.len(),
-            reply.resource_names_unsubscribe.len()
-        ),
-        (0, 0)
-    );
+    assert_eq!((reply.resource_names_subscribe.len(), reply.resource_names_unsubscribe.len()), (0, 0));
     reply
 }
 
@@ -66,18 +49,8 @@ fn a_stream_begins_with_wildcards_and_the_node_once() {
     let mut session = session();
     let all = sent(&mut Delta::default(), &mut session);
     let types: Vec<&str> = all.iter().map(|r| r.type_url.as_str()).collect();
-    assert_eq!(
-        types,
-        [
-            Cluster.type_url(),
-            Listener.type_url(),
-            NameTable.type_url()
-        ]
-    );
-    assert!(
-        all.iter()
-            .all(|r| r.resource_names_subscribe.is_empty() && r.response_nonce.is_empty())
-    );
+    assert_eq!(types, [Cluster.type_url(), Listener.type_url(), NameTable.type_url()]);
+    assert!(all.iter().all(|r| r.resource_names_subscribe.is_empty() && r.response_nonce.is_empty()));
     let with_node: Vec<bool> = all.iter().map(|r| r.node.is_some()).collect();
     assert_eq!(with_node, [true, false, false]);
 }
@@ -119,10 +92,7 @@ fn a_response_is_acknowledged_with_its_nonce() {
     stream.handle(&mut session, clusters("n1", &[("a", 1)]));
     assert_eq!(brief(&mut session), "+a .");
     let ack = only_reply(&mut stream, &mut session);
-    assert_eq!(
-        (ack.response_nonce.as_str(), ack.error_detail),
-        ("n1", None)
-    );
+    assert_eq!((ack.response_nonce.as_str(), ack.error_detail), ("n1", None));
 }
 
 #[test]
@@ -133,10 +103,7 @@ fn a_waiting_ack_gives_way_to_a_newer_one_of_its_type_only() {
     stream.handle(&mut session, clusters("c1", &[("a", 1)]));
     stream.handle(&mut session, endpoints("e1", &["a"]));
     stream.handle(&mut session, clusters("c2", &[("a", 2)]));
-    let nonces: Vec<String> = sent(&mut stream, &mut session)
-        .into_iter()
-        .map(|r| r.response_nonce)
-        .collect();
+    let nonces: Vec<String> = sent(&mut stream, &mut session).into_iter().map(|r| r.response_nonce).collect();
     assert_eq!(nonces, ["e1", "c2"]);
 }
 
@@ -147,10 +114,8 @@ fn a_nack_is_not_lost_to_a_newer_ack() {
     let bad = resource(Cluster, "a", "1", bad_cluster_bytes("a"));
     stream.handle(&mut session, response(Cluster, "c1", vec![bad], &[]));
     stream.handle(&mut session, clusters("c2", &[("a", 2)]));
-    let replies: Vec<(String, bool)> = sent(&mut stream, &mut session)
-        .into_iter()
-        .map(|r| (r.response_nonce, r.error_detail.is_some()))
-        .collect();
+    let replies: Vec<(String, bool)> =
+        sent(&mut stream, &mut session).into_iter().map(|r| (r.response_nonce, r.error_detail.is_some())).collect();
     assert_eq!(replies, [("c1".to_owned(), true), ("c2".to_owned(), false)]);
 }
 
@@ -165,21 +130,10 @@ fn a_nack_names_every_bad_resource_and_the_good_ones_apply() {
     ];
     stream.handle(&mut session, response(Cluster, "n1", resources, &[]));
     assert_eq!(brief(&mut session), "!bad1 +good !bad2 .");
-    let nack = only_reply(&mut stream, &mut session)
-        .error_detail
-        .expect("a NACK");
+    let nack = only_reply(&mut stream, &mut session).error_detail.expect("a NACK");
     assert_eq!(nack.code, 3);
-    assert!(
-        nack.message
-            .contains("bad1: connect_timeout: must be over 0"),
-        "{}",
-        nack.message
-    );
-    assert!(
-        nack.message.contains("bad2: not a Cluster"),
-        "{}",
-        nack.message
-    );
+    assert!(nack.message.contains("bad1: connect_timeout: must be over 0"), "{}", nack.message);
+    assert!(nack.message.contains("bad2: not a Cluster"), "{}", nack.message);
     assert!(!nack.message.contains("good:"), "{}", nack.message);
 }
 
@@ -189,19 +143,10 @@ fn the_text_of_a_nack_is_bounded_and_counts_the_rest() {
     let mut stream = open(&mut session);
     let long = "x".repeat(1000);
     let resources = (0..2000)
-        .map(|i| {
-            resource(
-                Cluster,
-                &format!("{long}{i}"),
-                "1",
-                bad_cluster_bytes(&format!("{long}{i}")),
-            )
-        })
+        .map(|i| resource(Cluster, &format!("{long}{i}"), "1", bad_cluster_bytes(&format!("{long}{i}"))))
         .collect();
     stream.handle(&mut session, response(Cluster, "n1", resources, &[]));
-    let nack = only_reply(&mut stream, &mut session)
-        .error_detail
-        .expect("a NACK");
+    let nack = only_reply(&mut stream, &mut session).error_detail.expect("a NACK");
     assert!(nack.message.starts_with("2000 rejected: "));
     assert!(nack.message.len() < 300 << 10, "{}", nack.message.len());
     assert!(nack.message.contains("; and "));
@@ -217,10 +162,7 @@ fn a_rejected_resource_keeps_its_last_good_version() {
     assert_eq!(brief(&mut session), "+a . !a .");
     session.disconnected();
     let first = sent(&mut Delta::default(), &mut session).remove(0);
-    assert_eq!(
-        first.initial_resource_versions.get("a").map(String::as_str),
-        Some("v1")
-    );
+    assert_eq!(first.initial_resource_versions.get("a").map(String::as_str), Some("v1"));
 }
 
 #[test]
@@ -242,10 +184,7 @@ fn a_resend_of_the_same_bytes_is_no_change_but_a_new_version() {
     stream.handle(&mut session, clusters("v2", &[("a", 1)]));
     assert_eq!(brief(&mut session), "+a . .");
     let first = sent(&mut Delta::default(), &mut session).remove(0);
-    assert_eq!(
-        first.initial_resource_versions.get("a").map(String::as_str),
-        Some("v2")
-    );
+    assert_eq!(first.initial_resource_versions.get("a").map(String::as_str), Some("v2"));
 }
 
 #[test]
@@ -253,10 +192,7 @@ fn removed_resources_are_removed() {
     let mut session = session();
     let mut stream = open(&mut session);
     stream.handle(&mut session, clusters("1", &[("a", 1), ("b", 1)]));
-    stream.handle(
-        &mut session,
-        response(Cluster, "2", vec![], &["a", "never-known"]),
-    );
+    stream.handle(&mut session, response(Cluster, "2", vec![], &["a", "never-known"]));
     assert_eq!(brief(&mut session), "+a +b . -a .");
 }
 
@@ -309,20 +245,11 @@ fn a_reconnect_subscribes_again_and_says_what_is_known() {
     session.disconnected();
     session.set_names(Endpoint, names(&["b", "c"]));
     let all = sent(&mut Delta::default(), &mut session);
-    assert!(
-        all.iter().all(|r| r.response_nonce.is_empty()),
-        "no reply to the old stream"
-    );
-    assert_eq!(
-        all[0].initial_resource_versions,
-        [("x".to_owned(), "c1".to_owned())].into()
-    );
+    assert!(all.iter().all(|r| r.response_nonce.is_empty()), "no reply to the old stream");
+    assert_eq!(all[0].initial_resource_versions, [("x".to_owned(), "c1".to_owned())].into());
     assert_eq!(all[1].resource_names_subscribe, names(&["b", "c"]));
     // A name that is listed would be subscribed: `a` must not be.
-    assert_eq!(
-        all[1].initial_resource_versions,
-        [("b".to_owned(), "e1".to_owned())].into()
-    );
+    assert_eq!(all[1].initial_resource_versions, [("b".to_owned(), "e1".to_owned())].into());
     assert_eq!(brief(&mut session), "+x . +a +b . ~a");
 }
 
@@ -355,23 +282,14 @@ fn a_reconnect_with_too_much_to_list_infers_removal_from_the_first_response() {
     stream.handle(&mut session, clusters("1", &[(&format!("{long}0"), 1)]));
     assert_eq!(brief(&mut session), format!("-{long}1 ."));
     stream.handle(&mut session, clusters("2", &[]));
-    assert_eq!(
-        brief(&mut session),
-        ".",
-        "only the first response is complete"
-    );
+    assert_eq!(brief(&mut session), ".", "only the first response is complete");
 }
 
 #[test]
 fn bytes_without_a_name_suspend_the_inference_of_removal() {
     let (mut session, mut stream, long) = reconnected_with_too_much_to_list();
     let resources = vec![
-        resource(
-            Cluster,
-            &format!("{long}0"),
-            "1",
-            cluster_bytes(&format!("{long}0"), 1),
-        ),
+        resource(Cluster, &format!("{long}0"), "1", cluster_bytes(&format!("{long}0"), 1)),
         resource(Cluster, "", "1", Bytes::from_static(&[0xff])),
     ];
     stream.handle(&mut session, response(Cluster, "1", resources, &[]));
@@ -387,15 +305,8 @@ fn a_subscribed_name_that_is_not_sent_in_15_s_is_missing() {
     while stream.outgoing(&mut session, start).is_some() {}
     stream.handle(&mut session, endpoints("1", &["a"]));
     stream.handle(&mut session, response(Endpoint, "2", vec![], &["b"]));
-    assert_eq!(
-        brief(&mut session),
-        "+a . ?b .",
-        "the server's word needs no clock"
-    );
-    assert_eq!(
-        session.next_deadline(),
-        Some(start + Duration::from_secs(15))
-    );
+    assert_eq!(brief(&mut session), "+a . ?b .", "the server's word needs no clock");
+    assert_eq!(session.next_deadline(), Some(start + Duration::from_secs(15)));
     assert!(session.is_awaited(Endpoint, "c"));
     session.tick(start + Duration::from_millis(14_999));
     assert_eq!(brief(&mut session), "");
@@ -424,10 +335,7 @@ fn the_owner_is_told_to_forget_a_missing_name_that_is_no_longer_wanted() {
     let mut stream = open(&mut session);
     stream.handle(&mut session, endpoints("1", &["a", "b"]));
     let bad = resource(Endpoint, "d", "1", Bytes::from_static(&[0xff]));
-    stream.handle(
-        &mut session,
-        response(Endpoint, "2", vec![bad], &["b", "c"]),
-    );
+    stream.handle(&mut session, response(Endpoint, "2", vec![bad], &["b", "c"]));
     assert_eq!(brief(&mut session), "+a +b . !d -b ?c .");
     session.set_names(Endpoint, names(&["a"]));
     sent(&mut stream, &mut session);
@@ -486,10 +394,7 @@ fn a_heartbeat_keeps_what_is_known() {
     let mut session = session();
     let mut stream = open(&mut session);
     stream.handle(&mut session, clusters("1", &[("a", 1)]));
-    let heartbeat = Resource {
-        name: "a".to_owned(),
-        ..Default::default()
-    };
+    let heartbeat = Resource { name: "a".to_owned(), ..Default::default() };
     stream.handle(&mut session, response(Cluster, "2", vec![heartbeat], &[]));
     assert_eq!(brief(&mut session), "+a . .");
 }
@@ -511,12 +416,7 @@ fn the_name_table_is_accepted_and_replaced_without_a_name() {
     let mut session = session();
     let mut stream = open(&mut session);
     let table = |nonce: &str, value: &'static [u8]| {
-        response(
-            NameTable,
-            nonce,
-            vec![resource(NameTable, "", nonce, Bytes::from_static(value))],
-            &[],
-        )
+        response(NameTable, nonce, vec![resource(NameTable, "", nonce, Bytes::from_static(value))], &[])
     };
     stream.handle(&mut session, table("1", b""));
     // One entry: host "a", nothing known about it.
@@ -526,8 +426,5 @@ fn the_name_table_is_accepted_and_replaced_without_a_name() {
     assert_eq!(brief(&mut session), "+ . + . . ! .");
     session.disconnected();
     let all = sent(&mut Delta::default(), &mut session);
-    assert!(
-        all.iter()
-            .all(|r| !r.initial_resource_versions.contains_key(""))
-    );
+    assert!(all.iter().all(|r| !r.initial_resource_versions.contains_key("")));
 }

@@ -1,9 +1,6 @@
 //! Behaviour of the sans-io machine: synchronous, one test per rule.
 
-#![allow(
-    clippy::expect_used,
-    reason = "a failed expectation is how a test fails"
-)]
+#![allow(clippy::expect_used, reason = "a failed expectation is how a test fails")]
 
 use std::time::{Duration, Instant};
 
@@ -27,10 +24,7 @@ mod store;
 
 /// A session for a node with an id.
 fn session() -> Session {
-    Session::new(wire::Node {
-        id: "node".to_owned(),
-        ..Default::default()
-    })
+    Session::new(wire::Node { id: "node".to_owned(), ..Default::default() })
 }
 
 /// Everything that the stream has to send now.
@@ -45,15 +39,8 @@ fn names(names: &[&str]) -> Vec<String> {
 
 /// A STATIC cluster without endpoints; `timeout` seconds make one version differ from another.
 fn cluster_bytes(name: &str, timeout: i64) -> Bytes {
-    let connect_timeout = Some(envoy_types::pb::google::protobuf::Duration {
-        seconds: timeout,
-        nanos: 0,
-    });
-    let cluster = cluster::Cluster {
-        name: name.to_owned(),
-        connect_timeout,
-        ..Default::default()
-    };
+    let connect_timeout = Some(envoy_types::pb::google::protobuf::Duration { seconds: timeout, nanos: 0 });
+    let cluster = cluster::Cluster { name: name.to_owned(), connect_timeout, ..Default::default() };
     Bytes::from(cluster.encode_to_vec())
 }
 
@@ -63,18 +50,12 @@ fn bad_cluster_bytes(name: &str) -> Bytes {
 }
 
 fn endpoint_bytes(name: &str) -> Bytes {
-    let assignment = endpoint::ClusterLoadAssignment {
-        cluster_name: name.to_owned(),
-        ..Default::default()
-    };
+    let assignment = endpoint::ClusterLoadAssignment { cluster_name: name.to_owned(), ..Default::default() };
     Bytes::from(assignment.encode_to_vec())
 }
 
 fn any(kind: ResourceType, value: Bytes) -> Any {
-    Any {
-        type_url: kind.type_url().to_owned(),
-        value,
-    }
+    Any { type_url: kind.type_url().to_owned(), value }
 }
 
 /// Events in short: `+name` accepted, `-name` removed by the server, `~name` unsubscribed, `?name` missing,
@@ -82,24 +63,11 @@ fn any(kind: ResourceType, value: Bytes) -> Any {
 fn brief(session: &mut Session) -> String {
     let word = |event: Event| match event {
         Event::Accepted { name, .. } => format!("+{name}"),
-        Event::Removed {
-            name,
-            why: Removal::Server,
-            ..
-        } => format!("-{name}"),
-        Event::Removed {
-            name,
-            why: Removal::Unsubscribed,
-            ..
-        } => format!("~{name}"),
+        Event::Removed { name, why: Removal::Server, .. } => format!("-{name}"),
+        Event::Removed { name, why: Removal::Unsubscribed, .. } => format!("~{name}"),
         Event::Missing { name, .. } => format!("?{name}"),
         Event::Rejected { name, .. } => format!("!{name}"),
         Event::Answered { .. } => ".".to_owned(),
     };
-    session
-        .take_events()
-        .into_iter()
-        .map(word)
-        .collect::<Vec<_>>()
-        .join(" ")
+    session.take_events().into_iter().map(word).collect::<Vec<_>>().join(" ")
 }

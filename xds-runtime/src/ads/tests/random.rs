@@ -13,32 +13,19 @@ fn kinds() -> impl Strategy<Value = ResourceType> {
 
 /// Valid envelopes around anything, so that the content is reached.
 fn delta_message() -> impl Strategy<Value = wire::DeltaDiscoveryResponse> {
-    let resource = (
-        kinds(),
-        "[ab]{0,2}",
-        prop::collection::vec(any::<u8>(), 0..24),
-    )
-        .prop_map(|(kind, name, value)| wire::Resource {
-            name,
-            version: "1".to_owned(),
-            resource: Some(super::any(kind, value.into())),
-        });
+    let resource = (kinds(), "[ab]{0,2}", prop::collection::vec(any::<u8>(), 0..24)).prop_map(|(kind, name, value)| {
+        wire::Resource { name, version: "1".to_owned(), resource: Some(super::any(kind, value.into())) }
+    });
     let resources = prop::collection::vec(resource, 0..4);
-    (
-        kinds(),
-        resources,
-        prop::collection::vec("[ab]{0,2}", 0..3),
-        "[0-9]{0,1}",
+    (kinds(), resources, prop::collection::vec("[ab]{0,2}", 0..3), "[0-9]{0,1}").prop_map(
+        |(kind, resources, removed_resources, nonce)| wire::DeltaDiscoveryResponse {
+            type_url: kind.type_url().to_owned(),
+            resources,
+            removed_resources,
+            nonce,
+            ..Default::default()
+        },
     )
-        .prop_map(
-            |(kind, resources, removed_resources, nonce)| wire::DeltaDiscoveryResponse {
-                type_url: kind.type_url().to_owned(),
-                resources,
-                removed_resources,
-                nonce,
-                ..Default::default()
-            },
-        )
 }
 
 fn feed<P: Protocol>(messages: Vec<P::Response>, wanted: &[&str]) {
@@ -53,10 +40,7 @@ fn feed<P: Protocol>(messages: Vec<P::Response>, wanted: &[&str]) {
         session.tick(Instant::now());
         session.take_events();
     }
-    assert!(
-        requests <= 4 + 2 * count,
-        "{requests} requests for {count} messages"
-    );
+    assert!(requests <= 4 + 2 * count, "{requests} requests for {count} messages");
 }
 
 proptest! {

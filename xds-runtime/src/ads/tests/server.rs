@@ -4,9 +4,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use discovery::aggregated_discovery_service_server::{
-    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
-};
+use discovery::aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer};
 use envoy_types::pb::envoy::service::discovery::v3 as discovery;
 use futures_util::Stream;
 use tokio::net::{TcpListener, UnixListener};
@@ -46,30 +44,17 @@ impl ControlPlane {
     pub(super) fn new() -> Self {
         let (sender, seen) = mpsc::unbounded_channel();
         let (delta, sotw) = (Script::default(), Script::default());
-        let service = Some(Service {
-            seen: sender,
-            delta: Arc::clone(&delta),
-            sotw: Arc::clone(&sotw),
-        });
-        Self {
-            seen,
-            delta,
-            sotw,
-            service,
-        }
+        let service = Some(Service { seen: sender, delta: Arc::clone(&delta), sotw: Arc::clone(&sotw) });
+        Self { seen, delta, sotw, service }
     }
 
     /// Lets one more delta stream be opened. Without, delta is unimplemented.
-    pub(super) fn expect_delta(
-        &self,
-    ) -> UnboundedSender<Result<discovery::DeltaDiscoveryResponse, Status>> {
+    pub(super) fn expect_delta(&self) -> UnboundedSender<Result<discovery::DeltaDiscoveryResponse, Status>> {
         expect(&self.delta)
     }
 
     /// Lets one more SotW stream be opened.
-    pub(super) fn expect_sotw(
-        &self,
-    ) -> UnboundedSender<Result<discovery::DiscoveryResponse, Status>> {
+    pub(super) fn expect_sotw(&self) -> UnboundedSender<Result<discovery::DiscoveryResponse, Status>> {
         expect(&self.sotw)
     }
 
@@ -88,11 +73,7 @@ impl ControlPlane {
     /// Serves TLS on a free port; returns the port.
     pub(super) async fn listen_tls(&mut self, certificate: &str, key: &str) -> u16 {
         let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
-        let router = self.router(
-            Server::builder()
-                .tls_config(tls)
-                .expect("a usable certificate"),
-        );
+        let router = self.router(Server::builder().tls_config(tls).expect("a usable certificate"));
         Self::serve_tcp(router).await
     }
 
@@ -113,29 +94,17 @@ impl ControlPlane {
 
 fn expect<T>(script: &Script<T>) -> UnboundedSender<Result<T, Status>> {
     let (sender, receiver) = mpsc::unbounded_channel();
-    script
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push_back(receiver);
+    script.lock().unwrap_or_else(PoisonError::into_inner).push_back(receiver);
     sender
 }
 
 fn next<T: Send + 'static>(script: &Script<T>) -> Result<Response<Answers<T>>, Status> {
-    let answers = script
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .pop_front();
+    let answers = script.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let answers = answers.ok_or_else(|| Status::unimplemented("not in the script"))?;
-    Ok(Response::new(Box::pin(UnboundedReceiverStream::new(
-        answers,
-    ))))
+    Ok(Response::new(Box::pin(UnboundedReceiverStream::new(answers))))
 }
 
-fn watch<T: Send + 'static>(
-    mut requests: Streaming<T>,
-    seen: UnboundedSender<Seen>,
-    wrap: fn(T) -> Seen,
-) {
+fn watch<T: Send + 'static>(mut requests: Streaming<T>, seen: UnboundedSender<Seen>, wrap: fn(T) -> Seen) {
     tokio::spawn(async move {
         while let Ok(Some(request)) = requests.message().await {
             let _ = seen.send(wrap(request));
@@ -162,11 +131,7 @@ impl AggregatedDiscoveryService for Service {
         request: Request<Streaming<discovery::DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         let response = next(&self.delta)?;
-        let authorization = request
-            .metadata()
-            .get("authorization")
-            .and_then(|v| v.to_str().ok())
-            .map(str::to_owned);
+        let authorization = request.metadata().get("authorization").and_then(|v| v.to_str().ok()).map(str::to_owned);
         let _ = self.seen.send(Seen::Stream(authorization));
         watch(request.into_inner(), self.seen.clone(), Seen::Delta);
         Ok(response)

@@ -1,9 +1,6 @@
 //! What is accepted, what is rejected and with which field, per type.
 
-#![allow(
-    clippy::expect_used,
-    reason = "a failed expectation is how a test fails"
-)]
+#![allow(clippy::expect_used, reason = "a failed expectation is how a test fails")]
 #![allow(clippy::panic, reason = "a failed expectation is how a test fails")]
 
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -28,10 +25,7 @@ fn seconds(seconds: i64) -> Option<protobuf::Duration> {
 }
 
 fn typed_any<M: Message>(type_name: &str, message: &M) -> protobuf::Any {
-    protobuf::Any {
-        type_url: format!("type.googleapis.com/{type_name}"),
-        value: message.encode_to_vec(),
-    }
+    protobuf::Any { type_url: format!("type.googleapis.com/{type_name}"), value: message.encode_to_vec() }
 }
 
 fn socket(address: &str, port: u32) -> Option<core::Address> {
@@ -40,16 +34,11 @@ fn socket(address: &str, port: u32) -> Option<core::Address> {
         port_specifier: Some(core::socket_address::PortSpecifier::PortValue(port)),
         ..Default::default()
     };
-    Some(core::Address {
-        address: Some(core::address::Address::SocketAddress(socket)),
-    })
+    Some(core::Address { address: Some(core::address::Address::SocketAddress(socket)) })
 }
 
 fn lb_endpoint(address: &str, port: u32) -> endpoint::LbEndpoint {
-    let endpoint = endpoint::Endpoint {
-        address: socket(address, port),
-        ..Default::default()
-    };
+    let endpoint = endpoint::Endpoint { address: socket(address, port), ..Default::default() };
     endpoint::LbEndpoint {
         host_identifier: Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(endpoint)),
         ..Default::default()
@@ -58,9 +47,7 @@ fn lb_endpoint(address: &str, port: u32) -> endpoint::LbEndpoint {
 
 fn tls_mode(mode: &str) -> protobuf::Struct {
     let kind = Some(protobuf::value::Kind::StringValue(mode.to_owned()));
-    protobuf::Struct {
-        fields: [("tlsMode".to_owned(), protobuf::Value { kind })].into(),
-    }
+    protobuf::Struct { fields: [("tlsMode".to_owned(), protobuf::Value { kind })].into() }
 }
 
 #[track_caller]

@@ -1,0 +1,338 @@
+//! [`Mesh`] to the words of one arena.
+
+use std::collections::HashSet;
+
+use crate::image::layout::*;
+use crate::image::mesh::*;
+use crate::image::schedule::{Scale, stride};
+use crate::resource::Health;
+use crate::shm::{WordAddr, hash_bytes, hash_words, pack};
+use crate::state::{SlotKind, locality_tag, named_tag};
+
+/// A mesh that does not fit the format.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// More than 2^32 words or records.
+    #[error("the mesh needs over 2^32 words of image; narrow it with a Sidecar resource")]
+    TooLarge,
+}
+
+/// Encodes a mesh. The result is an arena's content, position-independent.
+///
+/// # Errors
+/// [`EncodeError::TooLarge`] when a table leaves 32 bits.
+pub fn encode(mesh: &Mesh) -> Result<Vec<u64>, EncodeError> {
+    let mut tables = Tables::default();
+    let mut name_hashes = Vec::with_capacity(mesh.names.len());
+    let mut address_keys = Vec::new();
+    let mut addresses = HashSet::new();
+    for (index, name) in mesh.names.iter().enumerate() {
+        name_hashes.push(hash_bytes(name.name.as_bytes()));
+        for ip in &name.addresses {
+            let address = WordAddr::new(*ip);
+            // The first name of an address is the one it answers with.
+            if addresses.insert(address) {
+                address_keys.push((address_hash(address), index));
+            }
+        }
+        tables.name(name)?;
+    }
+    let mut destination_hashes = Vec::with_capacity(mesh.destinations.len());
+    for destination in &mesh.destinations {
+        destination_hashes.push(destination_hash(WordAddr::new(destination.address), destination.port));
+        tables.destination(destination)?;
+    }
+    for prefix in &mesh.prefixes {
+        tables.prefix(prefix)?;
+    }
+    for cluster in &mesh.clusters {
+        tables.cluster(cluster)?;
+    }
+    tables.name_buckets = buckets(name_hashes.into_iter().enumerate().map(|(index, hash)| (hash, index)))?;
+    tables.destination_buckets =
+        buckets(destination_hashes.into_iter().enumerate().map(|(index, hash)| (hash, index)))?;
+    tables.address_buckets = buckets(address_keys.into_iter())?;
+    tables.assemble(mesh.default_action, mesh.seed)
+}
+
+/// The tag of the slot that holds the cursor of a cluster's priority.
+pub fn priority_tag(cluster_hash: u64, priority: u32) -> u64 {
+    named_tag(SlotKind::Cursor, hash_words(&[cluster_hash, u64::from(priority)]))
+}
+
+/// The hash under which a destination is found.
+pub(super) fn destination_hash(address: WordAddr, port: u16) -> u64 {
+    hash_words(&[address.hi, address.lo, u64::from(port)])
+}
+
+/// The hash under which an address finds its name.
+pub(super) fn address_hash(address: WordAddr) -> u64 {
+    hash_words(&[address.hi, address.lo])
+}
+
+/// An open-addressing table with linear probing, at most half full: `index + 1`, tagged with the hash's high half.
+fn buckets(entries: impl ExactSizeIterator<Item = (u64, usize)>) -> Result<Vec<u64>, EncodeError> {
+    let size = entries.len().saturating_mul(2).max(2).next_power_of_two();
+    let mut table = vec![0_u64; size];
+    for (hash, index) in entries {
+        let word = pack((hash >> 32) as u32, narrow(index.saturating_add(1))?);
+        let mut at = hash as usize & (size - 1);
+        while table.get(at).is_some_and(|word| *word != 0) {
+            at = (at + 1) & (size - 1);
+        }
+        if let Some(bucket) = table.get_mut(at) {
+            *bucket = word;
+        }
+    }
+    Ok(table)
+}
+
+fn narrow(value: usize) -> Result<u32, EncodeError> {
+    u32::try_from(value).map_err(|_| EncodeError::TooLarge)
+}
+
+/// The words of a set of endpoints (see [`SET_WORDS`]).
+fn set_words<'a>(
+    first: u32,
+    endpoints: impl Iterator<Item = &'a Endpoint>,
+    scale: Scale,
+    (slot, tag): (Option<u32>, u64),
+    before: u32,
+    sum: u32,
+) -> Result<[u64; SET_WORDS], EncodeError> {
+    let (mut count, mut healthy, mut degraded, mut unhealthy, mut even) = (0_usize, 0, 0, 0, true);
+    let mut weight = None;
+    for endpoint in endpoints {
+        count += 1;
+        match endpoint.health {
+            Health::Healthy => healthy += 1,
+            Health::Degraded => degraded += 1,
+            Health::Unhealthy => unhealthy += 1,
+            Health::Draining => {}
+        }
+        even &= *weight.get_or_insert(scale.weight(endpoint)) == scale.weight(endpoint);
+    }
+    let stride = if even { 0 } else { stride(sum) };
+    Ok([
+        pack(first, narrow(count)?),
+        pack(healthy, degraded),
+        pack(unhealthy, slot.unwrap_or(NONE)),
+        pack(before, sum),
+        u64::from(stride),
+        tag,
+    ])
+}
+
+#[derive(Default)]
+struct Tables {
+    name_buckets: Vec<u64>,
+    names: Vec<u64>,
+    addresses: Vec<u64>,
+    destination_buckets: Vec<u64>,
+    destinations: Vec<u64>,
+    address_buckets: Vec<u64>,
+    prefixes: Vec<u64>,
+    weighted: Vec<u64>,
+    clusters: Vec<u64>,
+    priorities: Vec<u64>,
+    localities: Vec<u64>,
+    endpoints: Vec<u64>,
+    strings: Vec<u64>,
+}
+
+impl Tables {
+    /// Appends text; the word is `offset in words << 32 | length in bytes`.
+    fn text(&mut self, text: &str) -> Result<u64, EncodeError> {
+        let at = narrow(self.strings.len())?;
+        for chunk in text.as_bytes().chunks(8) {
+            let mut word = [0_u8; 8];
+            for (to, from) in word.iter_mut().zip(chunk) {
+                *to = *from;
+            }
+            self.strings.push(u64::from_le_bytes(word));
+        }
+        Ok(pack(at, narrow(text.len())?))
+    }
+
+    fn name(&mut self, name: &Name) -> Result<(), EncodeError> {
+        let first = narrow(self.addresses.len() / ADDRESS_WORDS)?;
+        for ip in &name.addresses {
+            let address = WordAddr::new(*ip);
+            self.addresses.extend([address.hi, address.lo]);
+        }
+        let text = self.text(&name.name)?;
+        let flags = if name.headless { NAME_HEADLESS } else { 0 };
+        self.names.extend([hash_bytes(name.name.as_bytes()), text, pack(first, narrow(name.addresses.len())?), flags]);
+        Ok(())
+    }
+
+    /// The words of an action: kind and reason in the low 16 bits, and the weighted clusters.
+    fn action(&mut self, action: &Action) -> Result<(u64, u64), EncodeError> {
+        Ok(match action {
+            Action::Clusters(clusters) => {
+                let first = narrow(self.weighted.len())?;
+                self.weighted.extend(clusters.iter().map(|(cluster, weight)| pack(*cluster, *weight)));
+                (u64::from(KIND_CLUSTERS) << 8, pack(first, narrow(clusters.len())?))
+            }
+            Action::Pass(reason) => (u64::from(KIND_PASS) << 8 | *reason as u64, 0),
+            Action::Refuse => (u64::from(KIND_REFUSE) << 8, 0),
+        })
+    }
+
+    fn destination(&mut self, destination: &Destination) -> Result<(), EncodeError> {
+        let address = WordAddr::new(destination.address);
+        // Unspecified in either family is one wildcard.
+        let address = if destination.address.is_unspecified() { WordAddr { hi: 0, lo: 0 } } else { address };
+        let (kind, weighted) = self.action(&destination.action)?;
+        let rules = self.text(&destination.rules_left_out)?;
+        let name = destination.name.map_or(0, |name| u64::from(name) + 1);
+        self.destinations.extend([
+            address.hi,
+            address.lo,
+            u64::from(destination.port) << 16 | kind,
+            weighted,
+            name,
+            rules,
+        ]);
+        Ok(())
+    }
+
+    fn prefix(&mut self, destination: &PrefixDestination) -> Result<(), EncodeError> {
+        let address = WordAddr::new(destination.prefix.address);
+        let length = u64::from(destination.prefix.length) + if destination.prefix.address.is_ipv4() { 96 } else { 0 };
+        let (kind, weighted) = self.action(&destination.action)?;
+        self.prefixes.extend([
+            address.hi,
+            address.lo,
+            length << 32 | u64::from(destination.port) << 16 | kind,
+            weighted,
+            0,
+            0,
+        ]);
+        Ok(())
+    }
+
+    fn cluster(&mut self, cluster: &Cluster) -> Result<(), EncodeError> {
+        let first = narrow(self.priorities.len() / PRIORITY_WORDS)?;
+        let priorities = cluster.priorities.as_deref().unwrap_or(&[]);
+        let hash = hash_bytes(cluster.name.as_bytes());
+        for (nth, priority) in (0..).zip(priorities) {
+            self.priority(priority, hash, nth)?;
+        }
+        let name = self.text(&cluster.name)?;
+        let (policy, parameter, detail) = match &cluster.policy {
+            Policy::RoundRobin => (POLICY_ROUND_ROBIN, 0, 0),
+            Policy::LeastRequest { choice_count, active_request_bias } => {
+                // The bias is kept in thousandths.
+                let bias = (active_request_bias.clamp(0.0, 4_000_000.0) * 1000.0).round() as u32;
+                (POLICY_LEAST_REQUEST, pack(*choice_count, bias), 0)
+            }
+            Policy::Random => (POLICY_RANDOM, 0, 0),
+            Policy::Pass(reason, detail) => (POLICY_PASS, *reason as u64, self.text(detail)?),
+        };
+        let mut flags = 0;
+        if cluster.priorities.is_some() {
+            flags |= CLUSTER_KNOWN;
+        }
+        if cluster.locality_weighted {
+            flags |= CLUSTER_LOCALITY_WEIGHTED;
+        }
+        let timeout = u32::try_from(cluster.connect_timeout.as_millis()).unwrap_or(u32::MAX);
+        let panic = (cluster.panic_threshold.clamp(0.0, 100.0) * 100.0).round() as u32;
+        self.clusters.extend([
+            name,
+            hash,
+            flags << 8 | u64::from(policy),
+            parameter,
+            detail,
+            pack(cluster.slot.unwrap_or(NONE), timeout),
+            pack(cluster.max_connections.unwrap_or(NONE), panic),
+            pack(first, narrow(priorities.len())?),
+            u64::from(cluster.overprovisioning_factor),
+            0,
+            0,
+            0,
+        ]);
+        Ok(())
+    }
+
+    fn priority(&mut self, priority: &Priority, cluster: u64, nth: u32) -> Result<(), EncodeError> {
+        let first_locality = narrow(self.localities.len() / LOCALITY_WORDS)?;
+        let all = || priority.localities.iter().flat_map(|locality| &locality.endpoints);
+        let scale = Scale::of(all());
+        let mut before = 0;
+        for locality in &priority.localities {
+            let first = self.endpoint_count()?;
+            let sum = self.endpoints(&locality.endpoints, scale, before);
+            let text = self.text(&locality.name)?;
+            let cursor = (locality.slot, locality_tag(cluster, nth, hash_bytes(locality.name.as_bytes())));
+            let set = set_words(first, locality.endpoints.iter(), scale, cursor, before, sum)?;
+            self.localities.extend(set);
+            self.localities.extend([u64::from(locality.weight), text]);
+            before = before.saturating_add(sum);
+        }
+        let count = all().count();
+        let first = self.endpoint_count()?.saturating_sub(narrow(count)?);
+        let cursor = (priority.slot, priority_tag(cluster, nth));
+        self.priorities.extend(set_words(first, all(), scale, cursor, 0, before)?);
+        self.priorities.push(pack(first_locality, narrow(priority.localities.len())?));
+        Ok(())
+    }
+
+    fn endpoint_count(&self) -> Result<u32, EncodeError> {
+        narrow(self.endpoints.len() / ENDPOINT_WORDS)
+    }
+
+    /// Appends endpoints; returns the sum of their scaled weights.
+    fn endpoints(&mut self, endpoints: &[Endpoint], scale: Scale, before: u32) -> u32 {
+        let mut sum = 0_u32;
+        for endpoint in endpoints {
+            sum = sum.saturating_add(scale.weight(endpoint));
+            let address = WordAddr::new(endpoint.address.ip());
+            let health: u64 = match endpoint.health {
+                Health::Healthy => 0,
+                Health::Degraded => 1,
+                Health::Unhealthy => 2,
+                Health::Draining => 3,
+            };
+            let word = u64::from(endpoint.address.port()) << 48 | health << 40 | u64::from(endpoint.weight);
+            let last = pack(before.saturating_add(sum), endpoint.slot.unwrap_or(NONE));
+            self.endpoints.extend([address.hi, address.lo, word, last]);
+        }
+        sum
+    }
+
+    fn assemble(self, default_action: DefaultAction, seed: u64) -> Result<Vec<u64>, EncodeError> {
+        let sections: [(&[u64], usize); SECTIONS] = [
+            (&self.name_buckets, 1),
+            (&self.names, NAME_WORDS),
+            (&self.addresses, ADDRESS_WORDS),
+            (&self.destination_buckets, 1),
+            (&self.destinations, DESTINATION_WORDS),
+            (&self.address_buckets, 1),
+            (&self.prefixes, PREFIX_WORDS),
+            (&self.weighted, 1),
+            (&self.clusters, CLUSTER_WORDS),
+            (&self.priorities, PRIORITY_WORDS),
+            (&self.localities, LOCALITY_WORDS),
+            (&self.endpoints, ENDPOINT_WORDS),
+            (&self.strings, 1),
+        ];
+        let mut words = vec![0_u64; CONTENT_HEADER];
+        words.reserve_exact(sections.iter().map(|(table, _)| table.len()).sum());
+        for (index, (table, record)) in sections.iter().enumerate() {
+            let head = pack(narrow(words.len())?, narrow(table.len() / record)?);
+            if let Some(word) = words.get_mut(index) {
+                *word = head;
+            }
+            words.extend_from_slice(table);
+        }
+        if let Some(word) = words.get_mut(DEFAULT_ACTION) {
+            *word = u64::from(default_action == DefaultAction::Refuse);
+        }
+        if let Some(word) = words.get_mut(SEED) {
+            *word = seed;
+        }
+        Ok(words)
+    }
+}

@@ -1,0 +1,187 @@
+//! The image file: a header and two arenas under a seqlock.
+//!
+//! ```text
+//! words 0..64     header: MAGIC, boot id, term, arena capacity, CURRENT
+//! 64              arena 0: EPOCH (odd while written), LENGTH, content..
+//! 64 + capacity   arena 1
+//! ```
+//! `CURRENT` is the generation; generation `g` lies in arena `g % 2`; 0 = nothing published. One leader in one
+//! term writes a file; a leader that was frozen in the middle of a write only ever touches its own file.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use crate::boot::BootId;
+use crate::image::view::{Torn, View};
+use crate::shm::{self, Words};
+
+/// Words before the first arena.
+pub const HEADER_WORDS: usize = 64;
+const ARENA_HEADER: usize = 2;
+const MAGIC: u64 = u64::from_le_bytes(*b"LDMESHI\x01");
+const AT_MAGIC: usize = 0;
+const AT_BOOT: usize = 1;
+const AT_TERM: usize = 3;
+const AT_CAPACITY: usize = 4;
+const AT_CURRENT: usize = 5;
+/// How long a reader tries before it passes.
+const READ_PATIENCE_MS: u64 = 1;
+
+/// Words of a file whose arenas hold `content` words each.
+pub const fn file_words(content: usize) -> usize {
+    HEADER_WORDS + 2 * (content + ARENA_HEADER)
+}
+
+/// Why an image could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Nothing was published yet.
+    #[error("nothing was published yet")]
+    Empty,
+    /// Publishes went past the reader for a whole millisecond.
+    #[error("publishes went past the reader for 1 ms")]
+    Busy,
+    /// The content contradicts itself although nobody wrote.
+    #[error("the image is corrupt; the next leader replaces it")]
+    Corrupt,
+}
+
+/// A mapped image file, as a reader sees it.
+#[derive(Clone, Copy)]
+pub struct ImageFile {
+    words: Words<'static>,
+    capacity: usize,
+}
+
+impl ImageFile {
+    /// Believes a mapping only if its header names this boot and `term`, and the arenas fit.
+    pub fn open(words: &'static [AtomicU64], boot: BootId, term: u32) -> Option<Self> {
+        let words = Words::new(words);
+        let capacity = usize::try_from(words.load(AT_CAPACITY)?).ok()?;
+        let fits = HEADER_WORDS.checked_add(capacity.checked_mul(2)?)? <= words.len();
+        let ours = words.load(AT_MAGIC)? == MAGIC
+            && [words.load(AT_BOOT)?, words.load(AT_BOOT + 1)?] == boot.words()
+            && words.load(AT_TERM)? == u64::from(term);
+        (ours && fits && capacity > ARENA_HEADER).then_some(Self { words, capacity })
+    }
+
+    /// The generation that is current; 0 = none.
+    pub fn generation(&self) -> u64 {
+        self.words.cell(AT_CURRENT).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    /// Runs `f` over the current arena until it saw one generation undisturbed, at most about 1 ms.
+    /// `f` must copy what it needs; it may run several times.
+    ///
+    /// # Errors
+    /// [`ReadError`]: in each case the caller passes.
+    #[inline]
+    pub fn read<T>(&self, mut f: impl FnMut(&View<'_>) -> Result<T, Torn>) -> Result<T, ReadError> {
+        let mut deadline = None;
+        loop {
+            match self.try_read(&mut f) {
+                Ok(answer) => return answer,
+                Err(Torn) => {
+                    let now = shm::now();
+                    // Two ticks of a millisecond clock: at least one whole millisecond.
+                    if now > *deadline.get_or_insert(now + READ_PATIENCE_MS) {
+                        return Err(ReadError::Busy);
+                    }
+                    std::hint::spin_loop();
+                }
+            }
+        }
+    }
+
+    /// One attempt; `Err(Torn)` = a publish came in between.
+    #[inline]
+    fn try_read<T>(&self, f: &mut impl FnMut(&View<'_>) -> Result<T, Torn>) -> Result<Result<T, ReadError>, Torn> {
+        let generation = self.generation();
+        if generation == 0 {
+            return Ok(Err(ReadError::Empty));
+        }
+        let start = HEADER_WORDS + (generation & 1) as usize * self.capacity;
+        let Some(arena) = self.words.slice(start, self.capacity) else { return Ok(Err(ReadError::Corrupt)) };
+        let (Some(epoch), Some(length)) = (arena.cell(0), arena.load(1)) else { return Ok(Err(ReadError::Corrupt)) };
+        let before = epoch.load(Ordering::Acquire);
+        if before & 1 == 1 {
+            return Err(Torn);
+        }
+        let length = arena.load(1).unwrap_or(length);
+        let content = usize::try_from(length).ok().and_then(|length| arena.slice(ARENA_HEADER, length));
+        let answer = content.ok_or(Torn).and_then(|content| f(&View::new(content)));
+        fence(Ordering::Acquire);
+        if epoch.load(Ordering::Relaxed) != before {
+            return Err(Torn);
+        }
+        Ok(answer.map_err(|Torn| ReadError::Corrupt))
+    }
+}
+
+/// The writing side of a file: the leader's, for one term.
+pub struct Publisher {
+    words: Words<'static>,
+    capacity: usize,
+    generation: u64,
+}
+
+/// The content is larger than an arena: a new file of twice the size is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outgrown;
+
+impl Publisher {
+    /// Formats a fresh, fully allocated, writable mapping. `None` when it is too small to hold anything.
+    pub fn format(words: &'static [AtomicU64], boot: BootId, term: u32, generation: u64) -> Option<Self> {
+        let words = Words::new(words);
+        let capacity = words.len().checked_sub(HEADER_WORDS)? / 2;
+        if capacity <= ARENA_HEADER {
+            return None;
+        }
+        let [boot_high, boot_low] = boot.words();
+        for (at, word) in
+            [(AT_BOOT, boot_high), (AT_BOOT + 1, boot_low), (AT_TERM, u64::from(term)), (AT_CAPACITY, capacity as u64)]
+        {
+            words.cell(at)?.store(word, Ordering::Relaxed);
+        }
+        words.cell(AT_MAGIC)?.store(MAGIC, Ordering::Release);
+        Some(Self { words, capacity, generation })
+    }
+
+    /// Words of content that an arena holds.
+    pub const fn capacity(&self) -> usize {
+        self.capacity - ARENA_HEADER
+    }
+
+    /// The generation published last (the number given to `format` at first).
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Writes the idle arena and flips to it.
+    ///
+    /// # Errors
+    /// [`Outgrown`] when the content does not fit; nothing was touched.
+    pub fn publish(&mut self, content: &[u64]) -> Result<u64, Outgrown> {
+        let next = self.generation + 1;
+        let start = HEADER_WORDS + (next & 1) as usize * self.capacity;
+        let arena = self.words.slice(start, self.capacity).ok_or(Outgrown)?;
+        let body = arena.slice(ARENA_HEADER, content.len()).ok_or(Outgrown)?;
+        let (Some(epoch), Some(length), Some(current)) = (arena.cell(0), arena.cell(1), self.words.cell(AT_CURRENT))
+        else {
+            return Err(Outgrown);
+        };
+        let writing = epoch.load(Ordering::Relaxed) | 1;
+        epoch.store(writing, Ordering::Relaxed);
+        // No word of the content may become visible before the odd epoch.
+        fence(Ordering::Release);
+        length.store(content.len() as u64, Ordering::Relaxed);
+        for (index, word) in content.iter().enumerate() {
+            if let Some(cell) = body.cell(index) {
+                cell.store(*word, Ordering::Relaxed);
+            }
+        }
+        epoch.store(writing.wrapping_add(1), Ordering::Release);
+        current.store(next, Ordering::Release);
+        self.generation = next;
+        Ok(next)
+    }
+}

@@ -1,0 +1,88 @@
+//! Where things are in an arena. Encoder and view share these numbers; a change of any of them is a new
+//! [`crate::FORMAT_VERSION`].
+//!
+//! An arena's content begins with one word per [`Section`], `offset << 32 | count` (offset in words from the
+//! content's begin, count in records), then the default action; the sections follow.
+
+/// The tables of an arena.
+#[derive(Clone, Copy)]
+#[repr(usize)]
+pub enum Section {
+    /// Hash buckets over names: `index + 1`, 0 = empty; a power of two.
+    NameBuckets = 0,
+    /// Names.
+    Names = 1,
+    /// Addresses of names.
+    Addresses = 2,
+    /// Hash buckets over (address, port).
+    DestinationBuckets = 3,
+    /// Destinations.
+    Destinations = 4,
+    /// Hash buckets over addresses, to the index of the name they belong to.
+    AddressBuckets = 5,
+    /// Prefix destinations.
+    Prefixes = 6,
+    /// Weighted clusters.
+    Weighted = 7,
+    /// Clusters.
+    Clusters = 8,
+    /// Priorities.
+    Priorities = 9,
+    /// Localities.
+    Localities = 10,
+    /// Endpoints.
+    Endpoints = 11,
+    /// Text, each piece padded with zeros to whole words.
+    Strings = 12,
+}
+
+/// Number of sections.
+pub const SECTIONS: usize = 13;
+/// Word that holds the default action (0 = pass, 1 = refuse).
+pub const DEFAULT_ACTION: usize = 13;
+/// Word that holds the pod's seed.
+pub const SEED: usize = 14;
+/// Words before the first section.
+pub const CONTENT_HEADER: usize = 16;
+
+/// Words of a name: hash, text, addresses, flags.
+pub const NAME_WORDS: usize = 4;
+/// Name flag: headless.
+pub const NAME_HEADLESS: u64 = 1;
+/// Words of an address: hi, lo.
+pub const ADDRESS_WORDS: usize = 2;
+/// Words of a destination: hi, lo, `port << 16 | kind << 8 | pass reason`, weighted (offset, count), name + 1, rules left out.
+pub const DESTINATION_WORDS: usize = 6;
+/// Words of a prefix destination: those of a destination, with `prefix length (as v6) << 32` in the third.
+pub const PREFIX_WORDS: usize = DESTINATION_WORDS;
+/// Action kind: clusters by weight.
+pub const KIND_CLUSTERS: u8 = 0;
+/// Action kind: pass.
+pub const KIND_PASS: u8 = 1;
+/// Action kind: refuse.
+pub const KIND_REFUSE: u8 = 2;
+/// Words of a cluster; see `encode::cluster`.
+pub const CLUSTER_WORDS: usize = 12;
+/// Cluster flag: endpoints are known.
+pub const CLUSTER_KNOWN: u64 = 1;
+/// Cluster flag: locality weights are honoured.
+pub const CLUSTER_LOCALITY_WEIGHTED: u64 = 2;
+/// Policy numbers.
+pub const POLICY_ROUND_ROBIN: u8 = 1;
+/// Least request.
+pub const POLICY_LEAST_REQUEST: u8 = 2;
+/// Random.
+pub const POLICY_RANDOM: u8 = 3;
+/// Left to the kernel.
+pub const POLICY_PASS: u8 = 255;
+/// Words of a set of endpoints: `first << 32 | count`, `healthy << 32 | degraded`, `unhealthy << 32 | slot`,
+/// `weights before it << 32 | sum of weights`, stride (0 = all weights are equal), tag of the slot.
+pub const SET_WORDS: usize = 6;
+/// Words of a priority: its set, localities.
+pub const PRIORITY_WORDS: usize = SET_WORDS + 1;
+/// Words of a locality: its set, weight, name.
+pub const LOCALITY_WORDS: usize = SET_WORDS + 2;
+/// Words of an endpoint: hi, lo, `port << 48 | health << 40 | weight`, `weights up to and with it << 32 | slot`.
+pub const ENDPOINT_WORDS: usize = 4;
+/// No slot, no limit.
+pub const NONE: u32 = u32::MAX;

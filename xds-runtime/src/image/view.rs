@@ -1,0 +1,544 @@
+//! Reading an arena's tables: every load is checked, every result a copy.
+
+use crate::image::encode::{address_hash, destination_hash};
+use crate::image::layout::*;
+use crate::image::mesh::{DefaultAction, PassReason};
+use crate::resource::Health;
+use crate::shm::{WordAddr, Words, hash_bytes, unpack};
+
+/// A check failed: the arena changed under the reader, or the file is corrupt. The caller tells which by the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Torn;
+
+type Read<T> = Result<T, Torn>;
+
+/// The content of one arena.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    words: Words<'a>,
+}
+
+/// Text in an image: `offset << 32 | length`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StrRef(u64);
+
+/// A run of records of one section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    first: u32,
+    count: u32,
+}
+
+impl Run {
+    const fn from_word(word: u64) -> Self {
+        let (first, count) = unpack(word);
+        Self { first, count }
+    }
+}
+
+/// A name.
+#[derive(Clone, Copy, Debug)]
+pub struct NameView {
+    /// Index of the name.
+    pub index: u32,
+    /// Its text.
+    pub text: StrRef,
+    /// True for a headless service.
+    pub headless: bool,
+    addresses: Run,
+}
+
+impl NameView {
+    /// Number of addresses.
+    pub const fn address_count(&self) -> u32 {
+        self.addresses.count
+    }
+}
+
+/// What to do with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActionView {
+    /// Weighted clusters: [`View::weighted`].
+    Clusters {
+        /// How many there are.
+        count: u32,
+        /// Where they begin.
+        first: u32,
+    },
+    /// Leave it to the kernel.
+    Pass(PassReason),
+    /// Refuse it.
+    Refuse,
+}
+
+/// A destination.
+#[derive(Clone, Copy, Debug)]
+pub struct DestinationView {
+    /// What to do.
+    pub action: ActionView,
+    /// Index of the service's name.
+    pub name: Option<u32>,
+    /// HTTP rules left out; may be empty.
+    pub rules_left_out: StrRef,
+}
+
+/// A cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct ClusterView {
+    /// Index.
+    pub index: u32,
+    /// Name.
+    pub name: StrRef,
+    /// Hash of the name: part of its endpoints' slot tags.
+    pub hash: u64,
+    /// Policy.
+    pub policy: PolicyView,
+    /// False: endpoints were not received yet.
+    pub endpoints_known: bool,
+    /// Honour locality weights.
+    pub locality_weighted: bool,
+    /// Slot in STATE.
+    pub slot: Option<u32>,
+    /// Connect timeout in milliseconds.
+    pub connect_timeout_ms: u32,
+    /// Limit of connections.
+    pub max_connections: Option<u32>,
+    /// Panic threshold in hundredths of a percent.
+    pub panic_threshold: u32,
+    /// Overprovisioning factor, percent.
+    pub overprovisioning_factor: u32,
+    priorities: Run,
+}
+
+impl ClusterView {
+    /// Number of priorities.
+    pub const fn priority_count(&self) -> u32 {
+        self.priorities.count
+    }
+}
+
+/// A policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyView {
+    /// Weighted round robin.
+    RoundRobin,
+    /// Least request.
+    LeastRequest {
+        /// Candidates.
+        choice_count: u32,
+        /// Exponent in thousandths.
+        bias_thousandths: u32,
+    },
+    /// Weighted random.
+    Random,
+    /// Left to the kernel.
+    Pass(PassReason, StrRef),
+}
+
+/// A set of endpoints that are balanced together: all of a priority, or those of one locality.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetView {
+    endpoints: Run,
+    /// Endpoints that the control plane calls healthy.
+    pub healthy: u32,
+    /// Endpoints that it calls degraded.
+    pub degraded: u32,
+    /// Endpoints that it calls unhealthy.
+    pub unhealthy: u32,
+    /// Slot of the cursor in STATE.
+    pub slot: Option<u32>,
+    /// Tag of that slot.
+    pub tag: u64,
+    /// Scaled weights before its first endpoint (see [`View::weights_to`]).
+    pub before: u32,
+    /// Sum of its scaled weights.
+    pub sum: u32,
+    /// Step of the weighted schedule, coprime with the sum; 0 = all weights are equal.
+    pub stride: u32,
+}
+
+impl SetView {
+    /// Number of endpoints, draining ones included.
+    pub const fn len(&self) -> u32 {
+        self.endpoints.count
+    }
+
+    /// True when there is no endpoint.
+    pub const fn is_empty(&self) -> bool {
+        self.endpoints.count == 0
+    }
+}
+
+/// A priority.
+#[derive(Clone, Copy, Debug)]
+pub struct PriorityView {
+    /// All its endpoints.
+    pub set: SetView,
+    localities: Run,
+}
+
+impl PriorityView {
+    /// Number of localities.
+    pub const fn locality_count(&self) -> u32 {
+        self.localities.count
+    }
+}
+
+/// A locality.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalityView {
+    /// `region/zone/sub_zone`.
+    pub name: StrRef,
+    /// Weight.
+    pub weight: u32,
+    /// Its endpoints.
+    pub set: SetView,
+}
+
+/// An endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointView {
+    /// Address.
+    pub address: WordAddr,
+    /// Port.
+    pub port: u16,
+    /// Weight, at least 1.
+    pub weight: u32,
+    /// Health as the control plane says.
+    pub health: Health,
+    /// Slot in STATE.
+    pub slot: Option<u32>,
+}
+
+impl<'a> View<'a> {
+    /// A view of an arena's content.
+    pub const fn new(words: Words<'a>) -> Self {
+        Self { words }
+    }
+
+    fn section(&self, section: Section) -> Read<Run> {
+        self.words.load(section as usize).map(Run::from_word).ok_or(Torn)
+    }
+
+    /// The words of record `index` of a section.
+    fn record<const N: usize>(&self, section: Section, index: u32) -> Read<[u64; N]> {
+        let run = self.section(section)?;
+        if index >= run.count {
+            return Err(Torn);
+        }
+        let at = (run.first as usize).checked_add((index as usize).checked_mul(N).ok_or(Torn)?).ok_or(Torn)?;
+        let words = self.words.slice(at, N).ok_or(Torn)?;
+        let mut copy = [0_u64; N];
+        for (index, word) in copy.iter_mut().enumerate() {
+            *word = words.load(index).ok_or(Torn)?;
+        }
+        Ok(copy)
+    }
+
+    /// Walks the buckets of `hash` until `hit` answers or a bucket is empty.
+    fn probe<T>(&self, section: Section, hash: u64, mut hit: impl FnMut(u32) -> Read<Option<T>>) -> Read<Option<T>> {
+        let run = self.section(section)?;
+        let size = run.count as usize;
+        if !size.is_power_of_two() {
+            return Err(Torn);
+        }
+        let table = self.words.slice(run.first as usize, size).ok_or(Torn)?;
+        let mut at = hash as usize & (size - 1);
+        for _ in 0..size {
+            let (tag, next) = unpack(table.load(at).ok_or(Torn)?);
+            let Some(index) = next.checked_sub(1) else { return Ok(None) };
+            if tag == (hash >> 32) as u32
+                && let Some(found) = hit(index)?
+            {
+                return Ok(Some(found));
+            }
+            at = (at + 1) & (size - 1);
+        }
+        Ok(None)
+    }
+
+    /// Finds a name: lower case, without final dot.
+    pub fn name(&self, name: &[u8]) -> Read<Option<NameView>> {
+        let hash = hash_bytes(name);
+        self.probe(Section::NameBuckets, hash, |index| {
+            let view = self.name_at(index)?;
+            Ok(self.text_is(view.text, name)?.then_some(view))
+        })
+    }
+
+    /// The name at `index`.
+    pub fn name_at(&self, index: u32) -> Read<NameView> {
+        let [_, text, addresses, flags] = self.record::<NAME_WORDS>(Section::Names, index)?;
+        Ok(NameView {
+            index,
+            text: StrRef(text),
+            headless: flags & NAME_HEADLESS != 0,
+            addresses: Run::from_word(addresses),
+        })
+    }
+
+    /// The name that an address belongs to (a VIP answers with its service's name).
+    pub fn name_of(&self, address: WordAddr) -> Read<Option<NameView>> {
+        self.probe(Section::AddressBuckets, address_hash(address), |index| {
+            let view = self.name_at(index)?;
+            for nth in 0..view.addresses.count {
+                if self.address(&view, nth)? == address {
+                    return Ok(Some(view));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// Number of names.
+    pub fn name_count(&self) -> Read<u32> {
+        Ok(self.section(Section::Names)?.count)
+    }
+
+    /// The `nth` address of a name.
+    pub fn address(&self, name: &NameView, nth: u32) -> Read<WordAddr> {
+        if nth >= name.addresses.count {
+            return Err(Torn);
+        }
+        let [hi, lo] =
+            self.record::<ADDRESS_WORDS>(Section::Addresses, name.addresses.first.checked_add(nth).ok_or(Torn)?)?;
+        Ok(WordAddr { hi, lo })
+    }
+
+    /// What a TCP connection to an address and port means: exact, then prefix, then the port on every address.
+    /// `None`: the mesh does not describe it, see [`View::default_action`].
+    pub fn destination(&self, address: WordAddr, port: u16) -> Read<Option<DestinationView>> {
+        if let Some(found) = self.exact(address, port)? {
+            return Ok(Some(found));
+        }
+        for index in 0..self.section(Section::Prefixes)?.count {
+            let words = self.record::<PREFIX_WORDS>(Section::Prefixes, index)?;
+            let [hi, lo, word, ..] = words;
+            let length = (word >> 32) as u32;
+            if (word >> 16) as u16 == port && within(address, WordAddr { hi, lo }, length) {
+                return destination_from(words).map(Some);
+            }
+        }
+        self.exact(WordAddr { hi: 0, lo: 0 }, port)
+    }
+
+    fn exact(&self, address: WordAddr, port: u16) -> Read<Option<DestinationView>> {
+        self.probe(Section::DestinationBuckets, destination_hash(address, port), |index| {
+            let words = self.record::<DESTINATION_WORDS>(Section::Destinations, index)?;
+            let [hi, lo, word, ..] = words;
+            if (hi, lo, (word >> 16) as u16) != (address.hi, address.lo, port) {
+                return Ok(None);
+            }
+            destination_from(words).map(Some)
+        })
+    }
+
+    /// Number of exact destinations.
+    pub fn destination_count(&self) -> Read<u32> {
+        Ok(self.section(Section::Destinations)?.count)
+    }
+
+    /// The destination at `index` with its address and port, for listings.
+    pub fn destination_at(&self, index: u32) -> Read<(WordAddr, u16, DestinationView)> {
+        let words = self.record::<DESTINATION_WORDS>(Section::Destinations, index)?;
+        let [hi, lo, word, ..] = words;
+        Ok((WordAddr { hi, lo }, (word >> 16) as u16, destination_from(words)?))
+    }
+
+    /// What happens to destinations that are not described.
+    pub fn default_action(&self) -> Read<DefaultAction> {
+        match self.words.load(DEFAULT_ACTION) {
+            Some(0) => Ok(DefaultAction::Pass),
+            Some(1) => Ok(DefaultAction::Refuse),
+            _ => Err(Torn),
+        }
+    }
+
+    /// The `nth` weighted cluster of an action that begins at `first`: (cluster index, weight).
+    pub fn weighted(&self, first: u32, nth: u32) -> Read<(u32, u32)> {
+        let [word] = self.record::<1>(Section::Weighted, first.checked_add(nth).ok_or(Torn)?)?;
+        Ok(unpack(word))
+    }
+
+    /// Number of clusters.
+    pub fn cluster_count(&self) -> Read<u32> {
+        Ok(self.section(Section::Clusters)?.count)
+    }
+
+    /// The cluster at `index`.
+    pub fn cluster(&self, index: u32) -> Read<ClusterView> {
+        let [name, hash, kind, parameter, detail, slot_timeout, limit_panic, priorities, factor, ..] =
+            self.record::<CLUSTER_WORDS>(Section::Clusters, index)?;
+        let policy = match kind as u8 {
+            POLICY_ROUND_ROBIN => PolicyView::RoundRobin,
+            POLICY_LEAST_REQUEST => {
+                let (choice_count, bias_thousandths) = unpack(parameter);
+                PolicyView::LeastRequest { choice_count, bias_thousandths }
+            }
+            POLICY_RANDOM => PolicyView::Random,
+            POLICY_PASS => PolicyView::Pass(PassReason::from_code(parameter as u8).ok_or(Torn)?, StrRef(detail)),
+            _ => return Err(Torn),
+        };
+        let flags = kind >> 8;
+        let (slot, connect_timeout_ms) = unpack(slot_timeout);
+        let (limit, panic_threshold) = unpack(limit_panic);
+        Ok(ClusterView {
+            index,
+            name: StrRef(name),
+            hash,
+            policy,
+            endpoints_known: flags & CLUSTER_KNOWN != 0,
+            locality_weighted: flags & CLUSTER_LOCALITY_WEIGHTED != 0,
+            slot: some(slot),
+            connect_timeout_ms,
+            max_connections: some(limit),
+            panic_threshold,
+            overprovisioning_factor: factor as u32,
+            priorities: Run::from_word(priorities),
+        })
+    }
+
+    /// The cluster's priority `nth`.
+    pub fn priority(&self, cluster: &ClusterView, nth: u32) -> Read<PriorityView> {
+        let index = nth_of(cluster.priorities, nth)?;
+        let [set @ .., localities] = self.record::<PRIORITY_WORDS>(Section::Priorities, index)?;
+        Ok(PriorityView { set: self.set(set)?, localities: Run::from_word(localities) })
+    }
+
+    /// The `nth` locality of a priority.
+    pub fn locality(&self, priority: &PriorityView, nth: u32) -> Read<LocalityView> {
+        let index = nth_of(priority.localities, nth)?;
+        let [set @ .., weight, name] = self.record::<LOCALITY_WORDS>(Section::Localities, index)?;
+        Ok(LocalityView { name: StrRef(name), weight: weight as u32, set: self.set(set)? })
+    }
+
+    fn set(&self, [endpoints, good, bad, weights, stride, tag]: [u64; SET_WORDS]) -> Read<SetView> {
+        let endpoints = Run::from_word(endpoints);
+        if endpoints.first.checked_add(endpoints.count).ok_or(Torn)? > self.section(Section::Endpoints)?.count {
+            return Err(Torn);
+        }
+        let (healthy, degraded) = unpack(good);
+        let (unhealthy, slot) = unpack(bad);
+        let (before, sum) = unpack(weights);
+        Ok(SetView {
+            endpoints,
+            healthy,
+            degraded,
+            unhealthy,
+            slot: some(slot),
+            tag,
+            before,
+            sum,
+            stride: stride as u32,
+        })
+    }
+
+    /// The `nth` endpoint of a set.
+    #[inline]
+    pub fn endpoint(&self, set: &SetView, nth: u32) -> Read<EndpointView> {
+        let [hi, lo, word, last] = self.record::<ENDPOINT_WORDS>(Section::Endpoints, nth_of(set.endpoints, nth)?)?;
+        let health = match (word >> 40) as u8 {
+            0 => Health::Healthy,
+            1 => Health::Degraded,
+            2 => Health::Unhealthy,
+            3 => Health::Draining,
+            _ => return Err(Torn),
+        };
+        let slot = some(unpack(last).1);
+        Ok(EndpointView { address: WordAddr { hi, lo }, port: (word >> 48) as u16, weight: word as u32, health, slot })
+    }
+
+    /// The scaled weights of the priority up to and with the `nth` endpoint of a set: rising along the set, from
+    /// `before` to `before + sum`.
+    #[inline]
+    pub fn weights_to(&self, set: &SetView, nth: u32) -> Read<u32> {
+        let [.., last] = self.record::<ENDPOINT_WORDS>(Section::Endpoints, nth_of(set.endpoints, nth)?)?;
+        Ok(unpack(last).0)
+    }
+
+    /// A number that differs from pod to pod: where schedules begin.
+    pub fn seed(&self) -> Read<u64> {
+        self.words.load(SEED).ok_or(Torn)
+    }
+
+    /// Copies text into `buffer`; the part that fits (on a character boundary is the caller's care).
+    pub fn text<'b>(&self, text: StrRef, buffer: &'b mut [u8]) -> Read<&'b [u8]> {
+        let (first, length) = unpack(text.0);
+        let strings = self.section(Section::Strings)?;
+        let strings = self.words.slice(strings.first as usize, strings.count as usize).ok_or(Torn)?;
+        let length = (length as usize).min(buffer.len());
+        let out = buffer.get_mut(..length).ok_or(Torn)?;
+        for (nth, chunk) in out.chunks_mut(8).enumerate() {
+            let word = strings.load((first as usize).checked_add(nth).ok_or(Torn)?).ok_or(Torn)?;
+            for (to, from) in chunk.iter_mut().zip(word.to_le_bytes()) {
+                *to = from;
+            }
+        }
+        Ok(out)
+    }
+
+    /// Text as a `String`, for listings; not for the hook side.
+    pub fn string(&self, text: StrRef) -> Read<String> {
+        let length = unpack(text.0).1 as usize;
+        if length > self.words.len().saturating_mul(8) {
+            return Err(Torn);
+        }
+        let mut buffer = vec![0; length];
+        self.text(text, &mut buffer)?;
+        String::from_utf8(buffer).map_err(|_| Torn)
+    }
+
+    /// Compares text with bytes, a word at a time.
+    fn text_is(&self, text: StrRef, bytes: &[u8]) -> Read<bool> {
+        let (first, length) = unpack(text.0);
+        if length as usize != bytes.len() {
+            return Ok(false);
+        }
+        let strings = self.section(Section::Strings)?;
+        let at = (strings.first as usize).checked_add(first as usize).ok_or(Torn)?;
+        let words = self.words.slice(at, bytes.len().div_ceil(8)).ok_or(Torn)?;
+        for (nth, chunk) in bytes.chunks(8).enumerate() {
+            let mut word = [0_u8; 8];
+            for (to, from) in word.iter_mut().zip(chunk) {
+                *to = *from;
+            }
+            if words.load(nth).ok_or(Torn)? != u64::from_le_bytes(word) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The index of the `nth` record of a run.
+fn nth_of(run: Run, nth: u32) -> Read<u32> {
+    if nth >= run.count {
+        return Err(Torn);
+    }
+    run.first.checked_add(nth).ok_or(Torn)
+}
+
+const fn some(word: u32) -> Option<u32> {
+    if word == NONE { None } else { Some(word) }
+}
+
+fn destination_from([_, _, word, weighted, name, rules]: [u64; DESTINATION_WORDS]) -> Read<DestinationView> {
+    let action = match (word >> 8) as u8 {
+        KIND_CLUSTERS => {
+            let (first, count) = unpack(weighted);
+            ActionView::Clusters { count, first }
+        }
+        KIND_PASS => ActionView::Pass(PassReason::from_code(word as u8).ok_or(Torn)?),
+        KIND_REFUSE => ActionView::Refuse,
+        _ => return Err(Torn),
+    };
+    let name = u32::try_from(name).map_err(|_| Torn)?.checked_sub(1);
+    Ok(DestinationView { action, name, rules_left_out: StrRef(rules) })
+}
+
+/// Whether `address` is in the prefix of `length` bits (as IPv6).
+fn within(address: WordAddr, prefix: WordAddr, length: u32) -> bool {
+    let mask = |bits: u32| if bits == 0 { 0 } else { u64::MAX << (64 - bits.min(64)) };
+    let (high, low) = (mask(length.min(64)), mask(length.saturating_sub(64).min(64)));
+    address.hi & high == prefix.hi & high && address.lo & low == prefix.lo & low
+}

@@ -1,0 +1,54 @@
+//! Mapping a file as words.
+
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::AtomicU64;
+
+use rustix::fs::fstat;
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags, mmap};
+
+/// Why a file could not be mapped.
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    /// The kernel refused.
+    #[error("mapping failed: {0}; check the address-space limit (ulimit -v) and the run directory's file system")]
+    Os(#[from] Errno),
+    /// The file is shorter than its format says.
+    #[error("the file has {found} bytes where at least {wanted} are needed; the next leader replaces it")]
+    Short {
+        /// Bytes found.
+        found: u64,
+        /// Bytes needed.
+        wanted: u64,
+    },
+}
+
+/// Maps a whole file read-only; at least `min_words` must be there.
+///
+/// # Errors
+/// [`MapError`] when the file is too short or the kernel refuses.
+pub fn map_read(fd: BorrowedFd<'_>, min_words: usize) -> Result<&'static [AtomicU64], MapError> {
+    map(fd, min_words, ProtFlags::READ)
+}
+
+/// Maps a whole file for reading and writing; at least `min_words` must be there.
+///
+/// # Errors
+/// [`MapError`] when the file is too short or the kernel refuses.
+pub fn map_write(fd: BorrowedFd<'_>, min_words: usize) -> Result<&'static [AtomicU64], MapError> {
+    map(fd, min_words, ProtFlags::READ | ProtFlags::WRITE)
+}
+
+fn map(fd: BorrowedFd<'_>, min_words: usize, prot: ProtFlags) -> Result<&'static [AtomicU64], MapError> {
+    let found = u64::try_from(fstat(fd)?.st_size).unwrap_or(0);
+    let wanted = (min_words as u64).saturating_mul(8).max(8);
+    if found < wanted {
+        return Err(MapError::Short { found, wanted });
+    }
+    let words = (found / 8) as usize;
+    // SAFETY: a fresh shared mapping at an address of the kernel's choice overlaps nothing.
+    let base = unsafe { mmap(std::ptr::null_mut(), words * 8, prot, MapFlags::SHARED, fd, 0)? };
+    // SAFETY: the mapping is page-aligned, `words * 8` bytes long, never unmapped, and only ever seen as
+    // atomics; through a read-only mapping callers only load (stores go through `map_write`'s result).
+    Ok(unsafe { std::slice::from_raw_parts(base.cast::<AtomicU64>(), words) })
+}
