@@ -31,8 +31,12 @@ fuzz_target!(|data: &[u8]| {
                 sotw.feed(enveloped_sotw(*kind, message));
             }
             None => {
-                DeltaDiscoveryResponse::decode(message).map_or((), |m| delta.feed(m));
-                DiscoveryResponse::decode(message).map_or((), |m| sotw.feed(m));
+                if let Ok(message) = DeltaDiscoveryResponse::decode(message) {
+                    delta.feed(message);
+                }
+                if let Ok(message) = DiscoveryResponse::decode(message) {
+                    sotw.feed(message);
+                }
             }
         }
         if what & 8 != 0 {
