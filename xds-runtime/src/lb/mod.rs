@@ -137,3 +137,6 @@ fn endpoint_pick(cluster: &ClusterView, host: &Host, alternatives: bool) -> Pick
         alternatives,
     }
 }
+
+#[cfg(test)]
+mod tests;
