@@ -21,8 +21,12 @@ use crate::state::{SlotAllocator, state_words};
 const NOW: Millis = 1_000_000;
 const VIP: [u8; 4] = [10, 96, 0, 1];
 
-/// Priorities of localities of (port, weight, health); the port names the endpoint.
-type Shape = Vec<Vec<(u32, Vec<(u16, u32, Health)>)>>;
+/// An endpoint: port (its name), weight, health.
+type Host = (u16, u32, Health);
+/// Localities with their weight.
+type Tier = Vec<(u32, Vec<Host>)>;
+/// Priorities.
+type Shape = Vec<Tier>;
 
 /// One priority of one locality of healthy endpoints with these weights, ports from 1.
 fn weights(weights: &[u32]) -> Shape {
@@ -37,7 +41,7 @@ fn assignment(shape: &Shape) -> LoadAssignment {
     let mut localities = Vec::new();
     for (priority, groups) in (0..).zip(shape) {
         for (zone, (weight, endpoints)) in groups.iter().enumerate() {
-            let endpoint = |(port, weight, health): &(u16, u32, Health)| Endpoint {
+            let endpoint = |(port, weight, health): &Host| Endpoint {
                 address: EndpointAddress::Socket(SocketAddr::new(ip(*port), *port)),
                 health: *health,
                 weight: *weight,

@@ -1,7 +1,7 @@
 use super::*;
 
 /// A priority of `total` endpoints with ports from `first`, of which `healthy` are healthy.
-fn tier(first: u16, healthy: usize, total: usize) -> Vec<(u32, Vec<(u16, u32, Health)>)> {
+fn tier(first: u16, healthy: usize, total: usize) -> Tier {
     let health = |n| if n < healthy { Health::Healthy } else { Health::Unhealthy };
     vec![(1, (0..total).map(|n| (first + n as u16, 1, health(n))).collect())]
 }
