@@ -1,1 +1,43 @@
-fn main(){}
+//! The `ldmesh` command. One module a subcommand; each says what it does in its help.
+//!
+//! Exit status: 0 done, 1 failed, 2 wrong usage. An error is one line on standard error that names
+//! the thing and the remedy.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod check;
+mod install;
+mod library;
+mod preloadable;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Puts unmodified programs into an xDS service mesh.
+#[derive(Debug, Parser)]
+#[command(name = "ldmesh", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Check(check::Args),
+    Install(install::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Install(args) => install::run(&args),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("ldmesh: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,1 +1,35 @@
-//! x
+//! The harness that runs real programs under the real library, in a network of their own.
+//!
+//! Invariants:
+//! * Nothing here ever sends a packet out of the machine: every program with a made-up address
+//!   runs inside a [`Pod`], a user + network + mount namespace without a route out.
+//! * A test waits for a state with a deadline ([`wait_until`]); it never sleeps as proof.
+//! * Whatever a pod started ends with the pod, daemons included, even when the test is killed.
+//!
+//! A test makes a [`Pod`], starts [`Backend`]s and a [`ControlPlane`] inside it, and runs programs
+//! there with [`Pod::mesh`] (preloaded) or [`Pod::command`] (not preloaded).
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod artifacts;
+mod backend;
+mod control_plane;
+mod manifest;
+pub mod namespace;
+mod pod;
+pub mod process;
+mod program;
+mod run;
+mod skip;
+mod trace;
+mod wait;
+
+pub use artifacts::{Artifacts, artifacts};
+pub use backend::{Backend, Mode};
+pub use control_plane::{CONTROL_PLANE_URL, ControlPlane, Stats};
+pub use manifest::{Manifest, Port, Service};
+pub use pod::{Pod, PodBuilder};
+pub use program::c_program;
+pub use run::{Finished, Running};
+pub use skip::{can_map_users, skipped};
+pub use trace::{Syscall, Trace};
+pub use wait::{wait_for, wait_until};

@@ -241,6 +241,8 @@ pub struct Cluster {
     pub tls: UpstreamTls,
     /// TCP keepalive for upstream connections.
     pub keepalive: Option<TcpKeepalive>,
+    /// Valid settings of this cluster that this build does not honour, by field name, for `status` and `explain`.
+    pub unsupported: Vec<String>,
 }
 
 /// Where the endpoints of a cluster come from.

@@ -1,0 +1,72 @@
+//! Finds what is under test: the release builds of the library and the command.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::wait::must;
+
+/// The files under test. They stand side by side, so that the library finds its agent.
+#[derive(Debug)]
+pub struct Artifacts {
+    /// `libldmesh.so`.
+    pub library: PathBuf,
+    /// `ldmesh`.
+    pub ldmesh: PathBuf,
+}
+
+/// The release builds in `$LDMESH_TARGET_DIR`, else in `target/release`; panics with a remedy where
+/// they are missing.
+#[track_caller]
+pub fn artifacts() -> &'static Artifacts {
+    static FOUND: OnceLock<Artifacts> = OnceLock::new();
+    FOUND.get_or_init(|| must(find()))
+}
+
+/// The release builds, or why they cannot be had.
+pub(crate) fn find() -> Result<Artifacts> {
+    let folder = match std::env::var_os("LDMESH_TARGET_DIR") {
+        Some(folder) => PathBuf::from(folder),
+        None => target_dir()?.join("release"),
+    };
+    let folder = folder.canonicalize().unwrap_or(folder);
+    let found = Artifacts { library: folder.join("libldmesh.so"), ldmesh: folder.join("ldmesh") };
+    for file in [&found.library, &found.ldmesh] {
+        ensure!(file.is_file(), "{} is missing: scripts/test.sh builds it", file.display());
+    }
+    Ok(found)
+}
+
+/// A program of this crate, built beside the running one (or beside the tests' folder of it).
+pub(crate) fn harness_binary(name: &str) -> Result<PathBuf> {
+    let me = std::env::current_exe()?;
+    me.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+        .with_context(|| format!("`{name}` is not built: cargo build -p ctests --bins"))
+}
+
+/// Cargo's target directory.
+fn target_dir() -> Result<PathBuf> {
+<<<<<<< HEAD
+    let me = std::env::current_exe()?;
+    let tagged = me.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    tagged.map(Path::to_path_buf).context("not started from a cargo target directory")
+=======
+    if let Some(folder) = std::env::var_os("CARGO_TARGET_DIR") {
+        return Ok(PathBuf::from(folder));
+    }
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    Ok(workspace.context("the workspace's folder")?.join("target"))
+>>>>>>> harness
+}
+
+/// A folder in the target directory for what the harness builds.
+pub(crate) fn build_dir() -> Result<PathBuf> {
+    let folder = target_dir()?.join("ctests");
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}

@@ -1,0 +1,161 @@
+//! Builds the inside of a pod: namespaces, mounts and network, for the calling process.
+//!
+//! Works without root. An ordinary user may map one user id only, so there the pod has no user but
+//! root; where the caller is root, the first 65,536 ids are mapped as they are, and a test can
+//! change to another user inside.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::Mode;
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
+use rustix::thread::UnshareFlags;
+
+/// The pod's own IPv4 address, on `eth0`.
+pub const POD_V4: &str = "10.244.0.2";
+/// The pod's own IPv6 address, on `eth0`.
+pub const POD_V6: &str = "2001:db8::2";
+
+/// What a pod looks like from inside.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// The host name of the pod.
+    pub hostname: String,
+    /// A file that becomes `/etc/resolv.conf`.
+    pub resolv_conf: Option<PathBuf>,
+    /// A file that becomes `/etc/hosts`.
+    pub hosts: Option<PathBuf>,
+    /// Size of the tmpfs at `/run/ldmesh`, as mount(8) takes it (`64m`).
+    pub run_dir_size: String,
+}
+
+/// Moves the calling process into a new pod. It must be single-threaded.
+///
+/// `map_helper` starts a program that writes this process's id maps from outside when its standard
+/// input is closed; it is used by root only.
+pub fn enter_new(shape: &Shape, map_helper: Command) -> Result<()> {
+    unshare_and_map(map_helper)?;
+    rustix::system::sethostname(shape.hostname.as_bytes()).context("sethostname")?;
+    mounts(shape)?;
+    network()
+}
+
+fn unshare_and_map(mut map_helper: Command) -> Result<()> {
+    let uid = rustix::process::geteuid().as_raw();
+    let gid = rustix::process::getegid().as_raw();
+    let flags = UnshareFlags::NEWUSER
+        | UnshareFlags::NEWNET
+        | UnshareFlags::NEWNS
+        | UnshareFlags::NEWUTS
+        | UnshareFlags::NEWIPC;
+    let helper = if uid == 0 {
+        Some(map_helper.stdin(Stdio::piped()).spawn().context("start the id-map helper")?)
+    } else {
+        None
+    };
+    // SAFETY: CLONE_FILES, the one flag that makes descriptors of others invalid, is not among them.
+    unsafe { rustix::thread::unshare_unsafe(flags) }.context("unshare: this machine does not allow user namespaces")?;
+    match helper {
+        Some(mut helper) => {
+            drop(helper.stdin.take());
+            ensure!(helper.wait()?.success(), "the id-map helper failed");
+        }
+        None => {
+            fs::write("/proc/self/setgroups", "deny").context("setgroups")?;
+            fs::write("/proc/self/uid_map", format!("0 {uid} 1")).context("uid_map")?;
+            fs::write("/proc/self/gid_map", format!("0 {gid} 1")).context("gid_map")?;
+        }
+    }
+    Ok(())
+}
+
+/// The id-map helper: waits for the end of its standard input, then maps the ids of process `pid`.
+pub fn map_ids_when_told(pid: u32) -> Result<()> {
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    for map in ["uid_map", "gid_map"] {
+        let path = format!("/proc/{pid}/{map}");
+        // Root in a container of few ids may have only its own to give.
+        fs::write(&path, "0 0 65536").or_else(|_| fs::write(&path, "0 0 1")).with_context(|| path)?;
+    }
+    Ok(())
+}
+
+fn mounts(shape: &Shape) -> Result<()> {
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).context("make mounts private")?;
+    // Hides the sockets of the host's name services, too.
+    tmpfs(Path::new("/run"), "mode=755")?;
+    tmpfs(Path::new("/dev/shm"), "mode=1777")?;
+    let run_dir = Path::new("/run/ldmesh");
+    fs::create_dir(run_dir)?;
+    // As Kubernetes makes an emptyDir: open to all users, not sticky.
+    tmpfs(run_dir, &format!("mode=0777,size={}", shape.run_dir_size))?;
+    if let Some(file) = &shape.resolv_conf {
+        bind_file(file, Path::new("/etc/resolv.conf"))?;
+    }
+    if let Some(file) = &shape.hosts {
+        bind_file(file, Path::new("/etc/hosts"))?;
+    }
+    Ok(())
+}
+
+fn tmpfs(at: &Path, options: &str) -> Result<()> {
+    let options = std::ffi::CString::new(options)?;
+    mount("tmpfs", at, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())
+        .with_context(|| format!("mount a tmpfs at {}", at.display()))
+}
+
+/// Binds `file` over `at`; where `at` is a link into the `/run` that is now hidden, its target is
+/// made first.
+fn bind_file(file: &Path, at: &Path) -> Result<()> {
+    if !at.exists() {
+        let link = fs::read_link(at).with_context(|| format!("{} does not exist on this machine", at.display()))?;
+        let target = at.parent().unwrap_or(Path::new("/")).join(link);
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::File::create(&target).with_context(|| target.display().to_string())?;
+    }
+    mount_bind(file, at).with_context(|| format!("bind {} over {}", file.display(), at.display()))
+}
+
+/// `lo`, and an `eth0` that leads nowhere: its other end is in the same namespace.
+/// There is no default route, so a connection to a VIP fails with ENETUNREACH at once.
+fn network() -> Result<()> {
+    // Without duplicate address detection: a tentative address cannot be bound to.
+    ip(&format!(
+        "link set lo up
+         link add eth0 type veth peer name eth0-peer
+         link set eth0-peer up
+         link set eth0 up
+         address add {POD_V4}/24 dev eth0
+         address add {POD_V6}/64 dev eth0 nodad
+        "
+    ))
+}
+
+/// Runs a batch of `ip` commands (without the word `ip`) in the current network namespace.
+pub fn ip(batch: &str) -> Result<()> {
+    let mut child = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("start `ip`: install iproute2")?;
+    if let Some(stdin) = child.stdin.as_mut() {
+        stdin.write_all(batch.as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("ip -batch: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+/// Makes files that programs of every user in the pod may read.
+pub fn world_readable() {
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+}

@@ -1,0 +1,42 @@
+//! Compiles the C programs of `ctests/c`, one per behaviour.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::artifacts;
+use crate::wait::must;
+
+/// The compiled program `ctests/c/NAME.c`; panics with the compiler's words where it fails.
+#[track_caller]
+pub fn c_program(name: &str) -> PathBuf {
+    static BUILT: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let built = built.get_or_insert_default();
+    if let Some(program) = built.get(name) {
+        return program.clone();
+    }
+    let program = must(compile(name));
+    built.insert(name.to_owned(), program.clone());
+    program
+}
+
+fn compile(name: &str) -> Result<PathBuf> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("c");
+    let source = folder.join(name).with_extension("c");
+    let program = artifacts::build_dir()?.join(name);
+    // Test binaries run side by side: each compiles to a name of its own and renames.
+    let fresh = program.with_extension(std::process::id().to_string());
+    let done = Command::new("gcc")
+        .args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
+        .arg(&fresh)
+        .arg(&source)
+        .output()
+        .context("start gcc: scripts/test.sh installs it")?;
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    std::fs::rename(&fresh, &program)?;
+    Ok(program)
+}

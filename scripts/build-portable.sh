@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Builds the one libldmesh.so for glibc 2.17 and newer (x86_64) into dist/, and checks what it needs:
+# a preloaded file whose needs are missing kills every process.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=x86_64-unknown-linux-gnu
+glibc=2.17
+tools=${CARGO_TARGET_DIR:-target}/portable-tools
+out=dist/libldmesh-x86_64.so
+
+scripts/prepare.sh python3 readelf
+if ! [[ -x $tools/bin/cargo-zigbuild ]]; then
+  python3 -m venv "$tools"
+  "$tools/bin/pip" install --quiet --disable-pip-version-check ziglang cargo-zigbuild
+fi
+
+PATH=$PWD/$tools/bin:$PATH cargo zigbuild --release -p ldmesh-shim --target "$target.$glibc"
+mkdir -p dist
+cp "${CARGO_TARGET_DIR:-target}/$target/release/libldmesh.so" "$out"
+
+failures=0
+fail() {
+  echo "$out: $*" >&2
+  failures=1
+}
+
+needed=$(readelf --dynamic --wide "$out" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
+for name in $needed; do
+  case $name in
+    libc.so.6 | libpthread.so.0 | libdl.so.2 | libm.so.6 | ld-linux-x86-64.so.2) ;;
+    *) fail "needs $name" ;;
+  esac
+done
+
+# Every version it asks for, the highest last.
+versions=$(readelf --version-info --wide "$out" | grep -o 'GLIBC_[0-9.]*' | sort -Vu)
+highest=${versions##*$'\n'}
+[[ $(printf '%s\n' "GLIBC_$glibc" "$highest" | sort -V | tail -n 1) == "GLIBC_$glibc" ]] ||
+  fail "asks for $highest; GLIBC_$glibc is the limit"
+
+symbols() { readelf --dyn-syms --wide "$out" | awk -v undefined="$1" \
+  '$5 == "GLOBAL" && (($7 == "UND") == undefined) { sub(/@.*/, "", $8); print $8 }' | sort -u; }
+exports=$(symbols 0)
+if [[ -f scripts/exports.golden ]]; then
+  diff -u scripts/exports.golden <(printf '%s\n' "$exports") || fail "exports changed, see above"
+fi
+
+tls=$(readelf --program-headers --wide "$out" | awk '$1 == "TLS" { print $6 }')
+((${tls:-0} <= 512)) || fail "PT_TLS has $((tls)) bytes; 512 is the limit"
+readelf --dynamic --wide "$out" | grep -q NODELETE || fail "not linked with -z nodelete"
+
+printf '%-10s %s\n' file "$out" size "$(stat -c %s "$out") bytes" needs "$(echo $needed)" \
+  versions "up to $highest" exports "$(wc -w <<<"$exports")" TLS "$((${tls:-0})) bytes"
+exit "$failures"

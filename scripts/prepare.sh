@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Installs what the scripts need and the machine lacks (Debian, Ubuntu); elsewhere, names it.
+# Usage: scripts/prepare.sh [command...]   the commands to make sure of
+set -euo pipefail
+
+declare -A package=(
+  [gcc]=gcc [curl]=curl [strace]=strace [ip]=iproute2 [ss]=iproute2 [python3]=python3 [perl]=perl
+  [wget]=wget [setpriv]=util-linux [unshare]=util-linux [git]=git [readelf]=binutils
+)
+
+if ! command -v cargo >/dev/null; then
+  echo "cargo is missing: install Rust 1.95 or newer (https://rustup.rs), then run this again" >&2
+  exit 1
+fi
+
+missing=()
+for command in "$@"; do
+  # /usr/sbin is not in every user's PATH.
+  PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null ||
+    missing+=("${package[$command]:-$command}")
+done
+# The static binary needs the C library's archive.
+if [[ " $* " == *" gcc "* ]] && ! [[ -e $(gcc -print-file-name=libc.a 2>/dev/null || true) ]]; then
+  missing+=(libc6-dev)
+fi
+((${#missing[@]})) || exit 0
+
+if ! command -v apt-get >/dev/null; then
+  echo "these are missing, please install them: ${missing[*]}" >&2
+  exit 1
+fi
+sudo=()
+if ((EUID)); then
+  if ! sudo -n true 2>/dev/null; then
+    echo "these are missing: sudo apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
+  sudo=(sudo -n)
+fi
+echo "installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+"${sudo[@]}" apt-get update -qq
+"${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Formatting, lints, unit and integration tests, end-to-end tests over release builds, and a short
+# run of each fuzz target. Ends with "N passed, N failed, N skipped"; fails when anything failed.
+# With CI=true a skipped test is a failure.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+scripts/prepare.sh gcc curl strace ip ss python3 perl wget setpriv unshare readelf || exit 1
+
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+export LDMESH_SKIP_LOG=$logs/skipped
+: >"$LDMESH_SKIP_LOG"
+
+passed=0 failed=0 skipped=0
+rows=()
+
+# step NAME COMMAND...: runs a command; counts its tests, or itself when it has none.
+step() {
+  local name=$1 log=$logs/log start=$SECONDS status good=0 bad=0 left_out=0
+  shift
+  echo "== $name"
+  "$@" 2>&1 | tee "$log"
+  status=${PIPESTATUS[0]}
+  read -r good bad left_out < <(
+    awk '/^test result:/ { good += $4; bad += $6; out += $8 } END { print good + 0, bad + 0, out + 0 }' "$log"
+  )
+  if ((good + bad == 0)); then
+    if ((status)); then bad=1; else good=1; fi
+  elif ((status && bad == 0)); then
+    bad=1 # died outside a test
+  fi
+  passed=$((passed + good)) failed=$((failed + bad)) skipped=$((skipped + left_out))
+  rows+=("$(printf '%-28s %6d %6d %7d %6ds' "$name" "$good" "$bad" "$left_out" $((SECONDS - start)))")
+  return "$status"
+}
+
+step formatting cargo fmt --all --check
+step lints cargo clippy --workspace --all-targets -- -D warnings
+step "unit and integration tests" cargo test --workspace --exclude ctests --no-fail-fast
+if step "release builds" scripts/build.sh; then
+  step "end-to-end tests" cargo test -p ctests --no-fail-fast
+else
+  echo "no end-to-end tests without release builds" >&2
+fi
+if [[ -x scripts/fuzz.sh ]]; then
+  step "fuzz targets, 5 s each" scripts/fuzz.sh 5
+fi
+
+# A test that skips itself counts as passed for cargo.
+own_skips=$(wc -l <"$LDMESH_SKIP_LOG")
+passed=$((passed - own_skips)) skipped=$((skipped + own_skips))
+
+echo
+printf '%-28s %6s %6s %7s %7s\n' step passed failed ignored time
+printf '%s\n' "${rows[@]}"
+if ((own_skips)); then
+  echo
+  echo "skipped for want of something on this machine:"
+  sort "$LDMESH_SKIP_LOG"
+fi
+if ((skipped)) && [[ ${CI:-} == true ]]; then
+  echo "CI allows no skipped test"
+  failed=$((failed + skipped)) skipped=0
+fi
+echo
+echo "$passed passed, $failed failed, $skipped skipped"
+((failed == 0))

@@ -1,0 +1,234 @@
+//! What a pod's file system tells the leader about itself: downward API files, service account, addresses.
+//!
+//! Every answer is optional: outside Kubernetes the files are absent, and that is no problem.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+
+use super::control_plane::parse_port;
+use super::read::read_regular;
+use super::scope::{AddressRule, Rules, Scope};
+use super::{Problem, is_never_mesh};
+
+const LABELS: &str = "etc/istio/pod/labels";
+const ANNOTATIONS: &str = "etc/istio/pod/annotations";
+const NAMESPACE: &str = "var/run/secrets/kubernetes.io/serviceaccount/namespace";
+const TRAFFIC: &str = "traffic.sidecar.istio.io/";
+const LIMIT: usize = 1 << 20;
+
+/// The pod around this process.
+#[derive(Debug, Clone)]
+pub struct Pod {
+    root: PathBuf,
+    hostname: String,
+}
+
+impl Pod {
+    /// The pod this process runs in.
+    pub fn current() -> Pod {
+        let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Pod { root: PathBuf::from("/"), hostname }
+    }
+
+    /// A pod whose files lie below `root`.
+    pub fn at(root: impl Into<PathBuf>, hostname: impl Into<String>) -> Pod {
+        Pod { root: root.into(), hostname: hostname.into() }
+    }
+
+    /// The host name.
+    pub fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    pub(super) fn path(&self, absolute: &str) -> PathBuf {
+        self.root.join(absolute.trim_start_matches('/'))
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        let (bytes, _) = read_regular(&self.path(path), LIMIT).ok()?;
+        String::from_utf8(bytes).ok()
+    }
+
+    /// The namespace of the mounted service account.
+    pub fn namespace(&self) -> Option<String> {
+        let text = self.text(NAMESPACE)?;
+        Some(text.trim().to_owned()).filter(|name| !name.is_empty())
+    }
+
+    /// The pod's labels, as Istio's injector mounts them.
+    pub fn labels(&self) -> Vec<(String, String)> {
+        self.text(LABELS).map(|text| parse_downward(&text)).unwrap_or_default()
+    }
+
+    /// What the annotations `traffic.sidecar.istio.io/*` keep out of the mesh.
+    pub fn annotated_scope(&self) -> (Scope, Vec<Problem>) {
+        let annotations = self.text(ANNOTATIONS).map(|text| parse_downward(&text)).unwrap_or_default();
+        scope_of(&annotations)
+    }
+
+    /// The first address of this network namespace that others can reach, v4 before v6. Read from /proc: no socket
+    /// is made.
+    pub fn address(&self) -> Option<IpAddr> {
+        let v4 = self.text("proc/net/fib_trie").and_then(|trie| local_v4(&trie));
+        v4.map(IpAddr::V4).or_else(|| self.text("proc/net/if_inet6").and_then(|list| global_v6(&list)).map(IpAddr::V6))
+    }
+
+    pub(super) fn is_file(&self, path: &str) -> bool {
+        let path: &Path = &self.path(path);
+        rustix::fs::stat(path).is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file())
+    }
+}
+
+/// `key="value"` a line, the value quoted as Go does (`%q`), which is JSON for all but control characters. A line
+/// that does not parse is left out.
+fn parse_downward(text: &str) -> Vec<(String, String)> {
+    let pair = |line: &str| {
+        let (key, quoted) = line.split_once('=')?;
+        let value: String = serde_json::from_str(quoted.trim()).ok()?;
+        Some((key.trim().to_owned(), value))
+    };
+    text.lines().filter_map(pair).collect()
+}
+
+/// As Istio's iptables rules read them: excluded ports and ranges win, included ports come beside included ranges,
+/// and an empty list of ranges includes none.
+fn scope_of(annotations: &[(String, String)]) -> (Scope, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let value = |kind: &str| {
+        let found = annotations.iter().find(|(key, _)| key.strip_prefix(TRAFFIC) == Some(kind));
+        found.map(|(_, value)| value.trim())
+    };
+    let mut add = |rules: &mut Rules, kind: &str, parse: fn(&str) -> Option<AddressRule>| {
+        for entry in value(kind).unwrap_or_default().split(',').map(str::trim).filter(|e| !e.is_empty()) {
+            match parse(entry) {
+                Some(rule) => rules.push_address(rule),
+                None => problems.push(Problem::new(format!("{TRAFFIC}{kind}"), entry, "use CIDRs or port numbers")),
+            }
+        }
+    };
+    let network = |entry: &str| AddressRule::parse(entry).filter(AddressRule::covers_every_port);
+    let port = |entry: &str| parse_port(entry).map(AddressRule::port);
+
+    let mut scope = Scope::default();
+    add(&mut scope.exclude, "excludeOutboundIPRanges", network);
+    add(&mut scope.exclude, "excludeOutboundPorts", port);
+    // Without the annotation, or with "*", every range is in and included ports add nothing.
+    let ranges = value("includeOutboundIPRanges").filter(|ranges| *ranges != "*");
+    if let Some(ranges) = ranges.filter(|_| value("includeOutboundPorts") != Some("*")) {
+        add(&mut scope.include, "includeOutboundIPRanges", network);
+        add(&mut scope.include, "includeOutboundPorts", port);
+        if ranges.is_empty() && scope.include.is_empty() {
+            scope.exclude.push_address(AddressRule::ANY);
+        }
+    }
+    (scope, problems)
+}
+
+/// The first `/32 host LOCAL` leaf of `/proc/net/fib_trie` that is not loopback or link-local.
+fn local_v4(trie: &str) -> Option<Ipv4Addr> {
+    let mut leaf = None;
+    for line in trie.lines().map(str::trim) {
+        if let Some(address) = line.strip_prefix("|-- ") {
+            leaf = address.parse::<Ipv4Addr>().ok();
+        } else if line == "/32 host LOCAL"
+            && let Some(address) = leaf.filter(|address| !is_never_mesh(IpAddr::V4(*address)))
+        {
+            return Some(address);
+        }
+    }
+    None
+}
+
+/// The first address of global scope (`00`) in `/proc/net/if_inet6`: 32 digits, index, length, scope, flags, name.
+fn global_v6(list: &str) -> Option<Ipv6Addr> {
+    list.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        let digits = fields.next()?;
+        (fields.nth(2)? == "00").then_some(())?;
+        u128::from_str_radix(digits, 16).ok().map(Ipv6Addr::from)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod_with(files: &[(&str, &str)]) -> (tempfile::TempDir, Pod) {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let pod = Pod::at(root.path(), "host");
+        (root, pod)
+    }
+
+    #[track_caller]
+    fn check_scope(annotations: &[(&str, &str)], inside: &[(&str, u16)], outside: &[(&str, u16)]) {
+        let lines: Vec<String> =
+            annotations.iter().map(|(kind, value)| format!("traffic.sidecar.istio.io/{kind}={value:?}\n")).collect();
+        let (_root, pod) = pod_with(&[(ANNOTATIONS, &lines.concat())]);
+        let (scope, problems) = pod.annotated_scope();
+        assert_eq!(problems, Vec::new());
+        for (list, excluded) in [(inside, false), (outside, true)] {
+            for (ip, port) in list {
+                assert_eq!(scope.excludes_address(ip.parse().unwrap(), *port), excluded, "{ip} port {port}");
+            }
+        }
+    }
+
+    #[test]
+    fn labels_are_unquoted_and_broken_lines_left_out() {
+        let (_root, pod) = pod_with(&[(LABELS, "app=\"greeter\"\nodd=\"a\\\"b\\nc\"\nbroken\nworse=unquoted\n")]);
+        assert_eq!(pod.labels(), [("app".into(), "greeter".into()), ("odd".into(), "a\"b\nc".into())]);
+    }
+
+    #[test]
+    fn traffic_annotations_keep_out_what_istio_would_not_capture() {
+        check_scope(&[], &[("10.0.0.1", 80)], &[]);
+        check_scope(
+            &[("excludeOutboundIPRanges", "10.0.0.0/8, 192.0.2.1"), ("excludeOutboundPorts", "53,3306")],
+            &[("11.0.0.1", 80)],
+            &[("10.0.0.1", 80), ("192.0.2.1", 1), ("11.0.0.1", 3306), ("::ffff:10.0.0.1", 80)],
+        );
+        check_scope(
+            &[("includeOutboundIPRanges", "10.0.0.0/8"), ("includeOutboundPorts", "8080")],
+            &[("10.0.0.1", 80), ("11.0.0.1", 8080)],
+            &[("11.0.0.1", 80)],
+        );
+        check_scope(&[("includeOutboundIPRanges", "*")], &[("10.0.0.1", 80)], &[]);
+        check_scope(&[("includeOutboundIPRanges", "")], &[], &[("10.0.0.1", 80), ("fd00::1", 80)]);
+        check_scope(
+            &[("includeOutboundIPRanges", ""), ("includeOutboundPorts", "80")],
+            &[("10.0.0.1", 80)],
+            &[("10.0.0.1", 81)],
+        );
+    }
+
+    #[test]
+    fn a_bad_annotation_is_named() {
+        let line = "traffic.sidecar.istio.io/excludeOutboundPorts=\"80,http\"\n";
+        let (_root, pod) = pod_with(&[(ANNOTATIONS, line)]);
+        let (scope, problems) = pod.annotated_scope();
+        assert!(scope.excludes_address("10.0.0.1".parse().unwrap(), 80));
+        assert_eq!(problems.len(), 1);
+        assert!(problems.iter().all(|p| p.value == "http" && p.variable.ends_with("excludeOutboundPorts")));
+    }
+
+    #[test]
+    fn the_pods_address_comes_from_proc() {
+        let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.1.0.0\n        /24 link UNICAST\nLocal:\n  \
+            |-- 10.1.0.9\n     /32 host LOCAL\n  |-- 127.0.0.1\n     /32 host LOCAL\n";
+        let (_root, pod) = pod_with(&[("proc/net/fib_trie", trie)]);
+        assert_eq!(pod.address(), Some("10.1.0.9".parse().unwrap()));
+        let six = "00000000000000000000000000000001 01 80 10 80       lo\n\
+            fe800000000000000000000000000001 02 40 20 80     eth0\n\
+            fd000000000000000000000000000005 02 40 00 80     eth0\n";
+        let loopback = "Local:\n  |-- 127.0.0.1\n     /32 host LOCAL\n";
+        let (_root, pod) = pod_with(&[("proc/net/fib_trie", loopback), ("proc/net/if_inet6", six)]);
+        assert_eq!(pod.address(), Some("fd00::5".parse().unwrap()));
+        let (_root, pod) = pod_with(&[]);
+        assert_eq!((pod.address(), pod.namespace()), (None, None));
+    }
+}

@@ -1,0 +1,157 @@
+//! EDS: `ClusterLoadAssignment`, also inline in clusters.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::endpoint::v3 as proto;
+use envoy_types::pb::google::protobuf::value::Kind;
+
+use super::invalid::{Invalid, Under};
+use super::model::{Endpoint, EndpointAddress, Health, LoadAssignment, Locality, LocalityEndpoints};
+use super::scalar;
+
+/// Envoy's default `overprovisioning_factor`, percent.
+const OVERPROVISIONING: u32 = 140;
+
+/// Whether an endpoint may be a host name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hosts {
+    /// IP addresses only (EDS, STATIC).
+    Addresses,
+    /// Names too (STRICT_DNS, LOGICAL_DNS).
+    Names,
+}
+
+/// An EDS resource.
+pub(super) fn convert(wire: proto::ClusterLoadAssignment) -> Result<LoadAssignment, Invalid> {
+    if wire.cluster_name.is_empty() {
+        return Err(Invalid::missing("cluster_name"));
+    }
+    assignment(wire, Hosts::Addresses)
+}
+
+/// A load assignment from EDS or from inside a cluster.
+pub(super) fn assignment(wire: proto::ClusterLoadAssignment, hosts: Hosts) -> Result<LoadAssignment, Invalid> {
+    let overprovisioning_factor =
+        wire.policy.and_then(|p| p.overprovisioning_factor).map_or(OVERPROVISIONING, |f| f.value);
+    if overprovisioning_factor == 0 {
+        return Err(Invalid::new("policy.overprovisioning_factor", "must be over 0"));
+    }
+    let mut localities = Vec::with_capacity(wire.endpoints.len());
+    for (i, locality) in wire.endpoints.into_iter().enumerate() {
+        localities.push(locality_endpoints(locality, &wire.named_endpoints, hosts).under_at("endpoints", i)?);
+    }
+    check_priorities(&localities)?;
+    Ok(LoadAssignment { cluster_name: wire.cluster_name, localities, overprovisioning_factor })
+}
+
+/// Priorities start at 0 without gaps, and the locality weights of each stay within 32 bits (gRFC A27).
+fn check_priorities(localities: &[LocalityEndpoints]) -> Result<(), Invalid> {
+    let priorities: BTreeSet<u32> = localities.iter().map(|l| l.priority).collect();
+    if let Some((want, _)) = (0..).zip(&priorities).find(|&(want, &have)| want != have) {
+        return Err(Invalid::new("endpoints.priority", format!("priority {want} is missing below a higher one")));
+    }
+    let mut sums: BTreeMap<u32, u32> = BTreeMap::new();
+    for locality in localities {
+        let sum = sums.entry(locality.priority).or_default();
+        scalar::add_weight(sum, locality.weight.unwrap_or(0), "endpoints.load_balancing_weight")?;
+    }
+    Ok(())
+}
+
+fn locality_endpoints(
+    wire: proto::LocalityLbEndpoints,
+    named: &HashMap<String, proto::Endpoint>,
+    hosts: Hosts,
+) -> Result<LocalityEndpoints, Invalid> {
+    use proto::locality_lb_endpoints::LbConfig;
+    if wire.priority > 128 {
+        return Err(Invalid::new("priority", format!("{} is over 128", wire.priority)));
+    }
+    let weight = scalar::weight(wire.load_balancing_weight)?;
+    #[allow(deprecated, reason = "it is part of the proto")]
+    let (listed, leds) = match wire.lb_config {
+        Some(LbConfig::LoadBalancerEndpoints(list)) => (list.lb_endpoints, None),
+        Some(LbConfig::LedsClusterLocalityConfig(leds)) => (wire.lb_endpoints, Some(leds.leds_collection_name)),
+        None => (wire.lb_endpoints, None),
+    };
+    let mut endpoints = Vec::with_capacity(listed.len());
+    // Valid, and not supported: an endpoint that nobody can connect to, which says its name.
+    endpoints.extend(leds.map(|name| Endpoint {
+        address: EndpointAddress::Internal(format!("leds:{name}")),
+        health: Health::Healthy,
+        weight: 1,
+        tls_mode_istio: false,
+    }));
+    let mut seen = HashSet::new();
+    let mut sum = 0;
+    for (i, wire) in listed.into_iter().enumerate() {
+        let endpoint = endpoint(wire, named, hosts).under_at("lb_endpoints", i)?;
+        scalar::add_weight(&mut sum, endpoint.weight, "lb_endpoints.load_balancing_weight")?;
+        if let EndpointAddress::Socket(address) = endpoint.address
+            && !seen.insert(address)
+        {
+            return Err(Invalid::new(
+                format!("lb_endpoints[{i}].endpoint.address"),
+                format!("{address} is there twice"),
+            ));
+        }
+        endpoints.push(endpoint);
+    }
+    let locality = wire.locality.map_or_else(Locality::default, |l| Locality {
+        region: l.region,
+        zone: l.zone,
+        sub_zone: l.sub_zone,
+    });
+    Ok(LocalityEndpoints { locality, priority: wire.priority, weight, endpoints })
+}
+
+fn endpoint(
+    wire: proto::LbEndpoint,
+    named: &HashMap<String, proto::Endpoint>,
+    hosts: Hosts,
+) -> Result<Endpoint, Invalid> {
+    use proto::lb_endpoint::HostIdentifier;
+    let tls_mode_istio = wire.metadata.as_ref().is_some_and(says_tls_mode_istio);
+    let address = match wire.host_identifier {
+        Some(HostIdentifier::Endpoint(endpoint)) => endpoint.address,
+        Some(HostIdentifier::EndpointName(name)) => {
+            let found = named.get(&name);
+            found
+                .ok_or_else(|| Invalid::new("endpoint_name", format!("{name:?} is not in named_endpoints")))?
+                .address
+                .clone()
+        }
+        None => return Err(Invalid::missing("endpoint")),
+    };
+    let address = scalar::address(address).under("endpoint")?;
+    if let EndpointAddress::Hostname(host, _) = &address
+        && hosts == Hosts::Addresses
+    {
+        let why = format!("{host:?} is no IP address");
+        return Err(Invalid::new("endpoint.address.socket_address.address", why));
+    }
+    Ok(Endpoint {
+        address,
+        health: health(wire.health_status)?,
+        weight: scalar::weight(wire.load_balancing_weight)?.unwrap_or(1),
+        tls_mode_istio,
+    })
+}
+
+fn health(wire: i32) -> Result<Health, Invalid> {
+    use core::HealthStatus;
+    match HealthStatus::try_from(wire) {
+        Ok(HealthStatus::Unknown | HealthStatus::Healthy) => Ok(Health::Healthy),
+        Ok(HealthStatus::Degraded) => Ok(Health::Degraded),
+        Ok(HealthStatus::Unhealthy | HealthStatus::Timeout) => Ok(Health::Unhealthy),
+        Ok(HealthStatus::Draining) => Ok(Health::Draining),
+        Err(_) => Err(Invalid::new("health_status", format!("{wire} is not defined"))),
+    }
+}
+
+/// Istio marks endpoints that speak its mTLS in the metadata that Envoy matches transport sockets on.
+fn says_tls_mode_istio(metadata: &core::Metadata) -> bool {
+    let mode = metadata.filter_metadata.get("envoy.transport_socket_match").and_then(|m| m.fields.get("tlsMode"));
+    matches!(mode.and_then(|v| v.kind.as_ref()), Some(Kind::StringValue(mode)) if mode == "istio")
+}
