@@ -70,6 +70,7 @@ fn cluster_of(policy: LbPolicy, shape: &Shape) -> Cluster {
         outlier_detection: None,
         tls: UpstreamTls::None,
         keepalive: None,
+        unsupported: Vec::new(),
     }
 }
 
