@@ -11,12 +11,24 @@
 //! on disk before a successor needs it; a leader that cannot do its work steps down and says so.
 
 pub mod connections;
+pub mod dns;
 pub mod files;
 pub mod host;
 pub mod image_files;
 pub mod journal;
+pub mod memory;
+pub mod pipeline;
+pub mod resources;
+pub mod run;
 pub mod run_dir;
 pub mod sock_diag;
+pub mod state_file;
+pub mod status;
+pub mod subscriptions;
+pub mod term;
+mod upstream;
+
+pub use run::{Ended, Failed, Host, HostKind, Leadership, lead};
 
 #[cfg(test)]
 pub(crate) mod testing {
