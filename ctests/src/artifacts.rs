@@ -24,22 +24,16 @@ pub fn artifacts() -> &'static Artifacts {
     FOUND.get_or_init(|| must(find()))
 }
 
-fn find() -> Result<Artifacts> {
+/// The release builds, or why they cannot be had.
+pub(crate) fn find() -> Result<Artifacts> {
     let folder = match std::env::var_os("LDMESH_TARGET_DIR") {
         Some(folder) => PathBuf::from(folder),
         None => target_dir()?.join("release"),
     };
     let folder = folder.canonicalize().unwrap_or(folder);
-    let found = Artifacts {
-        library: folder.join("libldmesh.so"),
-        ldmesh: folder.join("ldmesh"),
-    };
+    let found = Artifacts { library: folder.join("libldmesh.so"), ldmesh: folder.join("ldmesh") };
     for file in [&found.library, &found.ldmesh] {
-        ensure!(
-            file.is_file(),
-            "{} is missing: scripts/test.sh builds it",
-            file.display()
-        );
+        ensure!(file.is_file(), "{} is missing: scripts/test.sh builds it", file.display());
     }
     Ok(found)
 }
@@ -55,14 +49,13 @@ pub(crate) fn harness_binary(name: &str) -> Result<PathBuf> {
         .with_context(|| format!("`{name}` is not built: cargo build -p ctests --bins"))
 }
 
+/// Cargo's target directory.
 fn target_dir() -> Result<PathBuf> {
-    let me = std::env::current_exe()?;
-    let tagged = me
-        .ancestors()
-        .find(|folder| folder.join("CACHEDIR.TAG").is_file());
-    tagged
-        .map(Path::to_path_buf)
-        .context("not started from a cargo target directory")
+    if let Some(folder) = std::env::var_os("CARGO_TARGET_DIR") {
+        return Ok(PathBuf::from(folder));
+    }
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    Ok(workspace.context("the workspace's folder")?.join("target"))
 }
 
 /// A folder in the target directory for what the harness builds.

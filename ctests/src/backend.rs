@@ -50,6 +50,13 @@ impl Pod {
         self.backend_of(Mode::Http, address, name)
     }
 
+    /// Starts `greeter-1` to `greeter-COUNT` at 127.0.1.1 to .COUNT, port 8080, as
+    /// [`crate::Manifest::greeter`] names them.
+    #[track_caller]
+    pub fn greeters(&self, mode: Mode, count: u8) -> Vec<Backend> {
+        (1..=count).map(|n| self.backend_of(mode, &format!("127.0.1.{n}:8080"), &format!("greeter-{n}"))).collect()
+    }
+
     /// Starts a backend of another kind and waits until it is ready.
     #[track_caller]
     pub fn backend_of(&self, mode: Mode, address: &str, name: &str) -> Backend {
@@ -66,18 +73,13 @@ impl Backend {
             .spawn()
             .context("start a backend")?;
         let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
-        let first = lines
-            .next()
-            .with_context(|| format!("no backend at {address}"))??;
+        let first = lines.next().with_context(|| format!("no backend at {address}"))??;
         anyhow::ensure!(first == "ready", "the backend at {address} said {first}");
         let accepted = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&accepted);
         // Ends with the backend, whose end closes the pipe.
         thread::spawn(move || {
-            for _ in lines
-                .map_while(Result::ok)
-                .filter(|line| line.starts_with("accepted"))
-            {
+            for _ in lines.map_while(Result::ok).filter(|line| line.starts_with("accepted")) {
                 counter.fetch_add(1, Ordering::SeqCst);
             }
         });
