@@ -3,13 +3,14 @@
 //! ```text
 //! host/agent, host/thread  --start-->  lead(Leadership)
 //!                                         |
-//!   wishes (CONTROL) --> subscriptions -> ads client -> store -> compile -> image_files -> IMAGE
+//!   wishes (CONTROL) --> subscriptions -> ads client -> resources -> compile -> image_files -> IMAGE
 //!                                         |                |
 //!   heartbeat, sweeps, connection checks -+                +--> journal (for the successor)
 //! ```
 //! Invariants: nothing is published unless the term holds; a publish is a complete state; what was accepted is
 //! on disk before a successor needs it; a leader that cannot do its work steps down and says so.
 
+pub mod attempt;
 pub mod connections;
 pub mod dns;
 pub mod files;
@@ -28,6 +29,7 @@ pub mod subscriptions;
 pub mod term;
 mod upstream;
 
+pub use attempt::{NotLeading, attempt, lead_in_thread};
 pub use run::{Ended, Failed, Host, HostKind, Leadership, lead};
 
 #[cfg(test)]

@@ -1,15 +1,11 @@
 //! The STATE file: made by the first leader of a boot, grown by later ones, never replaced while it is believed.
 
-use std::os::fd::AsFd;
-
 use super::files::{FileError, create_shared, grow_shared};
-use super::run_dir::{Open, RunDir};
+use super::run_dir::RunDir;
 use crate::boot::BootId;
-use crate::shm::map_write;
+use crate::pod::{names::STATE, open_state};
 use crate::state::{FIRST_SLOTS, MAX_SLOTS, State, state_words};
 
-/// Name of the file.
-pub const STATE: &str = "state";
 const STATE_NEW: &str = "state.new";
 
 /// Opens STATE, or makes it when there is none that can be believed.
@@ -18,10 +14,7 @@ const STATE_NEW: &str = "state.new";
 /// [`FileError`]: without STATE there are no counters, and nobody leads.
 pub fn open_or_create(dir: &RunDir, boot: BootId) -> Result<State, FileError> {
     // A file that cannot be opened as ours is replaced like one of another boot.
-    if let Ok(Some(file)) = dir.open_file(STATE, Open::ReadWrite)
-        && let Ok(words) = map_write(file.as_fd(), state_words(1))
-        && let Some(state) = State::open(words, boot)
-    {
+    if let Some(state) = open_state(dir, boot) {
         return Ok(state);
     }
     let words = create_shared(dir, STATE_NEW, state_words(FIRST_SLOTS))?;

@@ -6,9 +6,6 @@ use super::resources::Resources;
 use crate::resource::ResourceType;
 use crate::shm::Millis;
 
-/// Name of the file.
-pub const STATUS: &str = "status.json";
-
 /// The leader's report. Times are CLOCK_BOOTTIME milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -16,12 +16,13 @@ use super::journal::{self, Journal};
 use super::pipeline::{Pipeline, PipelineError};
 use super::run::{Ended, Failed, HostKind, Leadership, asked};
 use super::run_dir::{Open, RunDir};
-use super::status::{ControlPlaneStatus, LeaderStatus, STATUS, Status, types};
+use super::status::{ControlPlaneStatus, LeaderStatus, Status, types};
 use super::subscriptions::{Readiness, WISH_EXPIRY_MS, endpoint_names, readiness};
 use super::{files, upstream};
 use crate::ads::{AdsClient, Command, Event, Handle, Session, Update};
 use crate::config::{Pod, Settings};
 use crate::control::{Control, HEARTBEAT_MS, Term};
+use crate::pod::names;
 use crate::resource::ResourceType;
 use crate::shm::{Millis, now};
 
@@ -31,7 +32,6 @@ const PACE: Duration = Duration::from_millis(20);
 const RETRY: Duration = Duration::from_millis(500);
 /// Failed publishes in a row after which another process shall try.
 const FAILURES_MOST: u32 = 3;
-const CONTROL_FILE: &str = "control";
 
 /// A running term.
 pub struct Running {
@@ -393,7 +393,7 @@ impl Running {
             problems: problems.chain(self.upstream_problems.clone()).chain(self.trouble.clone()).collect(),
             notes: self.pipeline.compiled().notes.clone(),
         };
-        let written = serde_json::to_vec(&status).map(|json| files::replace(&self.dir, STATUS, &json));
+        let written = serde_json::to_vec(&status).map(|json| files::replace(&self.dir, names::STATUS, &json));
         if let Ok(Err(error)) = written {
             log::debug!("{error}");
         }
@@ -407,7 +407,7 @@ fn is_idle(idle_exit: Option<Duration>, quiet: Millis, live_connections: usize) 
 
 /// What tells the CONTROL in the folder from another one; `None` = it is gone.
 fn inode(dir: &RunDir) -> Option<u64> {
-    let file = dir.open_file(CONTROL_FILE, Open::Read).ok()??;
+    let file = dir.open_file(names::CONTROL, Open::Read).ok()??;
     Some(fstat(file.as_fd()).ok()?.st_ino)
 }
 
