@@ -6,13 +6,15 @@
 //!                        lb over an image view, with state  (read by every process)
 //! ```
 
+pub mod ads;
 pub mod boot;
+pub mod compile;
 pub mod config;
 pub mod control;
 pub mod image;
+pub mod lb;
 pub mod leader;
 pub mod names;
-pub mod ads;
 pub mod resource;
 pub mod shm;
 pub mod state;

@@ -1,9 +1,13 @@
 //! [`Mesh`] to the words of one arena.
 
+use std::collections::HashSet;
+
 use crate::image::layout::*;
 use crate::image::mesh::*;
+use crate::image::schedule::{Scale, stride};
 use crate::resource::Health;
 use crate::shm::{WordAddr, hash_bytes, hash_words, pack};
+use crate::state::{SlotKind, locality_tag, named_tag};
 
 /// A mesh that does not fit the format.
 #[derive(Debug, thiserror::Error)]
@@ -21,10 +25,15 @@ pub fn encode(mesh: &Mesh) -> Result<Vec<u64>, EncodeError> {
     let mut tables = Tables::default();
     let mut name_hashes = Vec::with_capacity(mesh.names.len());
     let mut address_keys = Vec::new();
+    let mut addresses = HashSet::new();
     for (index, name) in mesh.names.iter().enumerate() {
         name_hashes.push(hash_bytes(name.name.as_bytes()));
         for ip in &name.addresses {
-            address_keys.push((address_hash(WordAddr::new(*ip)), index));
+            let address = WordAddr::new(*ip);
+            // The first name of an address is the one it answers with.
+            if addresses.insert(address) {
+                address_keys.push((address_hash(address), index));
+            }
         }
         tables.name(name)?;
     }
@@ -43,7 +52,12 @@ pub fn encode(mesh: &Mesh) -> Result<Vec<u64>, EncodeError> {
     tables.destination_buckets =
         buckets(destination_hashes.into_iter().enumerate().map(|(index, hash)| (hash, index)))?;
     tables.address_buckets = buckets(address_keys.into_iter())?;
-    tables.assemble(mesh.default_action)
+    tables.assemble(mesh.default_action, mesh.seed)
+}
+
+/// The tag of the slot that holds the cursor of a cluster's priority.
+pub fn priority_tag(cluster_hash: u64, priority: u32) -> u64 {
+    named_tag(SlotKind::Cursor, hash_words(&[cluster_hash, u64::from(priority)]))
 }
 
 /// The hash under which a destination is found.
@@ -75,6 +89,38 @@ fn buckets(entries: impl ExactSizeIterator<Item = (u64, usize)>) -> Result<Vec<u
 
 fn narrow(value: usize) -> Result<u32, EncodeError> {
     u32::try_from(value).map_err(|_| EncodeError::TooLarge)
+}
+
+/// The words of a set of endpoints (see [`SET_WORDS`]).
+fn set_words<'a>(
+    first: u32,
+    endpoints: impl Iterator<Item = &'a Endpoint>,
+    scale: Scale,
+    (slot, tag): (Option<u32>, u64),
+    before: u32,
+    sum: u32,
+) -> Result<[u64; SET_WORDS], EncodeError> {
+    let (mut count, mut healthy, mut degraded, mut unhealthy, mut even) = (0_usize, 0, 0, 0, true);
+    let mut weight = None;
+    for endpoint in endpoints {
+        count += 1;
+        match endpoint.health {
+            Health::Healthy => healthy += 1,
+            Health::Degraded => degraded += 1,
+            Health::Unhealthy => unhealthy += 1,
+            Health::Draining => {}
+        }
+        even &= *weight.get_or_insert(scale.weight(endpoint)) == scale.weight(endpoint);
+    }
+    let stride = if even { 0 } else { stride(sum) };
+    Ok([
+        pack(first, narrow(count)?),
+        pack(healthy, degraded),
+        pack(unhealthy, slot.unwrap_or(NONE)),
+        pack(before, sum),
+        u64::from(stride),
+        tag,
+    ])
 }
 
 #[derive(Default)]
@@ -169,8 +215,9 @@ impl Tables {
     fn cluster(&mut self, cluster: &Cluster) -> Result<(), EncodeError> {
         let first = narrow(self.priorities.len() / PRIORITY_WORDS)?;
         let priorities = cluster.priorities.as_deref().unwrap_or(&[]);
-        for priority in priorities {
-            self.priority(priority)?;
+        let hash = hash_bytes(cluster.name.as_bytes());
+        for (nth, priority) in (0..).zip(priorities) {
+            self.priority(priority, hash, nth)?;
         }
         let name = self.text(&cluster.name)?;
         let (policy, parameter, detail) = match &cluster.policy {
@@ -194,7 +241,7 @@ impl Tables {
         let panic = (cluster.panic_threshold.clamp(0.0, 100.0) * 100.0).round() as u32;
         self.clusters.extend([
             name,
-            hash_bytes(cluster.name.as_bytes()),
+            hash,
             flags << 8 | u64::from(policy),
             parameter,
             detail,
@@ -209,39 +256,53 @@ impl Tables {
         Ok(())
     }
 
-    fn priority(&mut self, priority: &Priority) -> Result<(), EncodeError> {
-        let first = narrow(self.localities.len() / LOCALITY_WORDS)?;
+    fn priority(&mut self, priority: &Priority, cluster: u64, nth: u32) -> Result<(), EncodeError> {
+        let first_locality = narrow(self.localities.len() / LOCALITY_WORDS)?;
+        let all = || priority.localities.iter().flat_map(|locality| &locality.endpoints);
+        let scale = Scale::of(all());
+        let mut before = 0;
         for locality in &priority.localities {
-            let endpoints = narrow(self.endpoints.len() / ENDPOINT_WORDS)?;
-            for endpoint in &locality.endpoints {
-                self.endpoint(endpoint);
-            }
+            let first = self.endpoint_count()?;
+            let sum = self.endpoints(&locality.endpoints, scale, before);
             let text = self.text(&locality.name)?;
-            let largest = locality.endpoints.iter().map(|endpoint| endpoint.weight).max().unwrap_or(0);
-            self.localities.extend([
-                pack(endpoints, narrow(locality.endpoints.len())?),
-                pack(locality.weight, locality.slot.unwrap_or(NONE)),
-                text,
-                pack(largest, 0),
-            ]);
+            let cursor = (locality.slot, locality_tag(cluster, nth, hash_bytes(locality.name.as_bytes())));
+            let set = set_words(first, locality.endpoints.iter(), scale, cursor, before, sum)?;
+            self.localities.extend(set);
+            self.localities.extend([u64::from(locality.weight), text]);
+            before = before.saturating_add(sum);
         }
-        self.priorities.push(pack(first, narrow(priority.localities.len())?));
+        let count = all().count();
+        let first = self.endpoint_count()?.saturating_sub(narrow(count)?);
+        let cursor = (priority.slot, priority_tag(cluster, nth));
+        self.priorities.extend(set_words(first, all(), scale, cursor, 0, before)?);
+        self.priorities.push(pack(first_locality, narrow(priority.localities.len())?));
         Ok(())
     }
 
-    fn endpoint(&mut self, endpoint: &Endpoint) {
-        let address = WordAddr::new(endpoint.address.ip());
-        let health: u64 = match endpoint.health {
-            Health::Healthy => 0,
-            Health::Degraded => 1,
-            Health::Unhealthy => 2,
-            Health::Draining => 3,
-        };
-        let word = u64::from(endpoint.address.port()) << 48 | health << 40 | u64::from(endpoint.weight);
-        self.endpoints.extend([address.hi, address.lo, word, u64::from(endpoint.slot.unwrap_or(NONE))]);
+    fn endpoint_count(&self) -> Result<u32, EncodeError> {
+        narrow(self.endpoints.len() / ENDPOINT_WORDS)
     }
 
-    fn assemble(self, default_action: DefaultAction) -> Result<Vec<u64>, EncodeError> {
+    /// Appends endpoints; returns the sum of their scaled weights.
+    fn endpoints(&mut self, endpoints: &[Endpoint], scale: Scale, before: u32) -> u32 {
+        let mut sum = 0_u32;
+        for endpoint in endpoints {
+            sum = sum.saturating_add(scale.weight(endpoint));
+            let address = WordAddr::new(endpoint.address.ip());
+            let health: u64 = match endpoint.health {
+                Health::Healthy => 0,
+                Health::Degraded => 1,
+                Health::Unhealthy => 2,
+                Health::Draining => 3,
+            };
+            let word = u64::from(endpoint.address.port()) << 48 | health << 40 | u64::from(endpoint.weight);
+            let last = pack(before.saturating_add(sum), endpoint.slot.unwrap_or(NONE));
+            self.endpoints.extend([address.hi, address.lo, word, last]);
+        }
+        sum
+    }
+
+    fn assemble(self, default_action: DefaultAction, seed: u64) -> Result<Vec<u64>, EncodeError> {
         let sections: [(&[u64], usize); SECTIONS] = [
             (&self.name_buckets, 1),
             (&self.names, NAME_WORDS),
@@ -268,6 +329,9 @@ impl Tables {
         }
         if let Some(word) = words.get_mut(DEFAULT_ACTION) {
             *word = u64::from(default_action == DefaultAction::Refuse);
+        }
+        if let Some(word) = words.get_mut(SEED) {
+            *word = seed;
         }
         Ok(words)
     }

@@ -40,6 +40,8 @@ pub enum Section {
 pub const SECTIONS: usize = 13;
 /// Word that holds the default action (0 = pass, 1 = refuse).
 pub const DEFAULT_ACTION: usize = 13;
+/// Word that holds the pod's seed.
+pub const SEED: usize = 14;
 /// Words before the first section.
 pub const CONTENT_HEADER: usize = 16;
 
@@ -73,11 +75,14 @@ pub const POLICY_LEAST_REQUEST: u8 = 2;
 pub const POLICY_RANDOM: u8 = 3;
 /// Left to the kernel.
 pub const POLICY_PASS: u8 = 255;
-/// Words of a priority: localities.
-pub const PRIORITY_WORDS: usize = 1;
-/// Words of a locality: endpoints, weight | slot, name, `largest endpoint weight << 32 | spare`.
-pub const LOCALITY_WORDS: usize = 4;
-/// Words of an endpoint: hi, lo, `port << 48 | health << 40 | weight`, slot.
+/// Words of a set of endpoints: `first << 32 | count`, `healthy << 32 | degraded`, `unhealthy << 32 | slot`,
+/// `weights before it << 32 | sum of weights`, stride (0 = all weights are equal), tag of the slot.
+pub const SET_WORDS: usize = 6;
+/// Words of a priority: its set, localities.
+pub const PRIORITY_WORDS: usize = SET_WORDS + 1;
+/// Words of a locality: its set, weight, name.
+pub const LOCALITY_WORDS: usize = SET_WORDS + 2;
+/// Words of an endpoint: hi, lo, `port << 48 | health << 40 | weight`, `weights up to and with it << 32 | slot`.
 pub const ENDPOINT_WORDS: usize = 4;
 /// No slot, no limit.
 pub const NONE: u32 = u32::MAX;

@@ -18,6 +18,8 @@ pub struct Mesh {
     pub clusters: Vec<Cluster>,
     /// What happens to TCP destinations that nothing above describes.
     pub default_action: DefaultAction,
+    /// Differs from pod to pod: where each schedule begins, so that pods do not start on the same endpoint.
+    pub seed: u64,
 }
 
 /// A name of the mesh.
@@ -158,6 +160,8 @@ pub enum Policy {
 /// The localities of one priority.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Priority {
+    /// Slot of the cursor over all its endpoints in STATE.
+    pub slot: Option<u32>,
     /// Localities.
     pub localities: Vec<Locality>,
 }
@@ -167,7 +171,7 @@ pub struct Priority {
 pub struct Locality {
     /// `region/zone/sub_zone`.
     pub name: String,
-    /// Weight; 1 when none was stated.
+    /// Weight; 0 = no share while another locality of the priority has one.
     pub weight: u32,
     /// Slot of the locality's cursor in STATE.
     pub slot: Option<u32>,

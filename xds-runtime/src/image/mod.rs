@@ -14,11 +14,13 @@ mod encode;
 mod file;
 mod layout;
 mod mesh;
+mod schedule;
 mod view;
 
-pub use encode::{EncodeError, encode};
+pub use encode::{EncodeError, encode, priority_tag};
 pub use file::{HEADER_WORDS, ImageFile, Publisher, ReadError, file_words};
 pub use mesh::*;
 pub use view::{
-    ActionView, ClusterView, DestinationView, EndpointView, LocalityView, NameView, PolicyView, StrRef, Torn, View,
+    ActionView, ClusterView, DestinationView, EndpointView, LocalityView, NameView, PolicyView, PriorityView, SetView,
+    StrRef, Torn, View,
 };

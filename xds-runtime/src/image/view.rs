@@ -135,6 +135,55 @@ pub enum PolicyView {
     Pass(PassReason, StrRef),
 }
 
+/// A set of endpoints that are balanced together: all of a priority, or those of one locality.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetView {
+    endpoints: Run,
+    /// Endpoints that the control plane calls healthy.
+    pub healthy: u32,
+    /// Endpoints that it calls degraded.
+    pub degraded: u32,
+    /// Endpoints that it calls unhealthy.
+    pub unhealthy: u32,
+    /// Slot of the cursor in STATE.
+    pub slot: Option<u32>,
+    /// Tag of that slot.
+    pub tag: u64,
+    /// Scaled weights before its first endpoint (see [`View::weights_to`]).
+    pub before: u32,
+    /// Sum of its scaled weights.
+    pub sum: u32,
+    /// Step of the weighted schedule, coprime with the sum; 0 = all weights are equal.
+    pub stride: u32,
+}
+
+impl SetView {
+    /// Number of endpoints, draining ones included.
+    pub const fn len(&self) -> u32 {
+        self.endpoints.count
+    }
+
+    /// True when there is no endpoint.
+    pub const fn is_empty(&self) -> bool {
+        self.endpoints.count == 0
+    }
+}
+
+/// A priority.
+#[derive(Clone, Copy, Debug)]
+pub struct PriorityView {
+    /// All its endpoints.
+    pub set: SetView,
+    localities: Run,
+}
+
+impl PriorityView {
+    /// Number of localities.
+    pub const fn locality_count(&self) -> u32 {
+        self.localities.count
+    }
+}
+
 /// A locality.
 #[derive(Clone, Copy, Debug)]
 pub struct LocalityView {
@@ -142,18 +191,8 @@ pub struct LocalityView {
     pub name: StrRef,
     /// Weight.
     pub weight: u32,
-    /// Slot of the cursor.
-    pub slot: Option<u32>,
-    /// The largest weight of its endpoints.
-    pub largest_weight: u32,
-    endpoints: Run,
-}
-
-impl LocalityView {
-    /// Number of endpoints.
-    pub const fn endpoint_count(&self) -> u32 {
-        self.endpoints.count
-    }
+    /// Its endpoints.
+    pub set: SetView,
 }
 
 /// An endpoint.
@@ -359,38 +398,45 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Number of localities of the cluster's priority `nth`, and where they begin.
-    pub fn priority(&self, cluster: &ClusterView, nth: u32) -> Read<(u32, u32)> {
-        if nth >= cluster.priorities.count {
-            return Err(Torn);
-        }
-        let [word] =
-            self.record::<PRIORITY_WORDS>(Section::Priorities, cluster.priorities.first.checked_add(nth).ok_or(Torn)?)?;
-        let (first, count) = unpack(word);
-        Ok((count, first))
+    /// The cluster's priority `nth`.
+    pub fn priority(&self, cluster: &ClusterView, nth: u32) -> Read<PriorityView> {
+        let index = nth_of(cluster.priorities, nth)?;
+        let [set @ .., localities] = self.record::<PRIORITY_WORDS>(Section::Priorities, index)?;
+        Ok(PriorityView { set: self.set(set)?, localities: Run::from_word(localities) })
     }
 
-    /// The `nth` locality from `first` (see [`View::priority`]).
-    pub fn locality(&self, first: u32, nth: u32) -> Read<LocalityView> {
-        let [endpoints, weight_slot, name, largest] =
-            self.record::<LOCALITY_WORDS>(Section::Localities, first.checked_add(nth).ok_or(Torn)?)?;
-        let (weight, slot) = unpack(weight_slot);
-        Ok(LocalityView {
-            name: StrRef(name),
-            weight,
+    /// The `nth` locality of a priority.
+    pub fn locality(&self, priority: &PriorityView, nth: u32) -> Read<LocalityView> {
+        let index = nth_of(priority.localities, nth)?;
+        let [set @ .., weight, name] = self.record::<LOCALITY_WORDS>(Section::Localities, index)?;
+        Ok(LocalityView { name: StrRef(name), weight: weight as u32, set: self.set(set)? })
+    }
+
+    fn set(&self, [endpoints, good, bad, weights, stride, tag]: [u64; SET_WORDS]) -> Read<SetView> {
+        let endpoints = Run::from_word(endpoints);
+        if endpoints.first.checked_add(endpoints.count).ok_or(Torn)? > self.section(Section::Endpoints)?.count {
+            return Err(Torn);
+        }
+        let (healthy, degraded) = unpack(good);
+        let (unhealthy, slot) = unpack(bad);
+        let (before, sum) = unpack(weights);
+        Ok(SetView {
+            endpoints,
+            healthy,
+            degraded,
+            unhealthy,
             slot: some(slot),
-            largest_weight: unpack(largest).0,
-            endpoints: Run::from_word(endpoints),
+            tag,
+            before,
+            sum,
+            stride: stride as u32,
         })
     }
 
-    /// The `nth` endpoint of a locality.
-    pub fn endpoint(&self, locality: &LocalityView, nth: u32) -> Read<EndpointView> {
-        if nth >= locality.endpoints.count {
-            return Err(Torn);
-        }
-        let [hi, lo, word, slot] =
-            self.record::<ENDPOINT_WORDS>(Section::Endpoints, locality.endpoints.first.checked_add(nth).ok_or(Torn)?)?;
+    /// The `nth` endpoint of a set.
+    #[inline]
+    pub fn endpoint(&self, set: &SetView, nth: u32) -> Read<EndpointView> {
+        let [hi, lo, word, last] = self.record::<ENDPOINT_WORDS>(Section::Endpoints, nth_of(set.endpoints, nth)?)?;
         let health = match (word >> 40) as u8 {
             0 => Health::Healthy,
             1 => Health::Degraded,
@@ -398,13 +444,21 @@ impl<'a> View<'a> {
             3 => Health::Draining,
             _ => return Err(Torn),
         };
-        Ok(EndpointView {
-            address: WordAddr { hi, lo },
-            port: (word >> 48) as u16,
-            weight: word as u32,
-            health,
-            slot: some(slot as u32),
-        })
+        let slot = some(unpack(last).1);
+        Ok(EndpointView { address: WordAddr { hi, lo }, port: (word >> 48) as u16, weight: word as u32, health, slot })
+    }
+
+    /// The scaled weights of the priority up to and with the `nth` endpoint of a set: rising along the set, from
+    /// `before` to `before + sum`.
+    #[inline]
+    pub fn weights_to(&self, set: &SetView, nth: u32) -> Read<u32> {
+        let [.., last] = self.record::<ENDPOINT_WORDS>(Section::Endpoints, nth_of(set.endpoints, nth)?)?;
+        Ok(unpack(last).0)
+    }
+
+    /// A number that differs from pod to pod: where schedules begin.
+    pub fn seed(&self) -> Read<u64> {
+        self.words.load(SEED).ok_or(Torn)
     }
 
     /// Copies text into `buffer`; the part that fits (on a character boundary is the caller's care).
@@ -454,6 +508,14 @@ impl<'a> View<'a> {
         }
         Ok(true)
     }
+}
+
+/// The index of the `nth` record of a run.
+fn nth_of(run: Run, nth: u32) -> Read<u32> {
+    if nth >= run.count {
+        return Err(Torn);
+    }
+    run.first.checked_add(nth).ok_or(Torn)
 }
 
 const fn some(word: u32) -> Option<u32> {

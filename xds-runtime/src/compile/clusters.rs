@@ -1,0 +1,228 @@
+//! Clusters: those that destinations lead to, in the order in which they were first named.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::Input;
+use super::endpoints::{Gathered, gather};
+use crate::image::{self, Action, PassReason, Policy, Priority, priority_tag};
+use crate::resource::{Cluster, Discovery, LbPolicy, UpstreamTls, WeightedCluster};
+use crate::shm::{WordAddr, hash_bytes};
+use crate::state::{SlotKind, endpoint_tag, locality_tag, named_tag};
+
+/// Istio's cluster that refuses: static, without endpoints.
+const BLACK_HOLE: &str = "BlackHoleCluster";
+/// Istio's cluster for the address that was dialled.
+const PASSTHROUGH: &str = "PassthroughCluster";
+/// Envoy's default, percent.
+const OVERPROVISIONING: u32 = 140;
+
+pub(super) struct Clusters<'a, 'b> {
+    input: &'b Input<'a>,
+    slots: &'b mut dyn FnMut(u64) -> Option<u32>,
+    notes: &'b mut BTreeSet<String>,
+    index: HashMap<&'a str, u32>,
+    /// EDS names of each built cluster.
+    eds: Vec<Vec<&'a str>>,
+    pub built: Vec<image::Cluster>,
+    pub live_tags: HashSet<u64>,
+    pub hostnames: BTreeSet<String>,
+}
+
+/// What a cluster's name leads to.
+enum Lead<'a> {
+    Cluster(&'a Cluster),
+    Pass(PassReason),
+    Refuse,
+}
+
+impl<'a, 'b> Clusters<'a, 'b> {
+    pub fn new(
+        input: &'b Input<'a>,
+        slots: &'b mut dyn FnMut(u64) -> Option<u32>,
+        notes: &'b mut BTreeSet<String>,
+    ) -> Self {
+        Self {
+            input,
+            slots,
+            notes,
+            index: HashMap::new(),
+            eds: Vec::new(),
+            built: Vec::new(),
+            live_tags: HashSet::new(),
+            hostnames: BTreeSet::new(),
+        }
+    }
+
+    pub fn note(&mut self, note: String) {
+        self.notes.insert(note);
+    }
+
+    /// What a connection to one of these clusters means.
+    pub fn action(&mut self, weighted: &'a [WeightedCluster]) -> Action {
+        let mut loaded = weighted.iter().filter(|cluster| cluster.weight > 0);
+        let (Some(first), second) = (loaded.next(), loaded.next()) else {
+            return Action::Pass(PassReason::NoCluster);
+        };
+        if second.is_none() {
+            return match self.lead(&first.name) {
+                Lead::Pass(reason) => Action::Pass(reason),
+                Lead::Refuse => Action::Refuse,
+                Lead::Cluster(cluster) => Action::Clusters(vec![(self.build(cluster), 1)]),
+            };
+        }
+        let loaded = weighted.iter().filter(|cluster| cluster.weight > 0);
+        Action::Clusters(loaded.map(|share| (self.share(&share.name), share.weight)).collect())
+    }
+
+    /// Adds the EDS names that an action leads to.
+    pub fn want(&self, action: &Action, names: &mut Vec<String>) {
+        let Action::Clusters(clusters) = action else { return };
+        for eds in clusters.iter().filter_map(|(index, _)| self.eds.get(*index as usize)) {
+            names.extend(eds.iter().map(|name| (*name).to_owned()));
+        }
+    }
+
+    fn lead(&mut self, name: &str) -> Lead<'a> {
+        match self.input.clusters.get(name) {
+            None if name == BLACK_HOLE => Lead::Refuse,
+            None if name == PASSTHROUGH => Lead::Pass(PassReason::OriginalDestination),
+            None => {
+                self.note(format!("cluster {name} is named but was not received"));
+                Lead::Pass(PassReason::NoCluster)
+            }
+            Some(cluster) => match &cluster.discovery {
+                Discovery::OriginalDst => Lead::Pass(PassReason::OriginalDestination),
+                Discovery::Static(none)
+                    if name == BLACK_HOLE && none.localities.iter().all(|l| l.endpoints.is_empty()) =>
+                {
+                    Lead::Refuse
+                }
+                _ => Lead::Cluster(cluster),
+            },
+        }
+    }
+
+    /// The index of a cluster that has a share of a destination.
+    fn share(&mut self, name: &'a str) -> u32 {
+        let reason = match self.lead(name) {
+            Lead::Cluster(cluster) => return self.build(cluster),
+            Lead::Pass(reason) => reason,
+            // A share that is to fail: a cluster without endpoints.
+            Lead::Refuse => PassReason::NoHealthyEndpoint,
+        };
+        self.register(name, |_| (passing(name, Policy::Pass(reason, name.to_owned())), Vec::new()))
+    }
+
+    fn build(&mut self, cluster: &'a Cluster) -> u32 {
+        self.register(&cluster.name, |clusters| clusters.compile(cluster))
+    }
+
+    fn register(&mut self, name: &'a str, compile: impl FnOnce(&mut Self) -> (image::Cluster, Vec<&'a str>)) -> u32 {
+        if let Some(index) = self.index.get(name) {
+            return *index;
+        }
+        let (built, eds) = compile(self);
+        let index = u32::try_from(self.built.len()).unwrap_or(u32::MAX);
+        self.index.insert(name, index);
+        self.built.push(built);
+        self.eds.push(eds);
+        index
+    }
+
+    fn compile(&mut self, cluster: &'a Cluster) -> (image::Cluster, Vec<&'a str>) {
+        let Gathered { priorities, leaves, eds, overprovisioning } =
+            gather(self.input, cluster, &mut self.hostnames, self.notes);
+        // An aggregate's endpoints are balanced as its clusters say; they have one policy here, the first's.
+        let speaker = leaves.first().copied().unwrap_or(cluster);
+        if let Some(other) = leaves.iter().find(|leaf| leaf.policy != speaker.policy) {
+            self.note(format!("cluster {}: the policy of {} holds for {} too", cluster.name, speaker.name, other.name));
+        }
+        let policy = leaves.iter().find_map(|leaf| refusal(leaf)).unwrap_or_else(|| policy(speaker));
+        if let Policy::Pass(reason, name) = &policy {
+            let reason = *reason;
+            self.note(format!("cluster {}: left to the kernel ({reason:?}: {name})", cluster.name));
+            return (passing(&cluster.name, policy), Vec::new());
+        }
+        let mut built = image::Cluster {
+            policy,
+            priorities,
+            connect_timeout: speaker.connect_timeout,
+            max_connections: cluster.max_connections.or(speaker.max_connections),
+            panic_threshold: speaker.panic_threshold,
+            overprovisioning_factor: overprovisioning.unwrap_or(OVERPROVISIONING),
+            locality_weighted: speaker.locality_weighted,
+            ..passing(&cluster.name, Policy::Random)
+        };
+        self.give_slots(&mut built);
+        (built, eds)
+    }
+
+    /// Gives slots to a cluster whose endpoints are known.
+    fn give_slots(&mut self, cluster: &mut image::Cluster) {
+        let hash = hash_bytes(cluster.name.as_bytes());
+        let (turns, weighted) = (cluster.policy == Policy::RoundRobin, cluster.locality_weighted);
+        let Some(priorities) = &mut cluster.priorities else { return };
+        cluster.slot = self.slot(named_tag(SlotKind::Cluster, hash));
+        for (nth, Priority { slot, localities }) in (0..).zip(priorities) {
+            if turns {
+                *slot = self.slot(priority_tag(hash, nth));
+            }
+            for locality in localities {
+                if turns && weighted {
+                    locality.slot = self.slot(locality_tag(hash, nth, hash_bytes(locality.name.as_bytes())));
+                }
+                for endpoint in &mut locality.endpoints {
+                    let address = WordAddr::new(endpoint.address.ip());
+                    endpoint.slot = self.slot(endpoint_tag(hash, address, endpoint.address.port()));
+                }
+            }
+        }
+    }
+
+    fn slot(&mut self, tag: u64) -> Option<u32> {
+        self.live_tags.insert(tag);
+        (self.slots)(tag)
+    }
+}
+
+/// A cluster without endpoints of its own.
+fn passing(name: &str, policy: Policy) -> image::Cluster {
+    image::Cluster {
+        name: name.to_owned(),
+        policy,
+        priorities: None,
+        slot: None,
+        connect_timeout: std::time::Duration::from_secs(5),
+        max_connections: None,
+        panic_threshold: 50.0,
+        overprovisioning_factor: OVERPROVISIONING,
+        locality_weighted: false,
+    }
+}
+
+/// Why the endpoints of a cluster cannot be used at all.
+fn refusal(cluster: &Cluster) -> Option<Policy> {
+    if cluster.tls == UpstreamTls::Required {
+        return Some(Policy::Pass(PassReason::NeedsTls, cluster.name.clone()));
+    }
+    match &cluster.discovery {
+        Discovery::OriginalDst => Some(Policy::Pass(PassReason::OriginalDestination, cluster.name.clone())),
+        Discovery::Unsupported(name) => Some(Policy::Pass(PassReason::Unsupported, name.clone())),
+        _ => None,
+    }
+}
+
+fn policy(cluster: &Cluster) -> Policy {
+    let unsupported = |name: &str| Policy::Pass(PassReason::Unsupported, name.to_owned());
+    match &cluster.policy {
+        LbPolicy::RoundRobin => Policy::RoundRobin,
+        LbPolicy::LeastRequest { choice_count, active_request_bias } => {
+            Policy::LeastRequest { choice_count: *choice_count, active_request_bias: *active_request_bias }
+        }
+        LbPolicy::Random => Policy::Random,
+        LbPolicy::RingHash { .. } => unsupported("RING_HASH"),
+        LbPolicy::Maglev { .. } => unsupported("MAGLEV"),
+        LbPolicy::ClusterProvided => unsupported("CLUSTER_PROVIDED"),
+        LbPolicy::Unsupported(name) => unsupported(name),
+    }
+}

@@ -1,0 +1,146 @@
+//! The endpoints of a cluster: by EDS, inline, by DNS, or those of the clusters that an aggregate names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use super::Input;
+use crate::image::{self, Priority};
+use crate::lb::MAX_PRIORITIES;
+use crate::resource::{Cluster, Discovery, EndpointAddress, Health, LoadAssignment, Locality, LocalityEndpoints};
+
+/// Aggregates inside aggregates beyond this depth are left out (they may name each other).
+const MAX_DEPTH: usize = 8;
+
+/// What a cluster's endpoints were gathered from.
+#[derive(Default)]
+pub(super) struct Gathered<'a> {
+    /// `None`: some of them were not received yet.
+    pub priorities: Option<Vec<Priority>>,
+    /// The clusters that have endpoints of their own: the cluster itself, or those of an aggregate.
+    pub leaves: Vec<&'a Cluster>,
+    /// EDS names.
+    pub eds: Vec<&'a str>,
+    /// Of the first assignment.
+    pub overprovisioning: Option<u32>,
+}
+
+/// Gathers. Endpoints are in a stable order, slots are not given yet.
+pub(super) fn gather<'a>(
+    input: &Input<'a>,
+    cluster: &'a Cluster,
+    hostnames: &mut BTreeSet<String>,
+    notes: &mut BTreeSet<String>,
+) -> Gathered<'a> {
+    let gathered = Gathered { priorities: Some(Vec::new()), ..Gathered::default() };
+    let mut gatherer = Gatherer { input, hostnames, notes, gathered };
+    gatherer.cluster(cluster, 0);
+    let mut gathered = gatherer.gathered;
+    if let Some(priorities) = &mut gathered.priorities {
+        if priorities.len() > MAX_PRIORITIES as usize {
+            notes.insert(format!("cluster {}: priorities beyond {MAX_PRIORITIES} were left out", cluster.name));
+        }
+        priorities.truncate(MAX_PRIORITIES as usize);
+    }
+    gathered
+}
+
+struct Gatherer<'a, 'b> {
+    input: &'b Input<'a>,
+    hostnames: &'b mut BTreeSet<String>,
+    notes: &'b mut BTreeSet<String>,
+    gathered: Gathered<'a>,
+}
+
+impl<'a> Gatherer<'a, '_> {
+    fn cluster(&mut self, cluster: &'a Cluster, depth: usize) {
+        if let Discovery::Aggregate(names) = &cluster.discovery {
+            for name in names {
+                match self.input.clusters.get(name) {
+                    Some(leaf) if depth < MAX_DEPTH => self.cluster(leaf, depth + 1),
+                    _ => {
+                        self.notes.insert(format!("cluster {}: {name} was not received or is too deep", cluster.name));
+                    }
+                }
+            }
+            return;
+        }
+        self.gathered.leaves.push(cluster);
+        match &cluster.discovery {
+            Discovery::Eds(name) => {
+                self.gathered.eds.push(name);
+                match self.input.endpoints.get(name) {
+                    Some(assignment) => self.assignment(cluster, assignment, usize::MAX),
+                    None => self.gathered.priorities = None,
+                }
+            }
+            Discovery::Static(inline) | Discovery::StrictDns(inline) => self.assignment(cluster, inline, usize::MAX),
+            // The first address only.
+            Discovery::LogicalDns(inline) => self.assignment(cluster, inline, 1),
+            Discovery::OriginalDst | Discovery::Aggregate(_) | Discovery::Unsupported(_) => {}
+        }
+    }
+
+    /// Appends an assignment's priorities; a host name counts for `addresses_per_name` addresses at most.
+    fn assignment(&mut self, cluster: &Cluster, assignment: &LoadAssignment, addresses_per_name: usize) {
+        self.gathered.overprovisioning.get_or_insert(assignment.overprovisioning_factor);
+        let mut tiers: BTreeMap<u32, Priority> = BTreeMap::new();
+        let (mut unanswered, mut found) = (false, false);
+        for group in &assignment.localities {
+            let mut endpoints = Vec::with_capacity(group.endpoints.len());
+            for endpoint in &group.endpoints {
+                if endpoint.health == Health::Draining {
+                    self.notes.insert(format!("cluster {}: draining endpoints were left out", cluster.name));
+                    continue;
+                }
+                let mut add = |address| {
+                    let weight = endpoint.weight.max(1);
+                    endpoints.push(image::Endpoint { address, weight, health: endpoint.health, slot: None });
+                };
+                match &endpoint.address {
+                    EndpointAddress::Socket(address) => add(*address),
+                    EndpointAddress::Hostname(name, port) => {
+                        if !self.hostnames.contains(name) {
+                            self.hostnames.insert(name.clone());
+                        }
+                        match self.input.resolved.get(name) {
+                            Some(ips) => {
+                                ips.iter().take(addresses_per_name).for_each(|ip| add(SocketAddr::new(*ip, *port)));
+                            }
+                            None => unanswered = true,
+                        }
+                    }
+                    EndpointAddress::Internal(name) => {
+                        self.notes.insert(format!("cluster {}: internal address {name} was left out", cluster.name));
+                    }
+                }
+            }
+            endpoints.sort_unstable_by_key(|endpoint| endpoint.address);
+            endpoints.dedup_by_key(|endpoint| endpoint.address);
+            found |= !endpoints.is_empty();
+            tiers.entry(group.priority).or_default().localities.push(locality(cluster, group, endpoints));
+        }
+        if unanswered && !found {
+            self.gathered.priorities = None;
+        }
+        if let Some(priorities) = &mut self.gathered.priorities {
+            priorities.extend(tiers.into_values());
+        }
+    }
+}
+
+fn locality(cluster: &Cluster, group: &LocalityEndpoints, endpoints: Vec<image::Endpoint>) -> image::Locality {
+    // With locality weights in force, a locality that states none gets none (Envoy).
+    let unstated = u32::from(!cluster.locality_weighted);
+    image::Locality {
+        name: locality_name(&group.locality),
+        weight: group.weight.unwrap_or(unstated),
+        slot: None,
+        endpoints,
+    }
+}
+
+/// `region/zone/sub_zone`, without empty ends.
+fn locality_name(locality: &Locality) -> String {
+    let Locality { region, zone, sub_zone } = locality;
+    format!("{region}/{zone}/{sub_zone}").trim_end_matches('/').to_owned()
+}

@@ -1,0 +1,113 @@
+//! Typed resources to an image: what a connection to each address and port means.
+//!
+//! ```text
+//! listeners --+-- concrete address ------------------> destination (VIP, port)
+//!             +-- wildcard: route domains that are IPs -> destination (VIP, port)
+//!             +-- wildcard: prefix ranges ------------> prefix (or destination, when it is one address)
+//!             +-- wildcard: the rest -----------------> destination (any, port)
+//!             +-- virtualOutbound --------------------> default action
+//! name table ----> names        clusters + endpoints (+ DNS answers) ----> the clusters that destinations name
+//! ```
+//! A pure function: the same input gives the same mesh, in one pass over it. Only clusters that some destination
+//! leads to are compiled. Nothing is dropped in silence: what is left out is in [`Compiled::notes`].
+
+mod chains;
+mod clusters;
+mod destinations;
+mod endpoints;
+mod names;
+mod routes;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::IpAddr;
+
+use crate::image::Mesh;
+use crate::resource::{Cluster, Listener, LoadAssignment, Locality, NameTable, RouteConfiguration};
+use crate::shm::hash_words;
+use clusters::Clusters;
+use destinations::Destinations;
+
+/// What is compiled: the accepted resources by name, and what is known about this node.
+pub struct Input<'a> {
+    /// LDS.
+    pub listeners: &'a BTreeMap<String, Listener>,
+    /// RDS.
+    pub routes: &'a BTreeMap<String, RouteConfiguration>,
+    /// CDS.
+    pub clusters: &'a BTreeMap<String, Cluster>,
+    /// EDS, by resource name.
+    pub endpoints: &'a BTreeMap<String, LoadAssignment>,
+    /// NDS.
+    pub names: Option<&'a NameTable>,
+    /// DNS answers for [`Compiled::hostnames`]; a name without an entry was not answered yet, one with an empty
+    /// entry has no address.
+    pub resolved: &'a BTreeMap<String, Vec<IpAddr>>,
+    /// The pod's own addresses: never a destination.
+    pub own_addresses: &'a [IpAddr],
+    /// The node's locality. The control plane has already put it into priorities and weights.
+    pub locality: Locality,
+}
+
+/// A compiled mesh and what the leader has to do for it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Compiled {
+    /// The mesh.
+    pub mesh: Mesh,
+    /// Tags of every slot the mesh names (and of those it would name were STATE not full).
+    pub live_tags: HashSet<u64>,
+    /// [`crate::shm::WordAddr::wanted_key`] of a destination's address to the EDS resources it leads to, sorted.
+    /// Key 0 (no address has it) holds those that prefixes and wildcards lead to: they are always wanted.
+    pub wanted: BTreeMap<u64, Vec<String>>,
+    /// Host names to resolve for DNS clusters.
+    pub hostnames: BTreeSet<String>,
+    /// RDS names to subscribe: those whose routes decide a destination.
+    pub route_names: BTreeSet<String>,
+    /// What was left out and why, for `status`.
+    pub notes: Vec<String>,
+}
+
+/// Key of [`Compiled::wanted`] under which what is always wanted is found.
+pub const ALWAYS_WANTED: u64 = 0;
+
+/// Compiles. `slots` gives the STATE slot of a tag, `None` when there is none left.
+pub fn compile(input: &Input<'_>, slots: &mut dyn FnMut(u64) -> Option<u32>) -> Compiled {
+    let mut notes = BTreeSet::new();
+    let names = names::select(input.names, &mut notes);
+    let mut clusters = Clusters::new(input, slots, &mut notes);
+    let mut destinations = Destinations::new(input, &names);
+    chains::compile(input, &mut clusters, &mut destinations);
+
+    let mut compiled = Compiled::default();
+    for destination in &destinations.exact {
+        let always = destination.address.is_unspecified();
+        let key = if always { ALWAYS_WANTED } else { destinations::wanted_key(destination.address) };
+        clusters.want(&destination.action, compiled.wanted.entry(key).or_default());
+    }
+    for prefix in &destinations.prefixes {
+        clusters.want(&prefix.action, compiled.wanted.entry(ALWAYS_WANTED).or_default());
+    }
+    compiled.wanted.retain(|_, names| {
+        names.sort_unstable();
+        names.dedup();
+        !names.is_empty()
+    });
+    let Clusters { built, live_tags, hostnames, .. } = clusters;
+    compiled.live_tags = live_tags;
+    compiled.hostnames = hostnames;
+    compiled.route_names = destinations.route_names;
+    compiled.mesh = Mesh {
+        names: names::compile(&names, &destinations.by_address),
+        destinations: destinations.exact,
+        prefixes: destinations.prefixes,
+        clusters: built,
+        default_action: destinations.default_action,
+        seed: seed(input.own_addresses),
+    };
+    compiled.notes = notes.into_iter().collect();
+    compiled
+}
+
+/// Where this pod begins its schedules.
+fn seed(own_addresses: &[IpAddr]) -> u64 {
+    own_addresses.iter().fold(0, |seed, ip| hash_words(&[seed, destinations::wanted_key(*ip)]))
+}

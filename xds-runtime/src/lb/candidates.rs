@@ -1,0 +1,196 @@
+//! Which endpoints of a cluster may be picked now.
+
+use std::cell::Cell;
+
+use super::MAX_LOOKS;
+use super::entropy::{Entropy, below};
+use crate::image::{ClusterView, EndpointView, SetView, Torn, View};
+use crate::resource::Health;
+use crate::shm::{Millis, WordAddr};
+use crate::state::{Slot, SlotKind, State, endpoint_tag, named_tag};
+
+/// Which endpoints a pick is from. Draining ones are in no class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Healthy and not ejected.
+    Healthy,
+    /// Degraded and not ejected.
+    Degraded,
+    /// Panic: too few are healthy to tell, so all of them.
+    Any,
+}
+
+/// An endpoint at its place in a set.
+#[derive(Clone, Copy)]
+pub(super) struct Host {
+    pub endpoint: EndpointView,
+    pub tag: u64,
+    pub index: u32,
+}
+
+/// A cluster's endpoints as one call sees them.
+pub(super) struct Candidates<'a> {
+    pub view: &'a View<'a>,
+    pub cluster: ClusterView,
+    state: Option<&'a State>,
+    now: Millis,
+    avoid: &'a [(WordAddr, u16)],
+    looks: Cell<u32>,
+}
+
+/// How many endpoints of a set are in which condition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub healthy: u64,
+    pub degraded: u64,
+    pub total: u64,
+}
+
+impl<'a> Candidates<'a> {
+    pub fn new(
+        view: &'a View<'a>,
+        state: Option<&'a State>,
+        cluster: ClusterView,
+        now: Millis,
+        avoid: &'a [(WordAddr, u16)],
+    ) -> Self {
+        Self { view, cluster, state, now, avoid, looks: Cell::new(MAX_LOOKS) }
+    }
+
+    /// The same, with nothing to avoid.
+    pub fn without_avoid(&self) -> Self {
+        Self { avoid: &[], looks: self.looks.clone(), ..*self }
+    }
+
+    pub fn avoids_something(&self) -> bool {
+        !self.avoid.is_empty()
+    }
+
+    /// The endpoint at `index` of a set.
+    #[inline]
+    pub fn host(&self, set: &SetView, index: u32) -> Result<Host, Torn> {
+        self.looks.set(self.looks.get().checked_sub(1).ok_or(Torn)?);
+        let endpoint = self.view.endpoint(set, index)?;
+        Ok(Host { endpoint, tag: endpoint_tag(self.cluster.hash, endpoint.address, endpoint.port), index })
+    }
+
+    /// STATE's slot of a host, if it has one that still counts it.
+    #[inline]
+    pub fn slot(&self, host: &Host) -> Option<Slot<'static>> {
+        self.state?.slot(host.endpoint.slot?, host.tag)
+    }
+
+    /// STATE's cursor slot of a set.
+    pub fn cursor(&self, set: &SetView) -> Option<Slot<'static>> {
+        self.state?.slot(set.slot?, set.tag)
+    }
+
+    /// The condition of a host: what the control plane says, or ejected.
+    #[inline]
+    pub fn health(&self, host: &Host) -> Health {
+        match host.endpoint.health {
+            Health::Healthy | Health::Degraded if self.is_ejected(host) => Health::Unhealthy,
+            health => health,
+        }
+    }
+
+    fn is_ejected(&self, host: &Host) -> bool {
+        self.slot(host).is_some_and(|slot| slot.ejected_until() > self.now)
+    }
+
+    /// Whether a host may be picked.
+    #[inline]
+    pub fn usable(&self, host: &Host, class: Class) -> bool {
+        let fits = match (class, self.health(host)) {
+            (_, Health::Draining) => false,
+            (Class::Any, _) => true,
+            (Class::Healthy, health) => health == Health::Healthy,
+            (Class::Degraded, health) => health == Health::Degraded,
+        };
+        fits && !self.avoid.contains(&(host.endpoint.address, host.endpoint.port))
+    }
+
+    /// Whether some endpoint of the cluster is ejected, as far as its slot says (see [`super::eject`]).
+    pub fn somebody_is_ejected(&self) -> bool {
+        let tag = named_tag(SlotKind::Cluster, self.cluster.hash);
+        let slot = self.state.zip(self.cluster.slot).and_then(|(state, index)| state.slot(index, tag));
+        slot.is_some_and(|slot| slot.ejected_until() > self.now)
+    }
+
+    /// The counts of a set: as the control plane says, or, when `exact`, with ejections taken into account.
+    pub fn counts(&self, set: &SetView, exact: bool) -> Result<Counts, Torn> {
+        let (healthy, degraded, unhealthy) =
+            (u64::from(set.healthy), u64::from(set.degraded), u64::from(set.unhealthy));
+        let mut counts = Counts { healthy, degraded, total: healthy + degraded + unhealthy };
+        if exact {
+            (counts.healthy, counts.degraded) = (0, 0);
+            for index in 0..set.len() {
+                match self.health(&self.host(set, index)?) {
+                    Health::Healthy => counts.healthy += 1,
+                    Health::Degraded => counts.degraded += 1,
+                    Health::Unhealthy | Health::Draining => {}
+                }
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Draws until a host is usable, a bounded number of times: a draw keeps the proportions of its schedule.
+    /// When luck fails (nearly everything is unusable) all are looked at, and one is taken by weight.
+    pub fn draw(
+        &self,
+        set: &SetView,
+        class: Class,
+        entropy: &mut (impl Entropy + ?Sized),
+        mut next: impl FnMut(&mut dyn FnMut() -> u64) -> Result<u32, Torn>,
+    ) -> Result<Option<Host>, Torn> {
+        const DRAWS: u32 = 32;
+        if set.is_empty() {
+            return Ok(None);
+        }
+        for _ in 0..DRAWS {
+            let host = self.host(set, next(&mut || entropy.next())?)?;
+            if self.usable(&host, class) {
+                return Ok(Some(host));
+            }
+        }
+        self.scan(set, class, entropy)
+    }
+
+    /// One of the usable hosts by weight, looking at all of them.
+    pub fn scan(
+        &self,
+        set: &SetView,
+        class: Class,
+        entropy: &mut (impl Entropy + ?Sized),
+    ) -> Result<Option<Host>, Torn> {
+        let mut sum = 0_u64;
+        let mut taken = None;
+        for index in 0..set.len() {
+            let host = self.host(set, index)?;
+            if !self.usable(&host, class) {
+                continue;
+            }
+            // Reservoir sampling: each host stays with probability weight / sum.
+            let weight = u64::from(host.endpoint.weight.max(1));
+            sum += weight;
+            if below(entropy, sum) < weight {
+                taken = Some(host);
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Whether a set holds a usable host besides `picked`, looking from the place behind it.
+    pub fn holds_another(&self, set: &SetView, class: Class, picked: &Host) -> Result<bool, Torn> {
+        for step in 1..=set.len() {
+            let index = (u64::from(picked.index) + u64::from(step)) % u64::from(set.len());
+            let host = self.host(set, index as u32)?;
+            let same = (host.endpoint.address, host.endpoint.port) == (picked.endpoint.address, picked.endpoint.port);
+            if !same && self.usable(&host, class) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

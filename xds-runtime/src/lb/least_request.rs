@@ -1,0 +1,90 @@
+//! Least request: towards endpoints with fewer live connections of the whole pod.
+//!
+//! With equal weights, as Envoy does, `choice_count` random endpoints are compared and the one with the fewest
+//! connections is taken. With unequal ones an endpoint's share is `weight / (connections + 1)^bias`; Envoy gives it
+//! by a scheduler under a lock, here it is drawn: from all usable endpoints when they are few, else from a sample
+//! that was drawn by weight.
+
+use super::candidates::{Candidates, Class, Host};
+use super::entropy::{Entropy, below};
+use super::random;
+use crate::image::{SetView, Torn};
+
+/// Endpoints compared at most.
+const SAMPLE: u32 = 16;
+
+/// A usable endpoint.
+pub(super) fn pick(
+    candidates: &Candidates<'_>,
+    set: &SetView,
+    class: Class,
+    choice_count: u32,
+    bias_thousandths: u32,
+    entropy: &mut (impl Entropy + ?Sized),
+) -> Result<Option<Host>, Torn> {
+    if set.stride == 0 {
+        return fewest(candidates, set, class, choice_count.clamp(1, SAMPLE), entropy);
+    }
+    let bias = f64::from(bias_thousandths) / 1000.0;
+    let mut lottery = Lottery { sum: 0.0, taken: None };
+    if set.len() <= SAMPLE {
+        for index in 0..set.len() {
+            let host = candidates.host(set, index)?;
+            if candidates.usable(&host, class) {
+                let share = f64::from(host.endpoint.weight.max(1)) * relief(candidates, &host, bias);
+                lottery.enter(host, share, entropy);
+            }
+        }
+    } else {
+        for _ in 0..SAMPLE {
+            // Drawn by weight: the weight is in the odds of being drawn.
+            let Some(host) = random::pick(candidates, set, class, entropy)? else { break };
+            lottery.enter(host, relief(candidates, &host, bias), entropy);
+        }
+    }
+    Ok(lottery.taken)
+}
+
+fn fewest(
+    candidates: &Candidates<'_>,
+    set: &SetView,
+    class: Class,
+    choices: u32,
+    entropy: &mut (impl Entropy + ?Sized),
+) -> Result<Option<Host>, Torn> {
+    let mut best: Option<(Host, u64)> = None;
+    for _ in 0..choices {
+        let Some(host) = random::pick(candidates, set, class, entropy)? else { break };
+        let active = active(candidates, &host);
+        if best.is_none_or(|(_, fewest)| active < fewest) {
+            best = Some((host, active));
+        }
+    }
+    Ok(best.map(|(host, _)| host))
+}
+
+fn active(candidates: &Candidates<'_>, host: &Host) -> u64 {
+    candidates.slot(host).map_or(0, |slot| slot.active())
+}
+
+/// `1 / (connections + 1)^bias`
+fn relief(candidates: &Candidates<'_>, host: &Host, bias: f64) -> f64 {
+    let load = (active(candidates, host) as f64) + 1.0;
+    if bias == 1.0 { 1.0 / load } else { load.powf(-bias) }
+}
+
+/// Keeps one of the entries, each with the odds of its share.
+struct Lottery {
+    sum: f64,
+    taken: Option<Host>,
+}
+
+impl Lottery {
+    fn enter(&mut self, host: Host, share: f64, entropy: &mut (impl Entropy + ?Sized)) {
+        const TICKETS: u64 = 1 << 32;
+        self.sum += share;
+        if self.taken.is_none() || (below(entropy, TICKETS) as f64) * self.sum < share * (TICKETS as f64) {
+            self.taken = Some(host);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Which endpoints of a priority are balanced together: one locality's, by weight, or all of them.
+//!
+//! As Envoy's locality-weighted balancing: a locality's weight shrinks with its share of healthy endpoints times
+//! the overprovisioning factor. Degraded endpoints and panic are balanced without regard to localities.
+
+use super::candidates::{Candidates, Class};
+use super::entropy::{Entropy, below};
+use crate::image::{LocalityView, PriorityView, SetView, Torn};
+
+/// The set to pick from.
+pub(super) fn pick(
+    candidates: &Candidates<'_>,
+    priority: &PriorityView,
+    class: Class,
+    exact: bool,
+    entropy: &mut (impl Entropy + ?Sized),
+) -> Result<SetView, Torn> {
+    if !candidates.cluster.locality_weighted || class != Class::Healthy || priority.locality_count() < 2 {
+        return Ok(priority.set);
+    }
+    let mut sum = 0_u64;
+    let mut taken = priority.set;
+    for nth in 0..priority.locality_count() {
+        let locality = candidates.view.locality(priority, nth)?;
+        let weight = effective_weight(candidates, &locality, exact)?;
+        sum = sum.saturating_add(weight);
+        if weight > 0 && below(entropy, sum) < weight {
+            taken = locality.set;
+        }
+    }
+    Ok(taken)
+}
+
+/// `weight * min(100 %, overprovisioning * healthy / total)`, in thousandths.
+fn effective_weight(candidates: &Candidates<'_>, locality: &LocalityView, exact: bool) -> Result<u64, Torn> {
+    let counts = candidates.counts(&locality.set, exact)?;
+    let factor = u64::from(candidates.cluster.overprovisioning_factor);
+    let share = (counts.healthy * factor * 10).checked_div(counts.total).unwrap_or(0).min(1000);
+    Ok(u64::from(locality.weight) * share)
+}

@@ -1,0 +1,22 @@
+//! Weighted round robin over a cursor that all processes of the pod share.
+
+use super::candidates::{Candidates, Class, Host};
+use super::entropy::Entropy;
+use super::schedule;
+use crate::image::{SetView, Torn};
+
+/// The next usable endpoint. Without a cursor (STATE is full) a random place of the schedule.
+pub(super) fn pick(
+    candidates: &Candidates<'_>,
+    set: &SetView,
+    class: Class,
+    entropy: &mut (impl Entropy + ?Sized),
+) -> Result<Option<Host>, Torn> {
+    let cursor = candidates.cursor(set);
+    // Pods begin at different places.
+    let begin = candidates.view.seed()? ^ candidates.cluster.hash;
+    candidates.draw(set, class, entropy, |random| {
+        let turn = cursor.map_or_else(random, |cursor| cursor.advance().wrapping_add(begin >> 1));
+        schedule::turn(candidates.view, set, turn)
+    })
+}
