@@ -25,9 +25,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let library = library::find()?;
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     for (from, name) in [(library, LIBRARY), (exe, "ldmesh")] {
-        put(&from, dir, name).with_context(|| {
-            format!("cannot put {name} into {}: make it writable", dir.display())
-        })?;
+        put(&from, dir, name).with_context(|| format!("cannot put {name} into {}: make it writable", dir.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -35,9 +33,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 fn put(from: &Path, dir: &Path, name: &str) -> io::Result<()> {
     let mut fresh = NamedTempFile::with_prefix_in(".ldmesh-", dir)?;
     io::copy(&mut File::open(from)?, fresh.as_file_mut())?;
-    fresh
-        .as_file()
-        .set_permissions(Permissions::from_mode(0o755))?;
+    fresh.as_file().set_permissions(Permissions::from_mode(0o755))?;
     fresh.as_file().sync_all()?;
     fresh.persist(dir.join(name))?;
     Ok(())

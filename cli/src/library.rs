@@ -17,15 +17,9 @@ fn find_from(exe: &Path) -> Result<PathBuf> {
     let folder = exe.parent().unwrap_or(Path::new("/"));
     let lib = folder.parent().map(|prefix| prefix.join("lib"));
     let places = std::iter::once(folder.to_path_buf()).chain(lib);
-    match places
-        .map(|place| place.join(LIBRARY))
-        .find(|file| file.is_file())
-    {
+    match places.map(|place| place.join(LIBRARY)).find(|file| file.is_file()) {
         Some(file) => Ok(file),
-        None => bail!(
-            "{LIBRARY} is neither in {} nor in ../lib of it: put both files side by side",
-            folder.display()
-        ),
+        None => bail!("{LIBRARY} is neither in {} nor in ../lib of it: put both files side by side", folder.display()),
     }
 }
 
@@ -40,12 +34,7 @@ mod tests {
             std::fs::create_dir(prefix.path().join(folder)).unwrap();
         }
         let exe = prefix.path().join("bin/ldmesh");
-        assert!(
-            find_from(&exe)
-                .unwrap_err()
-                .to_string()
-                .contains("side by side")
-        );
+        assert!(find_from(&exe).unwrap_err().to_string().contains("side by side"));
         for place in ["lib/libldmesh.so", "bin/libldmesh.so"] {
             let file = prefix.path().join(place);
             std::fs::write(&file, "").unwrap();

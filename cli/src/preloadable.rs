@@ -127,9 +127,7 @@ fn locate(name: &OsStr, search: Option<OsString>) -> Result<PathBuf, Obstacle> {
     let in_path = !name.as_bytes().contains(&b'/');
     let candidates: Vec<PathBuf> = if in_path {
         let search = search.unwrap_or_else(|| OsString::from("/bin:/usr/bin"));
-        std::env::split_paths(&search)
-            .map(|folder| folder.join(name))
-            .collect()
+        std::env::split_paths(&search).map(|folder| folder.join(name)).collect()
     } else {
         vec![PathBuf::from(name)]
     };
@@ -152,9 +150,7 @@ fn locate(name: &OsStr, search: Option<OsString>) -> Result<PathBuf, Obstacle> {
 
 /// Follows a `#!` line (without the two characters); the program behind `env` too.
 fn interpreter(line: &[u8], library: Option<&Path>, depth: usize) -> Result<Libc, Obstacle> {
-    let mut words = line
-        .split(u8::is_ascii_whitespace)
-        .filter(|word| !word.is_empty());
+    let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let Some(first) = words.next() else {
         return Err(Obstacle::Unknown("an empty #! line".to_owned()));
     };
@@ -200,11 +196,7 @@ fn elf(file: File) -> Result<Libc, Obstacle> {
     if !loader.exists() {
         return Err(Obstacle::NoLoader(loader.to_path_buf()));
     }
-    let is_musl = loader
-        .as_os_str()
-        .as_bytes()
-        .windows(7)
-        .any(|part| part == b"ld-musl");
+    let is_musl = loader.as_os_str().as_bytes().windows(7).any(|part| part == b"ld-musl");
     Ok(if is_musl { Libc::Musl } else { Libc::Glibc })
 }
 
@@ -239,10 +231,7 @@ fn needs_glibc(library: &Path) -> Result<bool, Obstacle> {
     let cache = ReadCache::new(File::open(library)?);
     let parsed = object::File::parse(&cache).map_err(damaged)?;
     // The names of needed libraries are in the dynamic strings.
-    let names = parsed
-        .section_by_name(".dynstr")
-        .map(|section| section.data())
-        .transpose();
+    let names = parsed.section_by_name(".dynstr").map(|section| section.data()).transpose();
     let names = names.map_err(damaged)?.unwrap_or_default();
     Ok(names.windows(8).any(|part| part == b"ld-linux"))
 }

@@ -28,12 +28,7 @@ const CANNOT_START: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
 /// Without one of these the library is inert.
-const CONFIGURATION: [&str; 4] = [
-    "LDMESH_XDS",
-    "GRPC_XDS_BOOTSTRAP",
-    "GRPC_XDS_BOOTSTRAP_CONFIG",
-    "PROXY_CONFIG",
-];
+const CONFIGURATION: [&str; 4] = ["LDMESH_XDS", "GRPC_XDS_BOOTSTRAP", "GRPC_XDS_BOOTSTRAP_CONFIG", "PROXY_CONFIG"];
 
 /// Becomes the command; returns only when it cannot be started.
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -45,26 +40,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     command.args(arguments);
     let obstacle = preloadable::inspect(program, Some(&library)).err();
     if let Some(obstacle) = &obstacle {
-        eprintln!(
-            "ldmesh: {} will not be in the mesh: {obstacle}",
-            program.display()
-        );
+        eprintln!("ldmesh: {} will not be in the mesh: {obstacle}", program.display());
     }
     // A program that cannot be preloaded may start others that can, so it gets the variables too.
     if !obstacle.is_some_and(|obstacle| obstacle.preload_is_fatal()) {
-        command.env(
-            "LD_PRELOAD",
-            preload(&library, std::env::var_os("LD_PRELOAD").as_deref())?,
-        );
+        command.env("LD_PRELOAD", preload(&library, std::env::var_os("LD_PRELOAD").as_deref())?);
     }
     match &args.xds {
         Some(url) => {
             command.env("LDMESH_XDS", url);
         }
-        None if CONFIGURATION
-            .iter()
-            .all(|name| std::env::var_os(name).is_none()) =>
-        {
+        None if CONFIGURATION.iter().all(|name| std::env::var_os(name).is_none()) => {
             eprintln!("ldmesh: no control plane, so nothing changes: pass --xds URL");
         }
         None => {}
@@ -72,32 +58,20 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let error = command.exec();
     eprintln!("ldmesh: cannot start {}: {error}", program.display());
     let not_found = error.kind() == ErrorKind::NotFound;
-    Ok(ExitCode::from(if not_found {
-        NOT_FOUND
-    } else {
-        CANNOT_START
-    }))
+    Ok(ExitCode::from(if not_found { NOT_FOUND } else { CANNOT_START }))
 }
 
 /// The value of LD_PRELOAD: our library, then what was there.
 fn preload(library: &Path, existing: Option<&OsStr>) -> Result<OsString> {
     let bytes = library.as_os_str().as_bytes();
-    if bytes
-        .iter()
-        .any(|byte| *byte == b':' || byte.is_ascii_whitespace())
-    {
-        bail!(
-            "LD_PRELOAD cannot name {}: move it to a path without `:` or blanks",
-            library.display()
-        );
+    if bytes.iter().any(|byte| *byte == b':' || byte.is_ascii_whitespace()) {
+        bail!("LD_PRELOAD cannot name {}: move it to a path without `:` or blanks", library.display());
     }
     let mut value = library.as_os_str().to_owned();
     let Some(existing) = existing.filter(|existing| !existing.is_empty()) else {
         return Ok(value);
     };
-    let mut elements = existing
-        .as_bytes()
-        .split(|byte| *byte == b':' || *byte == b' ');
+    let mut elements = existing.as_bytes().split(|byte| *byte == b':' || *byte == b' ');
     if elements.any(|element| element == bytes) {
         return Ok(existing.to_owned());
     }
@@ -122,10 +96,7 @@ mod tests {
         check_preload(Some(""), "/lib/libldmesh.so");
         check_preload(Some("/lib/a.so b.so"), "/lib/libldmesh.so:/lib/a.so b.so");
         check_preload(Some("a.so:/lib/libldmesh.so"), "a.so:/lib/libldmesh.so");
-        check_preload(
-            Some("/lib/libldmesh.so.1"),
-            "/lib/libldmesh.so:/lib/libldmesh.so.1",
-        );
+        check_preload(Some("/lib/libldmesh.so.1"), "/lib/libldmesh.so:/lib/libldmesh.so.1");
     }
 
     #[test]

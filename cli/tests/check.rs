@@ -27,12 +27,7 @@ impl Folder {
     fn program(&self, name: &str, flags: &[&str]) -> PathBuf {
         let source = self.file("empty.c", "int main(void) { return 0; }\n", 0o644);
         let path = self.0.path().join(name);
-        let built = Command::new("gcc")
-            .args(flags)
-            .arg("-o")
-            .arg(&path)
-            .arg(source)
-            .status();
+        let built = Command::new("gcc").args(flags).arg("-o").arg(&path).arg(source).status();
         assert!(built.unwrap().success());
         path
     }
@@ -41,10 +36,7 @@ impl Folder {
 /// Runs `check` and gives the exit code and the line for `program`, without its name.
 #[track_caller]
 fn check(program: &Path) -> (Option<i32>, String) {
-    let done = Command::new(env!("CARGO_BIN_EXE_ldmesh"))
-        .arg("check")
-        .arg(program)
-        .output();
+    let done = Command::new(env!("CARGO_BIN_EXE_ldmesh")).arg("check").arg(program).output();
     let done = done.unwrap();
     let said = String::from_utf8(done.stdout).unwrap();
     let line = said.strip_prefix(&format!("{}: ", program.display()));
@@ -60,10 +52,7 @@ fn check_ok(program: &Path) {
 fn check_obstacle(program: &Path, expected: &str) {
     let (code, line) = check(program);
     assert_eq!(code, Some(1), "{line}");
-    assert!(
-        line.contains(expected),
-        "{line:?} does not say {expected:?}"
-    );
+    assert!(line.contains(expected), "{line:?} does not say {expected:?}");
 }
 
 #[test]
@@ -78,10 +67,7 @@ fn a_dynamic_program_and_a_position_dependent_one_are_ok() {
 fn static_programs_have_no_loader() {
     let folder = Folder::new();
     check_obstacle(&folder.program("static", &["-static"]), "statically linked");
-    check_obstacle(
-        &folder.program("static-pie", &["-static-pie"]),
-        "statically linked",
-    );
+    check_obstacle(&folder.program("static-pie", &["-static-pie"]), "statically linked");
 }
 
 #[test]
@@ -91,13 +77,7 @@ fn a_program_of_another_machine_or_word_size_is_named() {
     // e_machine, at offset 18: EM_S390.
     other[18..20].copy_from_slice(&22_u16.to_le_bytes());
     check_obstacle(&folder.file("s390x", &other, 0o755), "built for s390x");
-    let header32 = [
-        &b"\x7fELF\x01\x01\x01"[..],
-        &[0; 9],
-        &[2, 0, 3, 0, 1, 0, 0, 0],
-        &[0; 28],
-    ]
-    .concat();
+    let header32 = [&b"\x7fELF\x01\x01\x01"[..], &[0; 9], &[2, 0, 3, 0, 1, 0, 0, 0], &[0; 28]].concat();
     check_obstacle(&folder.file("i386", header32, 0o755), "built for i386");
 }
 
@@ -140,14 +120,8 @@ fn scripts_are_judged_by_their_interpreter() {
     check_ok(&folder.file("env", "#!/usr/bin/env -S A=b sh -e", 0o755));
     let fixed = folder.program("static", &["-static"]);
     let script = folder.file("of-static", format!("#!{}\n", fixed.display()), 0o755);
-    check_obstacle(
-        &script,
-        &format!("a script for {}, which is statically", fixed.display()),
-    );
-    check_obstacle(
-        &folder.file("lost", "#!/no/such\n", 0o755),
-        "/no/such, which is not found",
-    );
+    check_obstacle(&script, &format!("a script for {}, which is statically", fixed.display()));
+    check_obstacle(&folder.file("lost", "#!/no/such\n", 0o755), "/no/such, which is not found");
     let circle = folder.0.path().join("circle");
     folder.file("circle", format!("#!{}\n", circle.display()), 0o755);
     check_obstacle(&circle, "too many interpreters");
@@ -158,39 +132,22 @@ fn what_cannot_be_started_is_named() {
     let folder = Folder::new();
     check_obstacle(&folder.0.path().join("nothing"), "not found");
     check_obstacle(Path::new("ldmesh-no-such-program"), "not found in PATH");
-    check_obstacle(
-        &folder.file("closed", "#!/bin/sh\n", 0o644),
-        "not executable",
-    );
-    check_obstacle(
-        &folder.file("text", "hello, this is no program at all", 0o755),
-        "no ELF file",
-    );
+    check_obstacle(&folder.file("closed", "#!/bin/sh\n", 0o644), "not executable");
+    check_obstacle(&folder.file("text", "hello, this is no program at all", 0o755), "no ELF file");
     check_obstacle(&folder.file("empty", "", 0o755), "no ELF file");
-    check_obstacle(
-        &folder.file("short", "\x7fELF\x02\x01\x01", 0o755),
-        "no ELF file",
-    );
+    check_obstacle(&folder.file("short", "\x7fELF\x02\x01\x01", 0o755), "no ELF file");
 }
 
 #[test]
 fn one_obstacle_among_several_fails_and_each_has_a_line() {
-    let done = Command::new(env!("CARGO_BIN_EXE_ldmesh"))
-        .args(["check", "sh", "ldmesh-no-such-program"])
-        .output()
-        .unwrap();
+    let done =
+        Command::new(env!("CARGO_BIN_EXE_ldmesh")).args(["check", "sh", "ldmesh-no-such-program"]).output().unwrap();
     assert_eq!(done.status.code(), Some(1));
-    assert_eq!(
-        String::from_utf8(done.stdout).unwrap(),
-        "sh: ok\nldmesh-no-such-program: not found in PATH\n"
-    );
+    assert_eq!(String::from_utf8(done.stdout).unwrap(), "sh: ok\nldmesh-no-such-program: not found in PATH\n");
 }
 
 #[test]
 fn no_program_is_wrong_usage() {
-    let done = Command::new(env!("CARGO_BIN_EXE_ldmesh"))
-        .arg("check")
-        .output()
-        .unwrap();
+    let done = Command::new(env!("CARGO_BIN_EXE_ldmesh")).arg("check").output().unwrap();
     assert_eq!(done.status.code(), Some(2));
 }

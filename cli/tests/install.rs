@@ -18,8 +18,7 @@ impl Release {
         fs::copy(env!("CARGO_BIN_EXE_ldmesh"), path.join("ldmesh")).unwrap();
         fs::write(path.join("empty.c"), "").unwrap();
         let mut gcc = Command::new("gcc");
-        gcc.args(["-shared", "-o", "libldmesh.so", "empty.c"])
-            .current_dir(path);
+        gcc.args(["-shared", "-o", "libldmesh.so", "empty.c"]).current_dir(path);
         assert!(gcc.status().unwrap().success());
         Self(folder)
     }
@@ -31,12 +30,7 @@ impl Release {
     fn ldmesh(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.path("ldmesh"));
         command.args(arguments);
-        for name in [
-            "LD_PRELOAD",
-            "LDMESH_XDS",
-            "GRPC_XDS_BOOTSTRAP",
-            "PROXY_CONFIG",
-        ] {
+        for name in ["LD_PRELOAD", "LDMESH_XDS", "GRPC_XDS_BOOTSTRAP", "PROXY_CONFIG"] {
             command.env_remove(name);
         }
         command
@@ -45,19 +39,9 @@ impl Release {
 
 #[track_caller]
 fn check_output(done: &Output, code: i32, stdout: &str, stderr: &str) {
-    let (out, err) = (
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr),
-    );
-    assert_eq!(
-        (done.status.code(), out.trim()),
-        (Some(code), stdout),
-        "{err}"
-    );
-    assert!(
-        err.contains(stderr) && err.is_empty() == stderr.is_empty(),
-        "stderr: {err}"
-    );
+    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert_eq!((done.status.code(), out.trim()), (Some(code), stdout), "{err}");
+    assert!(err.contains(stderr) && err.is_empty() == stderr.is_empty(), "stderr: {err}");
 }
 
 #[test]
@@ -66,44 +50,19 @@ fn both_files_are_installed_executable_and_an_open_copy_is_left_alone() {
     let target = release.path("a/b");
     let dir = target.to_str().unwrap().to_owned();
     for round in 0..2 {
-        let before = fs::metadata(target.join("libldmesh.so"))
-            .ok()
-            .map(|data| data.ino());
-        check_output(
-            &release.ldmesh(&["install", &dir]).output().unwrap(),
-            0,
-            "",
-            "",
-        );
+        let before = fs::metadata(target.join("libldmesh.so")).ok().map(|data| data.ino());
+        check_output(&release.ldmesh(&["install", &dir]).output().unwrap(), 0, "", "");
         for name in ["libldmesh.so", "ldmesh"] {
             let installed = target.join(name);
-            assert_eq!(
-                fs::read(&installed).unwrap(),
-                fs::read(release.path(name)).unwrap()
-            );
-            assert_eq!(
-                installed.metadata().unwrap().permissions().mode() & 0o7777,
-                0o755
-            );
+            assert_eq!(fs::read(&installed).unwrap(), fs::read(release.path(name)).unwrap());
+            assert_eq!(installed.metadata().unwrap().permissions().mode() & 0o7777, 0o755);
         }
         let after = target.join("libldmesh.so").metadata().unwrap().ino();
         assert_ne!(before, Some(after), "round {round}: written in place");
-        assert_eq!(
-            fs::read_dir(&target).unwrap().count(),
-            2,
-            "something was left behind"
-        );
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 2, "something was left behind");
     }
     let mut installed = Command::new(target.join("ldmesh"));
-    installed.args([
-        "run",
-        "--xds",
-        "http://127.0.0.1:1",
-        "--",
-        "sh",
-        "-c",
-        "echo $LD_PRELOAD",
-    ]);
+    installed.args(["run", "--xds", "http://127.0.0.1:1", "--", "sh", "-c", "echo $LD_PRELOAD"]);
     installed.env_remove("LD_PRELOAD");
     let library = format!("{dir}/libldmesh.so");
     check_output(&installed.output().unwrap(), 0, &library, "");
@@ -114,10 +73,7 @@ fn a_folder_that_cannot_be_made_is_named() {
     let release = Release::new();
     fs::write(release.path("file"), "").unwrap();
     let dir = release.path("file/below");
-    let done = release
-        .ldmesh(&["install", dir.to_str().unwrap()])
-        .output()
-        .unwrap();
+    let done = release.ldmesh(&["install", dir.to_str().unwrap()]).output().unwrap();
     check_output(&done, 1, "", &format!("cannot make {}", dir.display()));
 }
 
@@ -139,17 +95,8 @@ fn run_sets_the_variables_and_gives_the_exit_status_of_the_command() {
     check_output(&done, 7, &format!("{library} http://127.0.0.1:1"), "");
     let other = release.path("other.so");
     fs::copy(&library, &other).unwrap();
-    let done = release
-        .ldmesh(&arguments)
-        .env("LD_PRELOAD", &other)
-        .output()
-        .unwrap();
-    check_output(
-        &done,
-        7,
-        &format!("{library}:{} http://127.0.0.1:1", other.display()),
-        "",
-    );
+    let done = release.ldmesh(&arguments).env("LD_PRELOAD", &other).output().unwrap();
+    check_output(&done, 7, &format!("{library}:{} http://127.0.0.1:1", other.display()), "");
 }
 
 #[test]
@@ -163,19 +110,12 @@ fn run_says_that_it_has_no_control_plane() {
 fn run_says_first_that_a_program_cannot_be_preloaded_and_starts_it_all_the_same() {
     let release = Release::new();
     let static_program = release.path("static");
-    fs::write(
-        release.path("hello.c"),
-        "int puts(const char *); int main(void) { puts(\"hello\"); }",
-    )
-    .unwrap();
+    fs::write(release.path("hello.c"), "int puts(const char *); int main(void) { puts(\"hello\"); }").unwrap();
     let mut gcc = Command::new("gcc");
-    gcc.args(["-static", "-o", "static", "hello.c"])
-        .current_dir(release.0.path());
+    gcc.args(["-static", "-o", "static", "hello.c"]).current_dir(release.0.path());
     assert!(gcc.status().unwrap().success());
     let program = static_program.to_str().unwrap();
-    let done = release
-        .ldmesh(&["run", "--xds", "http://127.0.0.1:1", "--", program])
-        .output();
+    let done = release.ldmesh(&["run", "--xds", "http://127.0.0.1:1", "--", program]).output();
     let expected = format!("{program} will not be in the mesh: statically linked");
     check_output(&done.unwrap(), 0, "hello", &expected);
 }
@@ -184,16 +124,8 @@ fn run_says_first_that_a_program_cannot_be_preloaded_and_starts_it_all_the_same(
 fn a_command_that_cannot_start_gives_the_status_of_env() {
     let release = Release::new();
     let xds = ["run", "--xds", "http://127.0.0.1:1", "--"];
-    let done = release
-        .ldmesh(&xds)
-        .arg("ldmesh-no-such-program")
-        .output()
-        .unwrap();
+    let done = release.ldmesh(&xds).arg("ldmesh-no-such-program").output().unwrap();
     check_output(&done, 127, "", "cannot start ldmesh-no-such-program");
-    let done = release
-        .ldmesh(&xds)
-        .arg(release.path("empty.c"))
-        .output()
-        .unwrap();
+    let done = release.ldmesh(&xds).arg(release.path("empty.c")).output().unwrap();
     check_output(&done, 126, "", "not executable");
 }

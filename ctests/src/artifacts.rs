@@ -30,16 +30,9 @@ fn find() -> Result<Artifacts> {
         None => target_dir()?.join("release"),
     };
     let folder = folder.canonicalize().unwrap_or(folder);
-    let found = Artifacts {
-        library: folder.join("libldmesh.so"),
-        ldmesh: folder.join("ldmesh"),
-    };
+    let found = Artifacts { library: folder.join("libldmesh.so"), ldmesh: folder.join("ldmesh") };
     for file in [&found.library, &found.ldmesh] {
-        ensure!(
-            file.is_file(),
-            "{} is missing: scripts/test.sh builds it",
-            file.display()
-        );
+        ensure!(file.is_file(), "{} is missing: scripts/test.sh builds it", file.display());
     }
     Ok(found)
 }
@@ -57,12 +50,8 @@ pub(crate) fn harness_binary(name: &str) -> Result<PathBuf> {
 
 fn target_dir() -> Result<PathBuf> {
     let me = std::env::current_exe()?;
-    let tagged = me
-        .ancestors()
-        .find(|folder| folder.join("CACHEDIR.TAG").is_file());
-    tagged
-        .map(Path::to_path_buf)
-        .context("not started from a cargo target directory")
+    let tagged = me.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    tagged.map(Path::to_path_buf).context("not started from a cargo target directory")
 }
 
 /// A folder in the target directory for what the harness builds.

@@ -66,18 +66,13 @@ impl Backend {
             .spawn()
             .context("start a backend")?;
         let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
-        let first = lines
-            .next()
-            .with_context(|| format!("no backend at {address}"))??;
+        let first = lines.next().with_context(|| format!("no backend at {address}"))??;
         anyhow::ensure!(first == "ready", "the backend at {address} said {first}");
         let accepted = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&accepted);
         // Ends with the backend, whose end closes the pipe.
         thread::spawn(move || {
-            for _ in lines
-                .map_while(Result::ok)
-                .filter(|line| line.starts_with("accepted"))
-            {
+            for _ in lines.map_while(Result::ok).filter(|line| line.starts_with("accepted")) {
                 counter.fetch_add(1, Ordering::SeqCst);
             }
         });

@@ -60,19 +60,11 @@ impl ControlPlane<'_> {
     pub fn start(&mut self) {
         let _ = fs::remove_file(&self.stats);
         let mut command = self.pod.command(&artifacts::artifacts().ldmesh);
-        command
-            .arg("serve")
-            .arg(&self.manifest)
-            .args(["--listen", LISTEN]);
+        command.arg("serve").arg(&self.manifest).args(["--listen", LISTEN]);
         command.arg("--stats").arg(&self.stats);
         self.running = Some(Running::start(&mut command));
         let serving = || self.try_stats().ok();
-        wait_for(
-            "the control plane serves",
-            READY,
-            || self.pod.dump(),
-            serving,
-        );
+        wait_for("the control plane serves", READY, || self.pod.dump(), serving);
     }
 
     /// Kills it with SIGKILL.
@@ -97,9 +89,7 @@ impl ControlPlane<'_> {
 
     fn try_stats(&self) -> Result<Stats> {
         let text = fs::read_to_string(&self.stats).context("read the statistics")?;
-        Ok(Stats(
-            serde_json::from_str(&text).context("parse the statistics")?,
-        ))
+        Ok(Stats(serde_json::from_str(&text).context("parse the statistics")?))
     }
 
     /// Waits until its statistics are as `check` wants them.

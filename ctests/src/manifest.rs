@@ -14,11 +14,7 @@ pub struct Port {
 impl Port {
     /// A port whose protocol the name tells, as Istio reads it (`http`, `tcp-db`).
     pub fn new(name: &str, port: u16, target: u16) -> Self {
-        Self {
-            name: name.to_owned(),
-            port,
-            target,
-        }
+        Self { name: name.to_owned(), port, target }
     }
 }
 
@@ -55,36 +51,21 @@ impl Service {
     }
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
-        let Self {
-            name, namespace, ..
-        } = self;
+        let Self { name, namespace, .. } = self;
         writeln!(text, "---\napiVersion: v1\nkind: Service")?;
-        writeln!(
-            text,
-            "metadata: {{name: {name}, namespace: {namespace}}}\nspec:"
-        )?;
+        writeln!(text, "metadata: {{name: {name}, namespace: {namespace}}}\nspec:")?;
         match self.addresses.first() {
             None => writeln!(text, "  clusterIP: None")?,
             Some(first) => {
                 let all: Vec<_> = self.addresses.iter().map(|ip| format!("'{ip}'")).collect();
-                writeln!(
-                    text,
-                    "  clusterIP: '{first}'\n  clusterIPs: [{}]",
-                    all.join(", ")
-                )?;
+                writeln!(text, "  clusterIP: '{first}'\n  clusterIPs: [{}]", all.join(", "))?;
             }
         }
         writeln!(text, "  selector: {{app: {name}}}\n  ports:")?;
         for Port { name, port, target } in &self.ports {
-            writeln!(
-                text,
-                "    - {{name: {name}, port: {port}, targetPort: {target}}}"
-            )?;
+            writeln!(text, "    - {{name: {name}, port: {port}, targetPort: {target}}}")?;
         }
-        for (family, is_of) in [
-            ("IPv4", IpAddr::is_ipv4 as fn(&IpAddr) -> bool),
-            ("IPv6", IpAddr::is_ipv6),
-        ] {
+        for (family, is_of) in [("IPv4", IpAddr::is_ipv4 as fn(&IpAddr) -> bool), ("IPv6", IpAddr::is_ipv6)] {
             let members: Vec<_> = self.endpoints.iter().filter(|ip| is_of(ip)).collect();
             if !members.is_empty() {
                 self.write_slice(text, family, &members)?;
@@ -93,24 +74,11 @@ impl Service {
         Ok(())
     }
 
-    fn write_slice(
-        &self,
-        text: &mut String,
-        family: &str,
-        members: &[&IpAddr],
-    ) -> std::fmt::Result {
-        let Self {
-            name, namespace, ..
-        } = self;
+    fn write_slice(&self, text: &mut String, family: &str, members: &[&IpAddr]) -> std::fmt::Result {
+        let Self { name, namespace, .. } = self;
         let suffix = family.to_ascii_lowercase();
-        writeln!(
-            text,
-            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice"
-        )?;
-        writeln!(
-            text,
-            "metadata:\n  name: {name}-{suffix}\n  namespace: {namespace}"
-        )?;
+        writeln!(text, "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice")?;
+        writeln!(text, "metadata:\n  name: {name}-{suffix}\n  namespace: {namespace}")?;
         writeln!(text, "  labels: {{kubernetes.io/service-name: {name}}}")?;
         writeln!(text, "addressType: {family}\nports:")?;
         for Port { name, target, .. } in &self.ports {
@@ -118,10 +86,7 @@ impl Service {
         }
         writeln!(text, "endpoints:")?;
         for member in members {
-            writeln!(
-                text,
-                "  - {{addresses: ['{member}'], conditions: {{ready: true}}}}"
-            )?;
+            writeln!(text, "  - {{addresses: ['{member}'], conditions: {{ready: true}}}}")?;
         }
         Ok(())
     }
@@ -149,12 +114,7 @@ impl Manifest {
     pub fn greeter(count: u8) -> Self {
         let endpoints: Vec<_> = (1..=count).map(|n| format!("127.0.1.{n}")).collect();
         let endpoints: Vec<_> = endpoints.iter().map(String::as_str).collect();
-        Self::of(&[Service::new(
-            "greeter",
-            "default",
-            &["10.96.0.10"],
-            &endpoints,
-        )])
+        Self::of(&[Service::new("greeter", "default", &["10.96.0.10"], &endpoints)])
     }
 
     /// With another document, as text.
@@ -195,9 +155,7 @@ mod tests {
 
     #[test]
     fn a_service_without_cluster_addresses_is_headless() {
-        let text = Manifest::of(&[Service::new("a", "b", &[], &[])])
-            .as_str()
-            .to_owned();
+        let text = Manifest::of(&[Service::new("a", "b", &[], &[])]).as_str().to_owned();
         assert!(text.contains("clusterIP: None"), "{text}");
     }
 }

@@ -52,18 +52,12 @@ fn unshare_and_map(mut map_helper: Command) -> Result<()> {
         | UnshareFlags::NEWUTS
         | UnshareFlags::NEWIPC;
     let helper = if uid == 0 {
-        Some(
-            map_helper
-                .stdin(Stdio::piped())
-                .spawn()
-                .context("start the id-map helper")?,
-        )
+        Some(map_helper.stdin(Stdio::piped()).spawn().context("start the id-map helper")?)
     } else {
         None
     };
     // SAFETY: CLONE_FILES, the one flag that makes descriptors of others invalid, is not among them.
-    unsafe { rustix::thread::unshare_unsafe(flags) }
-        .context("unshare: this machine does not allow user namespaces")?;
+    unsafe { rustix::thread::unshare_unsafe(flags) }.context("unshare: this machine does not allow user namespaces")?;
     match helper {
         Some(mut helper) => {
             drop(helper.stdin.take());
@@ -84,19 +78,13 @@ pub fn map_ids_when_told(pid: u32) -> Result<()> {
     for map in ["uid_map", "gid_map"] {
         let path = format!("/proc/{pid}/{map}");
         // Root in a container of few ids may have only its own to give.
-        fs::write(&path, "0 0 65536")
-            .or_else(|_| fs::write(&path, "0 0 1"))
-            .with_context(|| path)?;
+        fs::write(&path, "0 0 65536").or_else(|_| fs::write(&path, "0 0 1")).with_context(|| path)?;
     }
     Ok(())
 }
 
 fn mounts(shape: &Shape) -> Result<()> {
-    mount_change(
-        "/",
-        MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
-    )
-    .context("make mounts private")?;
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).context("make mounts private")?;
     // Hides the sockets of the host's name services, too.
     tmpfs(Path::new("/run"), "mode=755")?;
     tmpfs(Path::new("/dev/shm"), "mode=1777")?;
@@ -115,22 +103,15 @@ fn mounts(shape: &Shape) -> Result<()> {
 
 fn tmpfs(at: &Path, options: &str) -> Result<()> {
     let options = std::ffi::CString::new(options)?;
-    mount(
-        "tmpfs",
-        at,
-        "tmpfs",
-        MountFlags::NOSUID | MountFlags::NODEV,
-        options.as_c_str(),
-    )
-    .with_context(|| format!("mount a tmpfs at {}", at.display()))
+    mount("tmpfs", at, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())
+        .with_context(|| format!("mount a tmpfs at {}", at.display()))
 }
 
 /// Binds `file` over `at`; where `at` is a link into the `/run` that is now hidden, its target is
 /// made first.
 fn bind_file(file: &Path, at: &Path) -> Result<()> {
     if !at.exists() {
-        let link = fs::read_link(at)
-            .with_context(|| format!("{} does not exist on this machine", at.display()))?;
+        let link = fs::read_link(at).with_context(|| format!("{} does not exist on this machine", at.display()))?;
         let target = at.parent().unwrap_or(Path::new("/")).join(link);
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent)?;
@@ -169,10 +150,7 @@ pub fn ip(batch: &str) -> Result<()> {
     }
     let output = child.wait_with_output()?;
     if !output.status.success() {
-        bail!(
-            "ip -batch: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("ip -batch: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }

@@ -76,10 +76,7 @@ impl PodBuilder {
     pub fn try_build(self) -> Result<Pod> {
         let folder = TempDir::with_prefix("pod-")?;
         // Programs of other users of the pod read manifests and write logs here.
-        fs::set_permissions(
-            folder.path(),
-            std::os::unix::fs::PermissionsExt::from_mode(0o777),
-        )?;
+        fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
         let file = |name: &str, text: &str| -> Result<PathBuf> {
             let path = folder.path().join(name);
             fs::write(&path, text)?;
@@ -87,20 +84,12 @@ impl PodBuilder {
             Ok(path)
         };
         let hosts = self.hosts.clone().unwrap_or_else(|| {
-            format!(
-                "127.0.0.1 localhost\n::1 localhost ip6-localhost\n{POD_V4} {}\n",
-                self.hostname
-            )
+            format!("127.0.0.1 localhost\n::1 localhost ip6-localhost\n{POD_V4} {}\n", self.hostname)
         });
         let mut holder = Command::new(artifacts::harness_binary("pod")?);
         holder
             .arg("hold")
-            .args([
-                "--hostname",
-                &self.hostname,
-                "--run-dir-size",
-                &self.run_dir_size,
-            ])
+            .args(["--hostname", &self.hostname, "--run-dir-size", &self.run_dir_size])
             .arg("--resolv-conf")
             .arg(file("resolv.conf", &self.resolv_conf)?)
             .arg("--hosts")
@@ -122,18 +111,9 @@ impl PodBuilder {
             anyhow::bail!("no pod: {}", why.trim());
         }
         let keep = child.stdin.take();
-        let pid = i32::try_from(child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .context("no pid")?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("no pid")?;
         let namespaces = File::from(pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open")?);
-        Ok(Pod {
-            holder: child,
-            keep,
-            namespaces: Arc::new(namespaces),
-            folder,
-            environment: self.environment,
-        })
+        Ok(Pod { holder: child, keep, namespaces: Arc::new(namespaces), folder, environment: self.environment })
     }
 }
 
@@ -224,10 +204,7 @@ impl Pod {
         let mut command = Command::new(program);
         command
             .env_clear()
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            )
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", "/nonexistent")
             .env("LANG", "C.UTF-8")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
@@ -264,11 +241,7 @@ impl Pod {
         must(fs::write(&file, batch).context("write the batch"));
         let done = self.command("ip").arg("-batch").arg(&file).output();
         must(done.context("start ip").and_then(|done| {
-            ensure!(
-                done.status.success(),
-                "ip: {}",
-                String::from_utf8_lossy(&done.stderr)
-            );
+            ensure!(done.status.success(), "ip: {}", String::from_utf8_lossy(&done.stderr));
             Ok(())
         }));
     }
@@ -277,10 +250,7 @@ impl Pod {
     pub fn processes(&self) -> Vec<Process> {
         let holder = Process(self.holder.id());
         let here = holder.network();
-        process::all()
-            .into_iter()
-            .filter(|&one| one != holder && one.is_alive() && one.network() == here)
-            .collect()
+        process::all().into_iter().filter(|&one| one != holder && one.is_alive() && one.network() == here).collect()
     }
 
     /// The processes of the pod that run `ldmesh agent`.
@@ -338,9 +308,7 @@ impl Pod {
 
 /// Preloads a command and points it at the pod's control plane.
 fn into_mesh(command: &mut Command) {
-    command
-        .env("LD_PRELOAD", &artifacts::artifacts().library)
-        .env("LDMESH_XDS", CONTROL_PLANE_URL);
+    command.env("LD_PRELOAD", &artifacts::artifacts().library).env("LDMESH_XDS", CONTROL_PLANE_URL);
 }
 
 fn preload_assignment() -> std::ffi::OsString {

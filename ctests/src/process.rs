@@ -29,33 +29,24 @@ impl Process {
     /// Its command line, joined by blanks; empty for a zombie.
     pub fn command_line(self) -> String {
         let raw = fs::read(self.path("cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&raw)
-            .replace('\0', " ")
-            .trim()
-            .to_owned()
+        String::from_utf8_lossy(&raw).replace('\0', " ").trim().to_owned()
     }
 
     /// A field of `/proc/PID/status`, such as `State`, `Threads`, `PPid`, `Uid`.
     pub fn status(self, field: &str) -> Option<String> {
         let text = fs::read_to_string(self.path("status")).ok()?;
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
         Some(line.trim().to_owned())
     }
 
     /// Whether it runs; a zombie does not.
     pub fn is_alive(self) -> bool {
-        self.status("State")
-            .is_some_and(|state| !state.starts_with(['Z', 'X']))
+        self.status("State").is_some_and(|state| !state.starts_with(['Z', 'X']))
     }
 
     /// What its descriptors lead to, in the order of their numbers.
     pub fn descriptors(self) -> Vec<(u32, PathBuf)> {
-        let entries = fs::read_dir(self.path("fd"))
-            .into_iter()
-            .flatten()
-            .flatten();
+        let entries = fs::read_dir(self.path("fd")).into_iter().flatten().flatten();
         let mut found: Vec<_> = entries
             .filter_map(|entry| {
                 let number = entry.file_name().to_str()?.parse().ok()?;
@@ -73,8 +64,7 @@ impl Process {
 
     /// Its share of shared (tmpfs) memory in KiB.
     pub fn proportional_shared_kib(self) -> Option<u64> {
-        self.rollup("Pss_Shmem:")
-            .or_else(|| self.rollup("Pss_File:"))
+        self.rollup("Pss_Shmem:").or_else(|| self.rollup("Pss_File:"))
     }
 
     fn rollup(self, field: &str) -> Option<u64> {
@@ -98,10 +88,7 @@ impl Process {
 
     /// Sends a signal. That it has already gone is no error.
     pub fn signal(self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.0)
-            .ok()
-            .and_then(Pid::from_raw)
-            .context("no process id")?;
+        let pid = i32::try_from(self.0).ok().and_then(Pid::from_raw).context("no process id")?;
         match kill_process(pid, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => Err(error).with_context(|| format!("signal process {}", self.0)),
@@ -112,9 +99,8 @@ impl Process {
 /// Every process of this machine that may be looked at.
 pub fn all() -> Vec<Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut found: Vec<_> = entries
-        .filter_map(|entry| Some(Process(entry.file_name().to_str()?.parse().ok()?)))
-        .collect();
+    let mut found: Vec<_> =
+        entries.filter_map(|entry| Some(Process(entry.file_name().to_str()?.parse().ok()?))).collect();
     found.sort();
     found
 }

@@ -31,25 +31,12 @@ fn compile(name: &str) -> Result<PathBuf> {
     // Test binaries run side by side: each compiles to a name of its own and renames.
     let fresh = program.with_extension(std::process::id().to_string());
     let done = Command::new("gcc")
-        .args([
-            "-std=gnu11",
-            "-O1",
-            "-g",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-pthread",
-            "-o",
-        ])
+        .args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
         .arg(&fresh)
         .arg(&source)
         .output()
         .context("start gcc: scripts/test.sh installs it")?;
-    ensure!(
-        done.status.success(),
-        "{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     std::fs::rename(&fresh, &program)?;
     Ok(program)
 }

@@ -50,9 +50,7 @@ impl Finished {
 
     /// The value after `key=` on the first line of output that has it.
     pub fn field(&self, key: &str) -> Option<&str> {
-        self.stdout
-            .split_whitespace()
-            .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+        self.stdout.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
     }
 }
 
@@ -62,11 +60,7 @@ impl std::fmt::Display for Finished {
             Some(signal) => format!("killed by signal {signal}"),
             None => self.status.to_string(),
         };
-        write!(
-            f,
-            "{how} after {:?}\nstdout: {}\nstderr: {}",
-            self.took, self.stdout, self.stderr
-        )
+        write!(f, "{how} after {:?}\nstdout: {}\nstderr: {}", self.took, self.stdout, self.stderr)
     }
 }
 
@@ -95,11 +89,7 @@ impl Running {
             .spawn()
             .with_context(|| format!("start {command:?}"))?;
         let output = (read_all(child.stdout.take()), read_all(child.stderr.take()));
-        Ok(Self {
-            child,
-            output: Some(output),
-            started,
-        })
+        Ok(Self { child, output: Some(output), started })
     }
 
     /// The program as a process.
@@ -140,28 +130,18 @@ impl Running {
         };
         let took = self.started.elapsed();
         let (stdout, stderr) = self.collected(until)?;
-        Ok(Finished {
-            status,
-            stdout,
-            stderr,
-            took,
-        })
+        Ok(Finished { status, stdout, stderr, took })
     }
 
     fn collected(&mut self, until: Instant) -> Result<(String, String)> {
-        let Some((stdout, stderr)) = self.output.take() else {
-            bail!("output already taken")
-        };
+        let Some((stdout, stderr)) = self.output.take() else { bail!("output already taken") };
         while !(stdout.is_finished() && stderr.is_finished()) {
             if Instant::now() > until {
                 bail!("the program ended, but another process still holds its output open");
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Ok((
-            stdout.join().unwrap_or_default(),
-            stderr.join().unwrap_or_default(),
-        ))
+        Ok((stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default()))
     }
 }
 
@@ -174,9 +154,7 @@ impl Drop for Running {
 
 /// Runs a command to its end within a deadline.
 pub(crate) fn within(command: &mut Command, deadline: Duration) -> Result<Finished> {
-    Running::try_start(command)?
-        .finish_within(deadline)
-        .with_context(|| format!("run {:?}", command.get_program()))
+    Running::try_start(command)?.finish_within(deadline).with_context(|| format!("run {:?}", command.get_program()))
 }
 
 fn read_all(from: Option<impl Read + Send + 'static>) -> Reader {

@@ -13,10 +13,7 @@ pub fn skipped(why: &str) {
     }
     eprintln!("SKIPPED {test}: {why}");
     if let Some(path) = std::env::var_os("LDMESH_SKIP_LOG") {
-        let file = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path);
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
         if let Ok(mut file) = file {
             // One write a line: tests append side by side.
             let _ = file.write_all(format!("{test}: {why}\n").as_bytes());

@@ -39,23 +39,13 @@ impl Trace {
         must(Self::try_of(pod, mesh, environment, program))
     }
 
-    fn try_of(
-        pod: &Pod,
-        mesh: bool,
-        environment: &[(&str, &str)],
-        program: &[&str],
-    ) -> Result<Self> {
+    fn try_of(pod: &Pod, mesh: bool, environment: &[(&str, &str)], program: &[&str]) -> Result<Self> {
         let log = tempfile::NamedTempFile::new_in(pod.folder())?;
         let mut strace = pod.command("strace");
         // Strace itself must not be preloaded, so what the program gets goes through -E.
-        strace
-            .args(["-f", "-qq", "-ttt", "-s", "200", "-o"])
-            .arg(log.path());
+        strace.args(["-f", "-qq", "-ttt", "-s", "200", "-o"]).arg(log.path());
         if mesh {
-            let library = artifacts()
-                .library
-                .to_str()
-                .context("path of the library")?;
+            let library = artifacts().library.to_str().context("path of the library")?;
             set(&mut strace, "LD_PRELOAD", library);
             set(&mut strace, "LDMESH_XDS", CONTROL_PLANE_URL);
         }
@@ -72,18 +62,12 @@ impl Trace {
 
     /// The calls of the given names.
     pub fn named<'a>(&'a self, names: &'a [&str]) -> impl Iterator<Item = &'a Syscall> {
-        self.calls
-            .iter()
-            .filter(move |call| names.contains(&call.name.as_str()))
+        self.calls.iter().filter(move |call| names.contains(&call.name.as_str()))
     }
 
     /// The calls' names in order, from the first one for which `from` holds.
     pub fn names_from(&self, from: impl Fn(&Syscall) -> bool) -> Vec<&str> {
-        self.calls
-            .iter()
-            .skip_while(|call| !from(call))
-            .map(|call| call.name.as_str())
-            .collect()
+        self.calls.iter().skip_while(|call| !from(call)).map(|call| call.name.as_str()).collect()
     }
 }
 
@@ -98,10 +82,7 @@ fn parse(line: &str) -> Option<Syscall> {
     let (at, call) = rest.trim_start().split_once(' ')?;
     let (seconds, micros) = at.split_once('.')?;
     let (name, rest) = call.split_once('(')?;
-    if !name
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    {
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         return None;
     }
     Some(Syscall {

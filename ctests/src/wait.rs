@@ -24,12 +24,7 @@ pub fn wait_for<T>(
 
 /// Waits until `check` holds; panics with `dump` when `deadline` passes.
 #[track_caller]
-pub fn wait_until(
-    what: &str,
-    deadline: Duration,
-    dump: impl FnOnce() -> String,
-    mut check: impl FnMut() -> bool,
-) {
+pub fn wait_until(what: &str, deadline: Duration, dump: impl FnOnce() -> String, mut check: impl FnMut() -> bool) {
     wait_for(what, deadline, dump, || check().then_some(()));
 }
 

@@ -50,10 +50,7 @@ fn a_lookup_by_libc_fails_fast_and_the_own_name_is_known() {
     let pod = Pod::builder().hostname("app-7").build();
     let own = Finished::of(pod.command("getent").args(["ahostsv4", "app-7"]));
     assert!(own.success().starts_with("10.244.0.2"), "{own}");
-    let other = Finished::of(
-        pod.command("getent")
-            .args(["ahosts", "greeter.default.svc"]),
-    );
+    let other = Finished::of(pod.command("getent").args(["ahosts", "greeter.default.svc"]));
     assert_eq!(other.status.code(), Some(2), "{other}");
     assert!(other.took < Duration::from_secs(1), "{other}");
 }
@@ -74,12 +71,7 @@ fn a_backend_says_its_name_and_counts_its_connections() {
         let answer = Finished::of(pod.command("curl").args(["-sS", "http://127.0.1.1:8080/"]));
         assert!(answer.success().starts_with("first 127.0.0.1:"), "{answer}");
     }
-    wait_until(
-        "3 connections",
-        Duration::from_secs(2),
-        || pod.dump(),
-        || backend.accepted() == 3,
-    );
+    wait_until("3 connections", Duration::from_secs(2), || pod.dump(), || backend.accepted() == 3);
 }
 
 #[test]
@@ -112,19 +104,13 @@ fn pods_do_not_see_each_other() {
 fn daemons_end_with_the_pod() {
     let pod = Pod::new();
     let mut shell = pod.command("sh");
-    shell.args([
-        "-c",
-        "setsid sleep 1000 >/dev/null 2>&1 </dev/null & setsid sleep 1001 >/dev/null 2>&1 &",
-    ]);
+    shell.args(["-c", "setsid sleep 1000 >/dev/null 2>&1 </dev/null & setsid sleep 1001 >/dev/null 2>&1 &"]);
     Finished::of(&mut shell).success();
     let two = || pod.processes().len() == 2;
     wait_until("two daemons", Duration::from_secs(2), || pod.dump(), two);
     let daemons = pod.processes();
     drop(pod);
-    assert!(
-        daemons.iter().all(|daemon| !daemon.is_alive()),
-        "{daemons:?}"
-    );
+    assert!(daemons.iter().all(|daemon| !daemon.is_alive()), "{daemons:?}");
 }
 
 #[test]
@@ -132,16 +118,10 @@ fn a_pod_ends_when_its_user_is_killed() {
     let mut user = Command::new(env!("CARGO_BIN_EXE_pod"));
     user.args(["--", "sleep", "1002"]);
     let running = Running::start(&mut user);
-    let find = || {
-        process::all()
-            .into_iter()
-            .find(|one| one.command_line() == "sleep 1002" && one.is_alive())
-    };
+    let find = || process::all().into_iter().find(|one| one.command_line() == "sleep 1002" && one.is_alive());
     let sleeper = ctests::wait_for("sleep runs", Duration::from_secs(5), String::new, find);
     drop(running);
-    wait_until("sleep ends", Duration::from_secs(5), String::new, || {
-        !sleeper.is_alive()
-    });
+    wait_until("sleep ends", Duration::from_secs(5), String::new, || !sleeper.is_alive());
 }
 
 #[test]
@@ -173,15 +153,11 @@ fn an_ordinary_user_can_have_a_pod() {
     // The build's folder may be closed to other users, so the program comes by descriptor.
     let program = std::fs::File::open(env!("CARGO_BIN_EXE_pod")).unwrap();
     let copy = tempfile_copy(program);
-    pod.arg(copy.path().join("pod"))
-        .args(["--hostname", "small", "--"]);
+    pod.arg(copy.path().join("pod")).args(["--hostname", "small", "--"]);
     pod.args(["sh", "-c", "id -u; hostname; ip -4 -o address show eth0"]);
     let finished = Finished::of(&mut pod);
     let said = finished.success();
-    assert!(
-        said.starts_with("0\nsmall\n") && said.contains("10.244.0.2/24"),
-        "{finished}"
-    );
+    assert!(said.starts_with("0\nsmall\n") && said.contains("10.244.0.2/24"), "{finished}");
 }
 
 /// A folder that every user may enter, with the program in it.

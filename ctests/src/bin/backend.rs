@@ -63,8 +63,7 @@ fn say(line: &str) -> Result<()> {
 }
 
 fn serve(cli: &Cli, answer: fn(TcpStream, &str) -> Result<()>) -> Result<()> {
-    let listener =
-        TcpListener::bind(cli.listen).with_context(|| format!("listen at {}", cli.listen))?;
+    let listener = TcpListener::bind(cli.listen).with_context(|| format!("listen at {}", cli.listen))?;
     say("ready")?;
     for stream in listener.incoming() {
         let stream = stream?;
@@ -119,11 +118,7 @@ fn echo(mut stream: TcpStream, name: &str) -> Result<()> {
 }
 
 fn bound(address: SocketAddr) -> Result<OwnedFd> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
     rustix::net::bind(&socket, &address).with_context(|| format!("bind {address}"))?;

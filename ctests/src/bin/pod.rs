@@ -56,9 +56,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.internal {
         Some(Internal::Hold(shape)) => hold(shape).map(|()| ExitCode::SUCCESS),
-        Some(Internal::Map { pid }) => {
-            namespace::map_ids_when_told(pid).map(|()| ExitCode::SUCCESS)
-        }
+        Some(Internal::Map { pid }) => namespace::map_ids_when_told(pid).map(|()| ExitCode::SUCCESS),
         None => run(cli.shape, &cli.command),
     };
     outcome.unwrap_or_else(|error| {
@@ -86,9 +84,7 @@ fn hold(args: ShapeArgs) -> Result<()> {
 /// The holder is another process: when this one dies in any way, the holder sees the end of its
 /// standard input and takes everything down.
 fn run(args: ShapeArgs, command: &[String]) -> Result<ExitCode> {
-    let mut builder = Pod::builder()
-        .hostname(&args.hostname)
-        .run_dir_size(&args.run_dir_size);
+    let mut builder = Pod::builder().hostname(&args.hostname).run_dir_size(&args.run_dir_size);
     if let Some(file) = &args.resolv_conf {
         builder = builder.resolv_conf(&std::fs::read_to_string(file)?);
     }
@@ -97,12 +93,7 @@ fn run(args: ShapeArgs, command: &[String]) -> Result<ExitCode> {
     }
     let pod = builder.try_build()?;
     let (program, rest) = command.split_first().context("no command")?;
-    let status = pod
-        .enter(Command::new(program).args(rest))
-        .status()
-        .with_context(|| format!("start {program}"))?;
-    let code = status
-        .code()
-        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    let status = pod.enter(Command::new(program).args(rest)).status().with_context(|| format!("start {program}"))?;
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
 }

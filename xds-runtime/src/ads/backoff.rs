@@ -45,15 +45,8 @@ mod tests {
     #[test]
     fn the_bound_doubles_from_10_ms_to_15_s() {
         let mut backoff = Backoff::default();
-        let waits: Vec<u128> = (0..13)
-            .map(|_| backoff.next(u64::MAX).as_millis())
-            .collect();
-        assert_eq!(
-            waits,
-            [
-                10, 20, 40, 80, 160, 320, 640, 1280, 2560, 5120, 10240, 15000, 15000
-            ]
-        );
+        let waits: Vec<u128> = (0..13).map(|_| backoff.next(u64::MAX).as_millis()).collect();
+        assert_eq!(waits, [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 5120, 10240, 15000, 15000]);
     }
 
     #[test]

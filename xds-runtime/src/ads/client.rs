@@ -100,22 +100,9 @@ impl<R: FnMut() -> u64> AdsClient<R> {
     pub fn new(endpoint: Endpoint, session: Session, random: R) -> (Self, Handle) {
         let (command_sender, commands) = mpsc::unbounded_channel();
         let (updates, update_receiver) = mpsc::channel(UPDATES_WAITING);
-        let client = Self {
-            endpoint,
-            session,
-            commands,
-            updates,
-            random,
-            backoff: Backoff::default(),
-            sotw_until: None,
-        };
-        (
-            client,
-            Handle {
-                commands: command_sender,
-                updates: update_receiver,
-            },
-        )
+        let client =
+            Self { endpoint, session, commands, updates, random, backoff: Backoff::default(), sotw_until: None };
+        (client, Handle { commands: command_sender, updates: update_receiver })
     }
 
     /// Connects, streams and waits, until the owner ends it.
@@ -126,10 +113,7 @@ impl<R: FnMut() -> u64> AdsClient<R> {
             };
             self.session.disconnected();
             let retry_in = self.backoff.next((self.random)());
-            let update = Update::Disconnected {
-                reason: failure.to_string(),
-                retry_in,
-            };
+            let update = Update::Disconnected { reason: failure.to_string(), retry_in };
             if self.updates.send(update).await.is_err() || self.pause(retry_in).await.is_err() {
                 return;
             }
@@ -159,14 +143,8 @@ impl<R: FnMut() -> u64> AdsClient<R> {
     /// One stream, to its end.
     async fn stream<P: Protocol>(&mut self, channel: Channel) -> Ended {
         let (requests, receiver) = mpsc::channel(REQUESTS_WAITING);
-        let opening = transport::open::<P>(
-            channel,
-            self.endpoint.clone(),
-            ReceiverStream::new(receiver),
-        );
-        let incoming = opening
-            .map_ok(|stream| stream.map(|m| m.map_err(Failure::from)))
-            .try_flatten_stream();
+        let opening = transport::open::<P>(channel, self.endpoint.clone(), ReceiverStream::new(receiver));
+        let incoming = opening.map_ok(|stream| stream.map(|m| m.map_err(Failure::from))).try_flatten_stream();
         tokio::pin!(incoming);
         let mut protocol = P::default();
         let mut first = true;
@@ -217,10 +195,7 @@ impl<R: FnMut() -> u64> AdsClient<R> {
         if events.is_empty() {
             return Ok(());
         }
-        self.updates
-            .send(Update::Events(events))
-            .await
-            .map_err(|_| Shutdown)
+        self.updates.send(Update::Events(events)).await.map_err(|_| Shutdown)
     }
 
     /// Awaits `work` while obeying commands.

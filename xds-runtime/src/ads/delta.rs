@@ -46,16 +46,13 @@ pub struct Delta {
 impl Protocol for Delta {
     type Request = DeltaDiscoveryRequest;
     type Response = DeltaDiscoveryResponse;
-    const METHOD: &'static str =
-        "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+    const METHOD: &'static str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
     const NAME: &'static str = "delta";
 
     fn outgoing(&mut self, session: &mut Session, now: Instant) -> Option<DeltaDiscoveryRequest> {
         let mut request = match self.replies.pop_front() {
             Some(reply) => reply,
-            None => ResourceType::ALL
-                .into_iter()
-                .find_map(|kind| self.subscription(kind, session, now))?,
+            None => ResourceType::ALL.into_iter().find_map(|kind| self.subscription(kind, session, now))?,
         };
         if !std::mem::replace(&mut self.node_sent, true) {
             request.node = Some(session.node().clone());
@@ -66,14 +63,7 @@ impl Protocol for Delta {
     fn handle(&mut self, session: &mut Session, response: DeltaDiscoveryResponse) {
         let Some(kind) = ResourceType::from_type_url(&response.type_url) else {
             let message = "this type was never subscribed".to_owned();
-            self.reply(
-                response.type_url,
-                response.nonce,
-                Some(Status {
-                    code: INVALID_ARGUMENT,
-                    message,
-                }),
-            );
+            self.reply(response.type_url, response.nonce, Some(Status { code: INVALID_ARGUMENT, message }));
             return;
         };
         let state = &mut self.kinds[index(kind)];
@@ -122,10 +112,7 @@ impl Delta {
         now: Instant,
     ) -> Option<DeltaDiscoveryRequest> {
         let state = &mut self.kinds[index(kind)];
-        let mut request = DeltaDiscoveryRequest {
-            type_url: kind.type_url().to_owned(),
-            ..Default::default()
-        };
+        let mut request = DeltaDiscoveryRequest { type_url: kind.type_url().to_owned(), ..Default::default() };
         if is_wildcard(kind) {
             if std::mem::replace(&mut state.opened, true) {
                 return None;
@@ -155,9 +142,7 @@ impl Delta {
         session.forget_unwanted(kind);
         for name in &added {
             if !state.opened {
-                request
-                    .initial_resource_versions
-                    .extend(version_of(kind, session, name, &mut room));
+                request.initial_resource_versions.extend(version_of(kind, session, name, &mut room));
             }
             session.subscribing(kind, name, now);
             state.subscribed.insert(name.clone());
@@ -192,33 +177,21 @@ impl Delta {
 }
 
 /// Lists what is known of a wildcard type; false when not all of it had room.
-fn list_versions(
-    kind: ResourceType,
-    session: &Session,
-    request: &mut DeltaDiscoveryRequest,
-) -> bool {
+fn list_versions(kind: ResourceType, session: &Session, request: &mut DeltaDiscoveryRequest) -> bool {
     let mut room = NAMES_MOST;
     // The name table has no name to be listed under.
     for (name, version) in session.versions(kind).filter(|(name, _)| !name.is_empty()) {
         if !take_room(&mut room, name.len().saturating_add(version.len())) {
             return false;
         }
-        request
-            .initial_resource_versions
-            .insert(name.clone(), version.clone());
+        request.initial_resource_versions.insert(name.clone(), version.clone());
     }
     true
 }
 
-fn version_of(
-    kind: ResourceType,
-    session: &Session,
-    name: &str,
-    room: &mut usize,
-) -> Option<(String, String)> {
+fn version_of(kind: ResourceType, session: &Session, name: &str, room: &mut usize) -> Option<(String, String)> {
     let (name, version) = session.version(kind, name)?;
-    take_room(room, name.len().saturating_add(version.len()))
-        .then(|| (name.clone(), version.clone()))
+    take_room(room, name.len().saturating_add(version.len())).then(|| (name.clone(), version.clone()))
 }
 
 /// Takes room for `bytes` and what the encoding adds; false when there is none.

@@ -60,9 +60,6 @@ impl Complaints {
             n => format!("; and {n} more"),
         };
         let message = format!("{} rejected: {}{more}", self.count, self.text);
-        Some(Status {
-            code: INVALID_ARGUMENT,
-            message,
-        })
+        Some(Status { code: INVALID_ARGUMENT, message })
     }
 }

@@ -52,27 +52,18 @@ pub struct Session {
 
 /// Clusters, listeners and the name table are subscribed as a whole.
 pub(super) fn is_wildcard(kind: ResourceType) -> bool {
-    matches!(
-        kind,
-        ResourceType::Cluster | ResourceType::Listener | ResourceType::NameTable
-    )
+    matches!(kind, ResourceType::Cluster | ResourceType::Listener | ResourceType::NameTable)
 }
 
 impl Session {
     /// A session for this node, knowing nothing.
     pub fn new(node: wire::Node) -> Self {
-        Self {
-            node,
-            ..Self::default()
-        }
+        Self { node, ..Self::default() }
     }
 
     /// What the predecessor accepted: named to the server on connect, so that it can say what is gone.
     pub fn seed(&mut self, kind: ResourceType, name: &str, version: &str, raw: &[u8]) {
-        let known = Known {
-            version: version.to_owned(),
-            digest: Some(xxh3_128(raw)),
-        };
+        let known = Known { version: version.to_owned(), digest: Some(xxh3_128(raw)) };
         self.kind_mut(kind).known.insert(name.to_owned(), known);
     }
 
@@ -88,11 +79,7 @@ impl Session {
 
     /// Whether a type was ever answered.
     pub fn sync(&self, kind: ResourceType) -> SyncState {
-        if self.kind(kind).answered {
-            SyncState::Answered
-        } else {
-            SyncState::NeverAnswered
-        }
+        if self.kind(kind).answered { SyncState::Answered } else { SyncState::NeverAnswered }
     }
 
     /// True while a subscribed name has neither been sent nor been said or timed out as missing.
@@ -102,22 +89,14 @@ impl Session {
 
     /// When [`Session::tick`] is next due.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.kinds
-            .iter()
-            .flat_map(|k| k.awaited.values())
-            .min()
-            .copied()
+        self.kinds.iter().flat_map(|k| k.awaited.values()).min().copied()
     }
 
     /// Tells the subscribed names that were not sent in time.
     pub fn tick(&mut self, now: Instant) {
         for kind in ResourceType::ALL {
             let awaited = &mut self.kinds[index(kind)].awaited;
-            let late: Vec<String> = awaited
-                .iter()
-                .filter(|(_, at)| **at <= now)
-                .map(|(n, _)| n.clone())
-                .collect();
+            let late: Vec<String> = awaited.iter().filter(|(_, at)| **at <= now).map(|(n, _)| n.clone()).collect();
             for name in late {
                 awaited.remove(&name);
                 self.events.push(Event::Missing { kind, name });
@@ -147,18 +126,12 @@ impl Session {
 
     /// Known names with their versions.
     pub(super) fn versions(&self, kind: ResourceType) -> impl Iterator<Item = (&String, &String)> {
-        self.kind(kind)
-            .known
-            .iter()
-            .map(|(name, known)| (name, &known.version))
+        self.kind(kind).known.iter().map(|(name, known)| (name, &known.version))
     }
 
     /// The name and version of one known resource.
     pub(super) fn version(&self, kind: ResourceType, name: &str) -> Option<(&String, &String)> {
-        self.kind(kind)
-            .known
-            .get_key_value(name)
-            .map(|(name, known)| (name, &known.version))
+        self.kind(kind).known.get_key_value(name).map(|(name, known)| (name, &known.version))
     }
 
     pub(super) fn knows(&self, kind: ResourceType, name: &str) -> bool {
@@ -169,8 +142,7 @@ impl Session {
     pub(super) fn subscribing(&mut self, kind: ResourceType, name: &str, now: Instant) {
         let kind = self.kind_mut(kind);
         if !kind.known.contains_key(name) {
-            kind.awaited
-                .insert(name.to_owned(), now + DOES_NOT_EXIST_AFTER);
+            kind.awaited.insert(name.to_owned(), now + DOES_NOT_EXIST_AFTER);
         }
     }
 
@@ -179,12 +151,7 @@ impl Session {
         let state = self.kind_mut(kind);
         let wanted = &state.wanted;
         state.awaited.retain(|name, _| wanted.contains(name));
-        let unwanted: Vec<String> = state
-            .known
-            .keys()
-            .filter(|n| !wanted.contains(*n))
-            .cloned()
-            .collect();
+        let unwanted: Vec<String> = state.known.keys().filter(|n| !wanted.contains(*n)).cloned().collect();
         for name in unwanted {
             self.removed(kind, name, Removal::Unsubscribed);
         }
@@ -206,27 +173,15 @@ impl Session {
     }
 
     /// Decodes one resource of a response and records the outcome. Returns its name if it has one.
-    pub(super) fn receive(
-        &mut self,
-        incoming: Incoming<'_>,
-        complaints: &mut Complaints,
-    ) -> Option<String> {
+    pub(super) fn receive(&mut self, incoming: Incoming<'_>, complaints: &mut Complaints) -> Option<String> {
         let kind = incoming.kind;
         let wrapper = match unwrap_resource(incoming.type_url, incoming.value) {
             Ok(wrapper) => wrapper,
             Err(reason) => return self.reject(kind, incoming.name.to_owned(), reason, complaints),
         };
-        let name = if incoming.name.is_empty() {
-            &wrapper.name
-        } else {
-            incoming.name
-        };
+        let name = if incoming.name.is_empty() { &wrapper.name } else { incoming.name };
         if wrapper.type_url != kind.type_url() {
-            let reason = format!(
-                "type {:?} in a response of {}",
-                wrapper.type_url,
-                kind.short()
-            );
+            let reason = format!("type {:?} in a response of {}", wrapper.type_url, kind.short());
             return self.reject(kind, name.to_owned(), reason, complaints);
         }
         let digest = xxh3_128(&wrapper.value);
@@ -241,10 +196,7 @@ impl Session {
             Decoded::Valid { name, resource } => {
                 let state = self.kind_mut(kind);
                 state.awaited.remove(&name);
-                let known = Known {
-                    version: incoming.version.to_owned(),
-                    digest: Some(digest),
-                };
+                let known = Known { version: incoming.version.to_owned(), digest: Some(digest) };
                 let before = state.known.insert(name.clone(), known);
                 // Without a name in the envelope (SotW) the same bytes are recognised only here.
                 if before.and_then(|k| k.digest) != Some(digest) {
@@ -282,23 +234,13 @@ impl Session {
         if let Some(known) = state.known.get_mut(&name) {
             known.digest = None;
         }
-        self.events.push(Event::Rejected {
-            kind,
-            name: name.clone(),
-            reason,
-        });
+        self.events.push(Event::Rejected { kind, name: name.clone(), reason });
         Some(name)
     }
 
     /// Removes every known resource that a complete list does not contain.
     pub(super) fn retain(&mut self, kind: ResourceType, present: &BTreeSet<String>) {
-        let absent: Vec<String> = self
-            .kind(kind)
-            .known
-            .keys()
-            .filter(|n| !present.contains(*n))
-            .cloned()
-            .collect();
+        let absent: Vec<String> = self.kind(kind).known.keys().filter(|n| !present.contains(*n)).cloned().collect();
         for name in absent {
             self.removed(kind, name, Removal::Server);
         }

@@ -51,8 +51,7 @@ pub struct Sotw {
 impl Protocol for Sotw {
     type Request = DiscoveryRequest;
     type Response = DiscoveryResponse;
-    const METHOD: &'static str =
-        "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
+    const METHOD: &'static str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
     const NAME: &'static str = "sotw";
 
     fn outgoing(&mut self, session: &mut Session, now: Instant) -> Option<DiscoveryRequest> {
@@ -64,9 +63,7 @@ impl Protocol for Sotw {
                 request
             }
             None => {
-                let due = ResourceType::ALL
-                    .into_iter()
-                    .find(|kind| self.is_due(*kind, session))?;
+                let due = ResourceType::ALL.into_iter().find(|kind| self.is_due(*kind, session))?;
                 self.request(due, session, now)
             }
         };
@@ -106,11 +103,7 @@ impl Protocol for Sotw {
             state.version = response.version_info;
         }
         state.nonce.clone_from(&response.nonce);
-        self.reply(Reply {
-            kind,
-            nonce: response.nonce,
-            error_detail,
-        });
+        self.reply(Reply { kind, nonce: response.nonce, error_detail });
     }
 }
 
@@ -128,12 +121,7 @@ impl Sotw {
         *wanted != state.subscribed
     }
 
-    fn request(
-        &mut self,
-        kind: ResourceType,
-        session: &mut Session,
-        now: Instant,
-    ) -> DiscoveryRequest {
+    fn request(&mut self, kind: ResourceType, session: &mut Session, now: Instant) -> DiscoveryRequest {
         let state = &mut self.kinds[index(kind)];
         state.opened = true;
         let wanted = session.wanted(kind).clone();
@@ -159,8 +147,7 @@ impl Sotw {
             return;
         }
         if reply.error_detail.is_none() {
-            self.replies
-                .retain(|r| r.kind != reply.kind || r.error_detail.is_some());
+            self.replies.retain(|r| r.kind != reply.kind || r.error_detail.is_some());
         }
         if self.replies.len() < REPLIES_MOST {
             self.replies.push_back(reply);

@@ -66,13 +66,7 @@ impl Store {
             return false;
         };
         let state = self.kind_mut(kind);
-        state.entries.insert(
-            name,
-            Entry {
-                version: version.to_owned(),
-                resource: Arc::from(resource),
-            },
-        );
+        state.entries.insert(name, Entry { version: version.to_owned(), resource: Arc::from(resource) });
         state.seeded = true;
         state.dirty = true;
         true
@@ -81,23 +75,11 @@ impl Store {
     /// Applies one event; `now` is only recorded.
     pub fn apply(&mut self, event: Event, now: u64) {
         match event {
-            Event::Accepted {
-                kind,
-                name,
-                version,
-                raw: _,
-                resource,
-            } => {
+            Event::Accepted { kind, name, version, raw: _, resource } => {
                 let state = self.kind_mut(kind);
                 state.rejected.remove(&name);
                 state.missing.remove(&name);
-                state.entries.insert(
-                    name,
-                    Entry {
-                        version,
-                        resource: Arc::from(resource),
-                    },
-                );
+                state.entries.insert(name, Entry { version, resource: Arc::from(resource) });
                 state.dirty = true;
             }
             Event::Removed { kind, name, .. } => {
@@ -112,11 +94,7 @@ impl Store {
             }
             Event::Rejected { kind, name, reason } => {
                 let state = self.kind_mut(kind);
-                let rejection = Rejection {
-                    name: name.clone(),
-                    reason,
-                    at: now,
-                };
+                let rejection = Rejection { name: name.clone(), reason, at: now };
                 if state.rejected.len() < REJECTIONS_MOST || state.rejected.contains_key(&name) {
                     state.rejected.insert(name, rejection.clone());
                 }

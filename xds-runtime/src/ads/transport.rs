@@ -69,17 +69,12 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Channel, TransportError> {
         .keep_alive_while_idle(true);
     if target.is_tls() {
         let tls = tls_config(&endpoint.tls)?;
-        builder = builder
-            .tls_config(tls)
-            .map_err(|e| TransportError::Certificate(reason::chain(&e)))?;
+        builder = builder.tls_config(tls).map_err(|e| TransportError::Certificate(reason::chain(&e)))?;
     }
     let connecting = builder.connect_with_connector(dial::connector(target));
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(outcome) => outcome.map_err(|e| TransportError::from_connect(&e)),
-        Err(_) => Err(TransportError::Unreachable(format!(
-            "{}: no connection in {CONNECT_TIMEOUT:?}",
-            endpoint.uri
-        ))),
+        Err(_) => Err(TransportError::Unreachable(format!("{}: no connection in {CONNECT_TIMEOUT:?}", endpoint.uri))),
     }
 }
 
@@ -93,13 +88,9 @@ pub async fn open<P: Protocol>(
     let mut request = Request::new(requests);
     *request.metadata_mut() = metadata(&endpoint)?;
     let mut grpc = Grpc::new(channel).max_decoding_message_size(MESSAGE_MOST);
-    grpc.ready()
-        .await
-        .map_err(|e| TransportError::from_connect(&e))?;
+    grpc.ready().await.map_err(|e| TransportError::from_connect(&e))?;
     let codec: ProstCodec<P::Request, P::Response> = ProstCodec::default();
-    let response = grpc
-        .streaming(request, PathAndQuery::from_static(P::METHOD), codec)
-        .await?;
+    let response = grpc.streaming(request, PathAndQuery::from_static(P::METHOD), codec).await?;
     Ok(response.into_inner())
 }
 
@@ -129,10 +120,7 @@ fn tls_config(tls: &TlsConfig) -> Result<ClientTlsConfig, TransportError> {
         Some(path) => {
             let pem = read(path)?;
             if !pem.contains("-----BEGIN CERTIFICATE-----") {
-                return Err(TransportError::Certificate(format!(
-                    "{}: no certificate in it",
-                    path.display()
-                )));
+                return Err(TransportError::Certificate(format!("{}: no certificate in it", path.display())));
             }
             config.ca_certificate(Certificate::from_pem(pem))
         }
@@ -150,18 +138,12 @@ fn tls_config(tls: &TlsConfig) -> Result<ClientTlsConfig, TransportError> {
 fn metadata(endpoint: &Endpoint) -> Result<MetadataMap, TransportError> {
     let mut map = MetadataMap::new();
     for (name, value) in &endpoint.metadata {
-        let entry = MetadataKey::from_bytes(name.to_ascii_lowercase().as_bytes())
-            .ok()
-            .zip(value.parse().ok());
+        let entry = MetadataKey::from_bytes(name.to_ascii_lowercase().as_bytes()).ok().zip(value.parse().ok());
         let (name, value) = entry.ok_or_else(|| TransportError::Metadata(name.clone()))?;
         map.insert(name, value);
     }
     // A bearer token in plain text is anybody's.
-    if let Some(path) = endpoint
-        .token_file
-        .as_ref()
-        .filter(|_| !endpoint.uri.starts_with("http://"))
-    {
+    if let Some(path) = endpoint.token_file.as_ref().filter(|_| !endpoint.uri.starts_with("http://")) {
         let token = read(path)?;
         let value: Result<MetadataValue<_>, _> = format!("Bearer {}", token.trim()).parse();
         let mut value = value.map_err(|_| TransportError::Metadata(path.display().to_string()))?;

@@ -25,24 +25,12 @@ pub struct Wrapper {
 /// A wrapper that does not decode is an error with the decoder's reason.
 pub fn unwrap_resource(type_url: &str, value: Bytes) -> Result<Wrapper, String> {
     if type_url != WRAPPER {
-        return Ok(Wrapper {
-            name: String::new(),
-            type_url: type_url.to_owned(),
-            value,
-        });
+        return Ok(Wrapper { name: String::new(), type_url: type_url.to_owned(), value });
     }
-    let wrapper =
-        crate::ads::wire::Resource::decode(value).map_err(|e| format!("resource wrapper: {e}"))?;
+    let wrapper = crate::ads::wire::Resource::decode(value).map_err(|e| format!("resource wrapper: {e}"))?;
     match wrapper.resource {
-        Some(any) => Ok(Wrapper {
-            name: wrapper.name,
-            type_url: any.type_url,
-            value: any.value,
-        }),
-        None => Err(format!(
-            "resource wrapper {:?}: resource missing",
-            wrapper.name
-        )),
+        Some(any) => Ok(Wrapper { name: wrapper.name, type_url: any.type_url, value: any.value }),
+        None => Err(format!("resource wrapper {:?}: resource missing", wrapper.name)),
     }
 }
 

@@ -7,9 +7,7 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::extensions::clusters::{aggregate, dns};
-use proto::cluster::{
-    ClusterDiscoveryType, DiscoveryType, common_lb_config::LocalityConfigSpecifier,
-};
+use proto::cluster::{ClusterDiscoveryType, DiscoveryType, common_lb_config::LocalityConfigSpecifier};
 
 use super::any::{message_name, unpack};
 use super::endpoint::{Hosts, assignment};
@@ -30,9 +28,7 @@ pub(super) fn convert(mut wire: proto::Cluster) -> Result<Cluster, Invalid> {
     let mut unsupported = chosen.unsupported;
     unsupported.extend(left_out(&wire).map(str::to_owned));
     let outlier_detection = match wire.outlier_detection.take() {
-        Some(detection) => {
-            Some(outlier::convert(detection, &mut unsupported).under("outlier_detection")?)
-        }
+        Some(detection) => Some(outlier::convert(detection, &mut unsupported).under("outlier_detection")?),
         None => None,
     };
     let common = wire.common_lb_config.take().unwrap_or_default();
@@ -41,36 +37,24 @@ pub(super) fn convert(mut wire: proto::Cluster) -> Result<Cluster, Invalid> {
         // Zone awareness needs the local cluster's endpoints, and Istio's configuration never asks for it.
         Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) | None => false,
     };
-    let panic_threshold = common
-        .healthy_panic_threshold
-        .map_or(PANIC_THRESHOLD, |p| p.value);
+    let panic_threshold = common.healthy_panic_threshold.map_or(PANIC_THRESHOLD, |p| p.value);
     if !(0.0..=100.0).contains(&panic_threshold) {
-        return Err(Invalid::new(
-            "common_lb_config.healthy_panic_threshold",
-            "is no percentage",
-        ));
+        return Err(Invalid::new("common_lb_config.healthy_panic_threshold", "is no percentage"));
     }
     Ok(Cluster {
         discovery: discovery(&mut wire)?,
         locality_weighted: locality_weighted || chosen.locality_weighted,
         policy: chosen.policy,
         panic_threshold,
-        connect_timeout: scalar::positive_duration(
-            wire.connect_timeout,
-            CONNECT_TIMEOUT,
-            "connect_timeout",
-        )?,
+        connect_timeout: scalar::positive_duration(wire.connect_timeout, CONNECT_TIMEOUT, "connect_timeout")?,
         max_connections: max_connections(wire.circuit_breakers.as_ref()),
         outlier_detection,
         tls: tls::upstream(&wire),
-        keepalive: wire
-            .upstream_connection_options
-            .and_then(|o| o.tcp_keepalive)
-            .map(|k| TcpKeepalive {
-                probes: k.keepalive_probes.map(|v| v.value),
-                time: k.keepalive_time.map(|v| v.value),
-                interval: k.keepalive_interval.map(|v| v.value),
-            }),
+        keepalive: wire.upstream_connection_options.and_then(|o| o.tcp_keepalive).map(|k| TcpKeepalive {
+            probes: k.keepalive_probes.map(|v| v.value),
+            time: k.keepalive_time.map(|v| v.value),
+            interval: k.keepalive_interval.map(|v| v.value),
+        }),
         name: wire.name,
         unsupported,
     })
@@ -78,34 +62,18 @@ pub(super) fn convert(mut wire: proto::Cluster) -> Result<Cluster, Invalid> {
 
 /// Fields that concern connections, are set, and are not honoured.
 fn left_out(wire: &proto::Cluster) -> impl Iterator<Item = &'static str> {
-    let per_host = |b: &proto::CircuitBreakers| {
-        b.per_host_thresholds
-            .iter()
-            .any(|t| t.max_connections.is_some())
-    };
+    let per_host = |b: &proto::CircuitBreakers| b.per_host_thresholds.iter().any(|t| t.max_connections.is_some());
     let zone_aware = |c: &proto::cluster::CommonLbConfig| {
-        matches!(
-            c.locality_config_specifier,
-            Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_))
-        )
+        matches!(c.locality_config_specifier, Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)))
     };
     [
-        (
-            wire.common_lb_config.as_ref().is_some_and(zone_aware),
-            "common_lb_config.zone_aware_lb_config",
-        ),
+        (wire.common_lb_config.as_ref().is_some_and(zone_aware), "common_lb_config.zone_aware_lb_config"),
         (!wire.health_checks.is_empty(), "health_checks"),
-        (
-            wire.circuit_breakers.as_ref().is_some_and(per_host),
-            "circuit_breakers.per_host_thresholds",
-        ),
+        (wire.circuit_breakers.as_ref().is_some_and(per_host), "circuit_breakers.per_host_thresholds"),
         (wire.lb_subset_config.is_some(), "lb_subset_config"),
         (wire.upstream_bind_config.is_some(), "upstream_bind_config"),
         (!wire.filters.is_empty(), "filters"),
-        (
-            wire.transport_socket_matcher.is_some(),
-            "transport_socket_matcher",
-        ),
+        (wire.transport_socket_matcher.is_some(), "transport_socket_matcher"),
         (wire.upstream_config.is_some(), "upstream_config"),
     ]
     .into_iter()
@@ -115,10 +83,7 @@ fn left_out(wire: &proto::Cluster) -> impl Iterator<Item = &'static str> {
 /// The limit of the default routing priority.
 fn max_connections(breakers: Option<&proto::CircuitBreakers>) -> Option<u32> {
     let default = core::RoutingPriority::Default as i32;
-    let threshold = breakers?
-        .thresholds
-        .iter()
-        .find(|t| t.priority == default)?;
+    let threshold = breakers?.thresholds.iter().find(|t| t.priority == default)?;
     threshold.max_connections.map(|m| m.value)
 }
 
@@ -140,10 +105,7 @@ fn discovery(wire: &mut proto::Cluster) -> Result<Discovery, Invalid> {
     }
 }
 
-fn custom_type(
-    wire: &mut proto::Cluster,
-    custom: &proto::cluster::CustomClusterType,
-) -> Result<Discovery, Invalid> {
+fn custom_type(wire: &mut proto::Cluster, custom: &proto::cluster::CustomClusterType) -> Result<Discovery, Invalid> {
     let Some(any) = &custom.typed_config else {
         return Ok(Discovery::Unsupported(custom.name.clone()));
     };
@@ -167,31 +129,21 @@ fn custom_type(
 }
 
 fn eds(wire: &mut proto::Cluster) -> Result<Discovery, Invalid> {
-    let config = wire
-        .eds_cluster_config
-        .take()
-        .ok_or_else(|| Invalid::missing("eds_cluster_config"))?;
+    let config = wire.eds_cluster_config.take().ok_or_else(|| Invalid::missing("eds_cluster_config"))?;
     let source = config.eds_config.and_then(|c| c.config_source_specifier);
     match source.ok_or_else(|| Invalid::missing("eds_cluster_config.eds_config"))? {
         ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_) => {}
         _ => {
-            return Ok(Discovery::Unsupported(
-                "eds_config other than ads and self".to_owned(),
-            ));
+            return Ok(Discovery::Unsupported("eds_config other than ads and self".to_owned()));
         }
     }
-    let name = if config.service_name.is_empty() {
-        wire.name.clone()
-    } else {
-        config.service_name
-    };
+    let name = if config.service_name.is_empty() { wire.name.clone() } else { config.service_name };
     Ok(Discovery::Eds(name))
 }
 
 /// Istio's `BlackHoleCluster` is STATIC without an assignment: no endpoints.
 fn inline(wire: &mut proto::Cluster, hosts: Hosts) -> Result<LoadAssignment, Invalid> {
-    let mut wire_assignment: ClusterLoadAssignment =
-        wire.load_assignment.take().unwrap_or_default();
+    let mut wire_assignment: ClusterLoadAssignment = wire.load_assignment.take().unwrap_or_default();
     if wire_assignment.cluster_name.is_empty() {
         wire_assignment.cluster_name.clone_from(&wire.name);
     }
@@ -203,9 +155,6 @@ fn logical_dns(wire: &mut proto::Cluster) -> Result<Discovery, Invalid> {
     let assignment = inline(wire, Hosts::Names)?;
     match assignment.localities.as_slice() {
         [one] if one.endpoints.len() == 1 => Ok(Discovery::LogicalDns(assignment)),
-        _ => Err(Invalid::new(
-            "load_assignment",
-            "LOGICAL_DNS needs exactly one endpoint",
-        )),
+        _ => Err(Invalid::new("load_assignment", "LOGICAL_DNS needs exactly one endpoint")),
     }
 }

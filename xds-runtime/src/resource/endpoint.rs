@@ -7,9 +7,7 @@ use envoy_types::pb::envoy::config::endpoint::v3 as proto;
 use envoy_types::pb::google::protobuf::value::Kind;
 
 use super::invalid::{Invalid, Under};
-use super::model::{
-    Endpoint, EndpointAddress, Health, LoadAssignment, Locality, LocalityEndpoints,
-};
+use super::model::{Endpoint, EndpointAddress, Health, LoadAssignment, Locality, LocalityEndpoints};
 use super::scalar;
 
 /// Envoy's default `overprovisioning_factor`, percent.
@@ -33,51 +31,30 @@ pub(super) fn convert(wire: proto::ClusterLoadAssignment) -> Result<LoadAssignme
 }
 
 /// A load assignment from EDS or from inside a cluster.
-pub(super) fn assignment(
-    wire: proto::ClusterLoadAssignment,
-    hosts: Hosts,
-) -> Result<LoadAssignment, Invalid> {
-    let overprovisioning_factor = wire
-        .policy
-        .and_then(|p| p.overprovisioning_factor)
-        .map_or(OVERPROVISIONING, |f| f.value);
+pub(super) fn assignment(wire: proto::ClusterLoadAssignment, hosts: Hosts) -> Result<LoadAssignment, Invalid> {
+    let overprovisioning_factor =
+        wire.policy.and_then(|p| p.overprovisioning_factor).map_or(OVERPROVISIONING, |f| f.value);
     if overprovisioning_factor == 0 {
-        return Err(Invalid::new(
-            "policy.overprovisioning_factor",
-            "must be over 0",
-        ));
+        return Err(Invalid::new("policy.overprovisioning_factor", "must be over 0"));
     }
     let mut localities = Vec::with_capacity(wire.endpoints.len());
     for (i, locality) in wire.endpoints.into_iter().enumerate() {
-        localities.push(
-            locality_endpoints(locality, &wire.named_endpoints, hosts).under_at("endpoints", i)?,
-        );
+        localities.push(locality_endpoints(locality, &wire.named_endpoints, hosts).under_at("endpoints", i)?);
     }
     check_priorities(&localities)?;
-    Ok(LoadAssignment {
-        cluster_name: wire.cluster_name,
-        localities,
-        overprovisioning_factor,
-    })
+    Ok(LoadAssignment { cluster_name: wire.cluster_name, localities, overprovisioning_factor })
 }
 
 /// Priorities start at 0 without gaps, and the locality weights of each stay within 32 bits (gRFC A27).
 fn check_priorities(localities: &[LocalityEndpoints]) -> Result<(), Invalid> {
     let priorities: BTreeSet<u32> = localities.iter().map(|l| l.priority).collect();
     if let Some((want, _)) = (0..).zip(&priorities).find(|&(want, &have)| want != have) {
-        return Err(Invalid::new(
-            "endpoints.priority",
-            format!("priority {want} is missing below a higher one"),
-        ));
+        return Err(Invalid::new("endpoints.priority", format!("priority {want} is missing below a higher one")));
     }
     let mut sums: BTreeMap<u32, u32> = BTreeMap::new();
     for locality in localities {
         let sum = sums.entry(locality.priority).or_default();
-        scalar::add_weight(
-            sum,
-            locality.weight.unwrap_or(0),
-            "endpoints.load_balancing_weight",
-        )?;
+        scalar::add_weight(sum, locality.weight.unwrap_or(0), "endpoints.load_balancing_weight")?;
     }
     Ok(())
 }
@@ -89,18 +66,13 @@ fn locality_endpoints(
 ) -> Result<LocalityEndpoints, Invalid> {
     use proto::locality_lb_endpoints::LbConfig;
     if wire.priority > 128 {
-        return Err(Invalid::new(
-            "priority",
-            format!("{} is over 128", wire.priority),
-        ));
+        return Err(Invalid::new("priority", format!("{} is over 128", wire.priority)));
     }
     let weight = scalar::weight(wire.load_balancing_weight)?;
     #[allow(deprecated, reason = "it is part of the proto")]
     let (listed, leds) = match wire.lb_config {
         Some(LbConfig::LoadBalancerEndpoints(list)) => (list.lb_endpoints, None),
-        Some(LbConfig::LedsClusterLocalityConfig(leds)) => {
-            (wire.lb_endpoints, Some(leds.leds_collection_name))
-        }
+        Some(LbConfig::LedsClusterLocalityConfig(leds)) => (wire.lb_endpoints, Some(leds.leds_collection_name)),
         None => (wire.lb_endpoints, None),
     };
     let mut endpoints = Vec::with_capacity(listed.len());
@@ -115,11 +87,7 @@ fn locality_endpoints(
     let mut sum = 0;
     for (i, wire) in listed.into_iter().enumerate() {
         let endpoint = endpoint(wire, named, hosts).under_at("lb_endpoints", i)?;
-        scalar::add_weight(
-            &mut sum,
-            endpoint.weight,
-            "lb_endpoints.load_balancing_weight",
-        )?;
+        scalar::add_weight(&mut sum, endpoint.weight, "lb_endpoints.load_balancing_weight")?;
         if let EndpointAddress::Socket(address) = endpoint.address
             && !seen.insert(address)
         {
@@ -135,12 +103,7 @@ fn locality_endpoints(
         zone: l.zone,
         sub_zone: l.sub_zone,
     });
-    Ok(LocalityEndpoints {
-        locality,
-        priority: wire.priority,
-        weight,
-        endpoints,
-    })
+    Ok(LocalityEndpoints { locality, priority: wire.priority, weight, endpoints })
 }
 
 fn endpoint(
@@ -155,12 +118,7 @@ fn endpoint(
         Some(HostIdentifier::EndpointName(name)) => {
             let found = named.get(&name);
             found
-                .ok_or_else(|| {
-                    Invalid::new(
-                        "endpoint_name",
-                        format!("{name:?} is not in named_endpoints"),
-                    )
-                })?
+                .ok_or_else(|| Invalid::new("endpoint_name", format!("{name:?} is not in named_endpoints")))?
                 .address
                 .clone()
         }
@@ -188,18 +146,12 @@ fn health(wire: i32) -> Result<Health, Invalid> {
         Ok(HealthStatus::Degraded) => Ok(Health::Degraded),
         Ok(HealthStatus::Unhealthy | HealthStatus::Timeout) => Ok(Health::Unhealthy),
         Ok(HealthStatus::Draining) => Ok(Health::Draining),
-        Err(_) => Err(Invalid::new(
-            "health_status",
-            format!("{wire} is not defined"),
-        )),
+        Err(_) => Err(Invalid::new("health_status", format!("{wire} is not defined"))),
     }
 }
 
 /// Istio marks endpoints that speak its mTLS in the metadata that Envoy matches transport sockets on.
 fn says_tls_mode_istio(metadata: &core::Metadata) -> bool {
-    let mode = metadata
-        .filter_metadata
-        .get("envoy.transport_socket_match")
-        .and_then(|m| m.fields.get("tlsMode"));
+    let mode = metadata.filter_metadata.get("envoy.transport_socket_match").and_then(|m| m.fields.get("tlsMode"));
     matches!(mode.and_then(|v| v.kind.as_ref()), Some(Kind::StringValue(mode)) if mode == "istio")
 }

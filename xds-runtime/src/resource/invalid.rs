@@ -13,10 +13,7 @@ pub struct Invalid {
 impl Invalid {
     /// `field` breaks a rule.
     pub(super) fn new(field: impl Into<String>, why: impl Into<String>) -> Self {
-        Self {
-            field: field.into(),
-            why: why.into(),
-        }
+        Self { field: field.into(), why: why.into() }
     }
 
     /// A required field is not there.

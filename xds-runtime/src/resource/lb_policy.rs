@@ -28,11 +28,7 @@ pub(super) struct Chosen {
 
 impl From<LbPolicy> for Chosen {
     fn from(policy: LbPolicy) -> Self {
-        Self {
-            policy,
-            locality_weighted: false,
-            unsupported: Vec::new(),
-        }
+        Self { policy, locality_weighted: false, unsupported: Vec::new() }
     }
 }
 
@@ -54,21 +50,15 @@ pub(super) fn convert(cluster: &proto::Cluster) -> Result<Chosen, Invalid> {
             let Some(LbConfig::LeastRequestLbConfig(c)) = config else {
                 return least_request(None, None);
             };
-            let chosen = least_request(c.choice_count, c.active_request_bias.as_ref())
-                .under("least_request_lb_config")?;
-            Ok(Chosen {
-                unsupported: slow_start(c.slow_start_config.is_some()),
-                ..chosen
-            })
+            let chosen =
+                least_request(c.choice_count, c.active_request_bias.as_ref()).under("least_request_lb_config")?;
+            Ok(Chosen { unsupported: slow_start(c.slow_start_config.is_some()), ..chosen })
         }
         Ok(Wire::Random) => Ok(LbPolicy::Random.into()),
         Ok(Wire::RingHash) => match config {
-            Some(LbConfig::RingHashLbConfig(c)) => ring_hash(
-                c.minimum_ring_size,
-                c.maximum_ring_size,
-                c.hash_function == 1,
-            )
-            .under("ring_hash_lb_config"),
+            Some(LbConfig::RingHashLbConfig(c)) => {
+                ring_hash(c.minimum_ring_size, c.maximum_ring_size, c.hash_function == 1).under("ring_hash_lb_config")
+            }
             _ => ring_hash(None, None, false),
         },
         Ok(Wire::Maglev) => match config {
@@ -77,10 +67,7 @@ pub(super) fn convert(cluster: &proto::Cluster) -> Result<Chosen, Invalid> {
         },
         Ok(Wire::ClusterProvided) => Ok(LbPolicy::ClusterProvided.into()),
         Ok(Wire::LoadBalancingPolicyConfig) => Err(Invalid::missing("load_balancing_policy")),
-        Err(_) => Err(Invalid::new(
-            "lb_policy",
-            format!("{} is not defined", cluster.lb_policy),
-        )),
+        Err(_) => Err(Invalid::new("lb_policy", format!("{} is not defined", cluster.lb_policy))),
     }
 }
 
@@ -95,19 +82,14 @@ fn from_list(list: &proto::LoadBalancingPolicy, depth: usize) -> Result<Chosen, 
     let mut names = Vec::new();
     for (i, entry) in list.policies.iter().enumerate() {
         let Some(extension) = &entry.typed_extension_config else {
-            return Err(Invalid::missing(format!(
-                "policies[{i}].typed_extension_config"
-            )));
+            return Err(Invalid::missing(format!("policies[{i}].typed_extension_config")));
         };
         let Some(any) = &extension.typed_config else {
             names.push(extension.name.clone());
             continue;
         };
         match from_extension(any, depth).under_at("policies", i)? {
-            Chosen {
-                policy: LbPolicy::Unsupported(name),
-                ..
-            } => names.push(name),
+            Chosen { policy: LbPolicy::Unsupported(name), .. } => names.push(name),
             chosen => return Ok(chosen),
         }
     }
@@ -122,36 +104,24 @@ fn from_extension(any: &Any, depth: usize) -> Result<Chosen, Invalid> {
     match short {
         "round_robin.v3.RoundRobin" => {
             let c: ext::round_robin::v3::RoundRobin = unpack(any)?;
-            Ok(with_locality(
-                LbPolicy::RoundRobin.into(),
-                c.locality_lb_config,
-                c.slow_start_config.is_some(),
-            ))
+            Ok(with_locality(LbPolicy::RoundRobin.into(), c.locality_lb_config, c.slow_start_config.is_some()))
         }
         "least_request.v3.LeastRequest" => {
             let c: ext::least_request::v3::LeastRequest = unpack(any)?;
             let chosen = least_request(c.choice_count, c.active_request_bias.as_ref())?;
-            let mut chosen =
-                with_locality(chosen, c.locality_lb_config, c.slow_start_config.is_some());
+            let mut chosen = with_locality(chosen, c.locality_lb_config, c.slow_start_config.is_some());
             if c.selection_method != 0 {
-                chosen
-                    .unsupported
-                    .push("least_request.selection_method".to_owned());
+                chosen.unsupported.push("least_request.selection_method".to_owned());
             }
             Ok(chosen)
         }
         "random.v3.Random" => {
             let c: ext::random::v3::Random = unpack(any)?;
-            Ok(with_locality(
-                LbPolicy::Random.into(),
-                c.locality_lb_config,
-                false,
-            ))
+            Ok(with_locality(LbPolicy::Random.into(), c.locality_lb_config, false))
         }
         "ring_hash.v3.RingHash" => {
             let c: ext::ring_hash::v3::RingHash = unpack(any)?;
-            let murmur2 =
-                c.hash_function == ext::ring_hash::v3::ring_hash::HashFunction::MurmurHash2 as i32;
+            let murmur2 = c.hash_function == ext::ring_hash::v3::ring_hash::HashFunction::MurmurHash2 as i32;
             let mut chosen = ring_hash(c.minimum_ring_size, c.maximum_ring_size, murmur2)?;
             chosen.locality_weighted = c.locality_weighted_lb_config.is_some();
             Ok(chosen)
@@ -165,9 +135,7 @@ fn from_extension(any: &Any, depth: usize) -> Result<Chosen, Invalid> {
         "cluster_provided.v3.ClusterProvided" => Ok(LbPolicy::ClusterProvided.into()),
         "wrr_locality.v3.WrrLocality" => {
             let c: ext::wrr_locality::v3::WrrLocality = unpack(any)?;
-            let inner = c
-                .endpoint_picking_policy
-                .ok_or_else(|| Invalid::missing("endpoint_picking_policy"))?;
+            let inner = c.endpoint_picking_policy.ok_or_else(|| Invalid::missing("endpoint_picking_policy"))?;
             let mut chosen = from_list(&inner, depth).under("endpoint_picking_policy")?;
             chosen.locality_weighted = true;
             Ok(chosen)
@@ -176,16 +144,10 @@ fn from_extension(any: &Any, depth: usize) -> Result<Chosen, Invalid> {
     }
 }
 
-fn with_locality(
-    mut chosen: Chosen,
-    locality: Option<ext::common::v3::LocalityLbConfig>,
-    slow: bool,
-) -> Chosen {
+fn with_locality(mut chosen: Chosen, locality: Option<ext::common::v3::LocalityLbConfig>, slow: bool) -> Chosen {
     use ext::common::v3::locality_lb_config::LocalityConfigSpecifier;
     match locality.and_then(|l| l.locality_config_specifier) {
-        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => {
-            chosen.locality_weighted = true
-        }
+        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => chosen.locality_weighted = true,
         Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
             chosen.unsupported.push("zone_aware_lb_config".to_owned());
         }
@@ -196,77 +158,39 @@ fn with_locality(
 }
 
 fn slow_start(configured: bool) -> Vec<String> {
-    if configured {
-        vec!["slow_start_config".to_owned()]
-    } else {
-        Vec::new()
-    }
+    if configured { vec!["slow_start_config".to_owned()] } else { Vec::new() }
 }
 
-fn least_request(
-    choices: Option<UInt32Value>,
-    bias: Option<&RuntimeDouble>,
-) -> Result<Chosen, Invalid> {
+fn least_request(choices: Option<UInt32Value>, bias: Option<&RuntimeDouble>) -> Result<Chosen, Invalid> {
     let choice_count = choices.map_or(2, |c| c.value);
     if choice_count < 2 {
-        return Err(Invalid::new(
-            "choice_count",
-            format!("{choice_count} is below 2"),
-        ));
+        return Err(Invalid::new("choice_count", format!("{choice_count} is below 2")));
     }
     // Envoy takes 1.0 where the bias is negative.
-    let active_request_bias = bias
-        .map(|b| b.default_value)
-        .filter(|b| b.is_finite() && *b >= 0.0)
-        .unwrap_or(1.0);
-    Ok(LbPolicy::LeastRequest {
-        choice_count,
-        active_request_bias,
-    }
-    .into())
+    let active_request_bias = bias.map(|b| b.default_value).filter(|b| b.is_finite() && *b >= 0.0).unwrap_or(1.0);
+    Ok(LbPolicy::LeastRequest { choice_count, active_request_bias }.into())
 }
 
-fn ring_hash(
-    min: Option<UInt64Value>,
-    max: Option<UInt64Value>,
-    murmur2: bool,
-) -> Result<Chosen, Invalid> {
+fn ring_hash(min: Option<UInt64Value>, max: Option<UInt64Value>, murmur2: bool) -> Result<Chosen, Invalid> {
     let minimum_ring_size = min.map_or(1024, |v| v.value);
     let maximum_ring_size = max.map_or(RING_MOST, |v| v.value);
     if maximum_ring_size > RING_MOST {
-        return Err(Invalid::new(
-            "maximum_ring_size",
-            format!("{maximum_ring_size} is over {RING_MOST}"),
-        ));
+        return Err(Invalid::new("maximum_ring_size", format!("{maximum_ring_size} is over {RING_MOST}")));
     }
     if minimum_ring_size > maximum_ring_size {
-        return Err(Invalid::new(
-            "minimum_ring_size",
-            format!("{minimum_ring_size} is over the maximum"),
-        ));
+        return Err(Invalid::new("minimum_ring_size", format!("{minimum_ring_size} is over the maximum")));
     }
-    Ok(LbPolicy::RingHash {
-        minimum_ring_size,
-        maximum_ring_size,
-        murmur2,
-    }
-    .into())
+    Ok(LbPolicy::RingHash { minimum_ring_size, maximum_ring_size, murmur2 }.into())
 }
 
 fn maglev(size: Option<UInt64Value>) -> Result<Chosen, Invalid> {
     let table_size = size.map_or(65537, |v| v.value);
     if table_size > MAGLEV_MOST || !is_prime(table_size) {
-        return Err(Invalid::new(
-            "table_size",
-            format!("{table_size} is no prime up to {MAGLEV_MOST}"),
-        ));
+        return Err(Invalid::new("table_size", format!("{table_size} is no prime up to {MAGLEV_MOST}")));
     }
     Ok(LbPolicy::Maglev { table_size }.into())
 }
 
 fn is_prime(n: u64) -> bool {
-    n >= 2
-        && (2..)
-            .take_while(|d| d * d <= n)
-            .all(|d| !n.is_multiple_of(d))
+    n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d))
 }

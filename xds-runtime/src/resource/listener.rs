@@ -11,14 +11,12 @@ use envoy_types::pb::envoy::r#type::v3::hash_policy::PolicySpecifier;
 use super::any::{message_name, unpack};
 use super::invalid::{Invalid, Under};
 use super::model::{
-    ChainMatch, Direction, EndpointAddress, FilterChain, HttpRoutes, Listener, NetworkFilter,
-    TcpProxy, WeightedCluster,
+    ChainMatch, Direction, EndpointAddress, FilterChain, HttpRoutes, Listener, NetworkFilter, TcpProxy, WeightedCluster,
 };
 use super::{route, scalar, tls};
 
 const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
-const HTTP: &str =
-    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const HTTP: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
 pub(super) fn convert(wire: proto::Listener) -> Result<Listener, Invalid> {
     let direction = match core::TrafficDirection::try_from(wire.traffic_direction) {
@@ -47,19 +45,13 @@ pub(super) fn convert(wire: proto::Listener) -> Result<Listener, Invalid> {
         }
         listener.address = bound_address(wire.address)?;
         for (i, more) in wire.additional_addresses.into_iter().enumerate() {
-            listener
-                .additional_addresses
-                .extend(bound_address(more.address).under_at("additional_addresses", i)?);
+            listener.additional_addresses.extend(bound_address(more.address).under_at("additional_addresses", i)?);
         }
     }
     chains(&mut listener, wire.filter_chains, wire.default_filter_chain)?;
     if wire.filter_chain_matcher.is_some() {
         // The matcher decides instead of the chains' own conditions.
-        for chain in listener
-            .chains
-            .iter_mut()
-            .chain(&mut listener.default_chain)
-        {
+        for chain in listener.chains.iter_mut().chain(&mut listener.default_chain) {
             chain.filter = NetworkFilter::Unsupported("filter_chain_matcher".to_owned());
         }
     }
@@ -75,14 +67,9 @@ fn chains(
         return Err(Invalid::missing("filter_chains"));
     }
     for (i, chain) in wire.into_iter().enumerate() {
-        listener
-            .chains
-            .push(filter_chain(chain).under_at("filter_chains", i)?);
+        listener.chains.push(filter_chain(chain).under_at("filter_chains", i)?);
     }
-    listener.default_chain = default
-        .map(filter_chain)
-        .transpose()
-        .under("default_filter_chain")?;
+    listener.default_chain = default.map(filter_chain).transpose().under("default_filter_chain")?;
     Ok(())
 }
 
@@ -97,20 +84,14 @@ fn bound_address(wire: Option<core::Address>) -> Result<Option<SocketAddr>, Inva
     match scalar::address(wire)? {
         EndpointAddress::Socket(address) => Ok(Some(address)),
         EndpointAddress::Internal(_) => Ok(None),
-        EndpointAddress::Hostname(host, _) => Err(Invalid::new(
-            "address.socket_address.address",
-            format!("{host:?} is no IP address"),
-        )),
+        EndpointAddress::Hostname(host, _) => {
+            Err(Invalid::new("address.socket_address.address", format!("{host:?} is no IP address")))
+        }
     }
 }
 
 fn bare_chain(filter: NetworkFilter) -> FilterChain {
-    FilterChain {
-        name: String::new(),
-        matches: ChainMatch::default(),
-        filter,
-        terminates_tls: false,
-    }
+    FilterChain { name: String::new(), matches: ChainMatch::default(), filter, terminates_tls: false }
 }
 
 fn filter_chain(wire: proto::FilterChain) -> Result<FilterChain, Invalid> {
@@ -121,35 +102,19 @@ fn filter_chain(wire: proto::FilterChain) -> Result<FilterChain, Invalid> {
     let last = wire.filters.len().saturating_sub(1);
     let filter = match (left_out, wire.filters.last()) {
         // A condition that cannot be evaluated: whatever the chain does, it cannot be said for which connections.
-        (Some(condition), _) => {
-            NetworkFilter::Unsupported(format!("filter_chain_match.{condition}"))
-        }
+        (Some(condition), _) => NetworkFilter::Unsupported(format!("filter_chain_match.{condition}")),
         // Only the last filter is terminal; statistics and metadata exchange before it do not choose anything.
         (None, Some(filter)) => network_filter(filter).under_at("filters", last)?,
         (None, None) => NetworkFilter::Unsupported("no filters".to_owned()),
     };
-    let terminates_tls = wire
-        .transport_socket
-        .as_ref()
-        .is_some_and(|s| !tls::is_raw(s));
-    Ok(FilterChain {
-        name: wire.name,
-        matches,
-        filter,
-        terminates_tls,
-    })
+    let terminates_tls = wire.transport_socket.as_ref().is_some_and(|s| !tls::is_raw(s));
+    Ok(FilterChain { name: wire.name, matches, filter, terminates_tls })
 }
 
 /// The match, and the name of a condition that it has no place for.
-fn chain_match(
-    wire: proto::FilterChainMatch,
-) -> Result<(ChainMatch, Option<&'static str>), Invalid> {
+fn chain_match(wire: proto::FilterChainMatch) -> Result<(ChainMatch, Option<&'static str>), Invalid> {
     let cidrs = |ranges: &[core::CidrRange], field: &str| {
-        ranges
-            .iter()
-            .enumerate()
-            .map(|(i, r)| scalar::cidr(r).under_at(field, i))
-            .collect::<Result<Vec<_>, _>>()
+        ranges.iter().enumerate().map(|(i, r)| scalar::cidr(r).under_at(field, i)).collect::<Result<Vec<_>, _>>()
     };
     let destination_port = match wire.destination_port.map(|p| p.value) {
         Some(0) => return Err(Invalid::new("destination_port", "must be at least 1")),
@@ -157,14 +122,8 @@ fn chain_match(
         None => None,
     };
     let left_out = [
-        (
-            !wire.address_suffix.is_empty() || wire.suffix_len.is_some(),
-            "address_suffix",
-        ),
-        (
-            !wire.direct_source_prefix_ranges.is_empty(),
-            "direct_source_prefix_ranges",
-        ),
+        (!wire.address_suffix.is_empty() || wire.suffix_len.is_some(), "address_suffix"),
+        (!wire.direct_source_prefix_ranges.is_empty(), "direct_source_prefix_ranges"),
         (wire.source_type != 0, "source_type"),
         (!wire.source_ports.is_empty(), "source_ports"),
     ];
@@ -176,13 +135,7 @@ fn chain_match(
         transport_protocol: wire.transport_protocol,
         application_protocols: wire.application_protocols,
     };
-    Ok((
-        matches,
-        left_out
-            .into_iter()
-            .find(|(present, _)| *present)
-            .map(|(_, name)| name),
-    ))
+    Ok((matches, left_out.into_iter().find(|(present, _)| *present).map(|(_, name)| name)))
 }
 
 fn network_filter(wire: &proto::Filter) -> Result<NetworkFilter, Invalid> {
@@ -195,9 +148,7 @@ fn network_filter(wire: &proto::Filter) -> Result<NetworkFilter, Invalid> {
 fn terminal_filter(any: &envoy_types::pb::google::protobuf::Any) -> Result<NetworkFilter, Invalid> {
     match message_name(&any.type_url) {
         TCP_PROXY => tcp_proxy(unpack(any)?).under("tcp_proxy"),
-        HTTP => http_routes(unpack(any)?)
-            .under("http_connection_manager")
-            .map(NetworkFilter::Http),
+        HTTP => http_routes(unpack(any)?).under("http_connection_manager").map(NetworkFilter::Http),
         other => Ok(NetworkFilter::Unsupported(other.to_owned())),
     }
 }
@@ -205,28 +156,18 @@ fn terminal_filter(any: &envoy_types::pb::google::protobuf::Any) -> Result<Netwo
 fn tcp_proxy(wire: tcp::TcpProxy) -> Result<NetworkFilter, Invalid> {
     use tcp::tcp_proxy::ClusterSpecifier;
     if wire.tunneling_config.is_some() {
-        return Ok(NetworkFilter::Unsupported(
-            "tcp_proxy.tunneling_config".to_owned(),
-        ));
+        return Ok(NetworkFilter::Unsupported("tcp_proxy.tunneling_config".to_owned()));
     }
-    let clusters = match wire
-        .cluster_specifier
-        .ok_or_else(|| Invalid::missing("cluster_specifier"))?
-    {
+    let clusters = match wire.cluster_specifier.ok_or_else(|| Invalid::missing("cluster_specifier"))? {
         ClusterSpecifier::Cluster(name) if name.is_empty() => {
             return Err(Invalid::missing("cluster"));
         }
         ClusterSpecifier::Cluster(name) => vec![WeightedCluster { name, weight: 1 }],
         ClusterSpecifier::WeightedClusters(list) => weighted(list).under("weighted_clusters")?,
     };
-    let hash_source_ip = wire
-        .hash_policy
-        .iter()
-        .any(|p| matches!(p.policy_specifier, Some(PolicySpecifier::SourceIp(_))));
-    Ok(NetworkFilter::TcpProxy(TcpProxy {
-        clusters,
-        hash_source_ip,
-    }))
+    let hash_source_ip =
+        wire.hash_policy.iter().any(|p| matches!(p.policy_specifier, Some(PolicySpecifier::SourceIp(_))));
+    Ok(NetworkFilter::TcpProxy(TcpProxy { clusters, hash_source_ip }))
 }
 
 /// Here, unlike in routes, every weight is at least 1.
@@ -241,37 +182,22 @@ fn weighted(wire: tcp::tcp_proxy::WeightedCluster) -> Result<Vec<WeightedCluster
             return Err(Invalid::missing(format!("clusters[{i}].name")));
         }
         if entry.weight == 0 {
-            return Err(Invalid::new(
-                format!("clusters[{i}].weight"),
-                "must be at least 1",
-            ));
+            return Err(Invalid::new(format!("clusters[{i}].weight"), "must be at least 1"));
         }
         scalar::add_weight(&mut sum, entry.weight, "clusters.weight")?;
-        clusters.push(WeightedCluster {
-            name: entry.name,
-            weight: entry.weight,
-        });
+        clusters.push(WeightedCluster { name: entry.name, weight: entry.weight });
     }
     Ok(clusters)
 }
 
 fn http_routes(wire: hcm::HttpConnectionManager) -> Result<HttpRoutes, Invalid> {
     use hcm::http_connection_manager::RouteSpecifier;
-    Ok(
-        match wire
-            .route_specifier
-            .ok_or_else(|| Invalid::missing("route_specifier"))?
-        {
-            RouteSpecifier::Rds(rds) if rds.route_config_name.is_empty() => {
-                return Err(Invalid::missing("rds.route_config_name"));
-            }
-            RouteSpecifier::Rds(rds) => HttpRoutes::Rds(rds.route_config_name),
-            RouteSpecifier::RouteConfig(inline) => {
-                HttpRoutes::Inline(route::convert(inline).under("route_config")?)
-            }
-            RouteSpecifier::ScopedRoutes(scoped) => {
-                HttpRoutes::Unsupported(format!("scoped routes {}", scoped.name))
-            }
-        },
-    )
+    Ok(match wire.route_specifier.ok_or_else(|| Invalid::missing("route_specifier"))? {
+        RouteSpecifier::Rds(rds) if rds.route_config_name.is_empty() => {
+            return Err(Invalid::missing("rds.route_config_name"));
+        }
+        RouteSpecifier::Rds(rds) => HttpRoutes::Rds(rds.route_config_name),
+        RouteSpecifier::RouteConfig(inline) => HttpRoutes::Inline(route::convert(inline).under("route_config")?),
+        RouteSpecifier::ScopedRoutes(scoped) => HttpRoutes::Unsupported(format!("scoped routes {}", scoped.name)),
+    })
 }

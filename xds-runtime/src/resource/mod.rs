@@ -60,17 +60,12 @@ pub enum Decoded {
 /// is [`Decoded::Undecodable`].
 pub fn decode(kind: ResourceType, name_hint: &str, bytes: &[u8]) -> Decoded {
     let outcome = match kind {
-        ResourceType::Listener => {
-            typed(bytes, listener::convert).map(|l| (l.name.clone(), Resource::Listener(l)))
+        ResourceType::Listener => typed(bytes, listener::convert).map(|l| (l.name.clone(), Resource::Listener(l))),
+        ResourceType::Route => typed(bytes, route::convert).map(|r| (r.name.clone(), Resource::Route(r))),
+        ResourceType::Cluster => typed(bytes, cluster::convert).map(|c| (c.name.clone(), Resource::Cluster(c))),
+        ResourceType::Endpoint => {
+            typed(bytes, endpoint::convert).map(|e| (e.cluster_name.clone(), Resource::Endpoints(e)))
         }
-        ResourceType::Route => {
-            typed(bytes, route::convert).map(|r| (r.name.clone(), Resource::Route(r)))
-        }
-        ResourceType::Cluster => {
-            typed(bytes, cluster::convert).map(|c| (c.name.clone(), Resource::Cluster(c)))
-        }
-        ResourceType::Endpoint => typed(bytes, endpoint::convert)
-            .map(|e| (e.cluster_name.clone(), Resource::Endpoints(e))),
         // Istio sends exactly one table, without a name: it is its own identity.
         ResourceType::NameTable => {
             typed(bytes, name_table::convert).map(|t| (name_hint.to_owned(), Resource::Names(t)))
@@ -82,20 +77,11 @@ pub fn decode(kind: ResourceType, name_hint: &str, bytes: &[u8]) -> Decoded {
             reason: format!("name: the resource calls itself {name:?}"),
         },
         Ok((name, _)) if name.is_empty() && kind != ResourceType::NameTable => {
-            Decoded::Undecodable {
-                reason: "name: missing".to_owned(),
-            }
+            Decoded::Undecodable { reason: "name: missing".to_owned() }
         }
-        Ok((name, resource)) => Decoded::Valid {
-            name,
-            resource: Box::new(resource),
-        },
+        Ok((name, resource)) => Decoded::Valid { name, resource: Box::new(resource) },
         Err(reason) => {
-            let name = if name_hint.is_empty() {
-                own_name(kind, bytes)
-            } else {
-                name_hint.to_owned()
-            };
+            let name = if name_hint.is_empty() { own_name(kind, bytes) } else { name_hint.to_owned() };
             if name.is_empty() && kind != ResourceType::NameTable {
                 Decoded::Undecodable { reason }
             } else {
@@ -105,19 +91,13 @@ pub fn decode(kind: ResourceType, name_hint: &str, bytes: &[u8]) -> Decoded {
     }
 }
 
-fn typed<M: Message + Default, T>(
-    bytes: &[u8],
-    convert: impl FnOnce(M) -> Result<T, Invalid>,
-) -> Result<T, String> {
+fn typed<M: Message + Default, T>(bytes: &[u8], convert: impl FnOnce(M) -> Result<T, Invalid>) -> Result<T, String> {
     let message = M::decode(bytes).map_err(|e| format!("not a {}: {e}", short_type::<M>()))?;
     convert(message).map_err(|e| e.to_string())
 }
 
 fn short_type<M>() -> &'static str {
-    std::any::type_name::<M>()
-        .rsplit("::")
-        .next()
-        .unwrap_or("message")
+    std::any::type_name::<M>().rsplit("::").next().unwrap_or("message")
 }
 
 /// The name inside bytes that did not decode: it is field 1 of every named type.

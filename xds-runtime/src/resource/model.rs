@@ -25,13 +25,7 @@ pub enum ResourceType {
 
 impl ResourceType {
     /// Every type, in the order in which a client should subscribe and a server pushes (CDS, EDS, LDS, RDS, NDS).
-    pub const ALL: [Self; 5] = [
-        Self::Cluster,
-        Self::Endpoint,
-        Self::Listener,
-        Self::Route,
-        Self::NameTable,
-    ];
+    pub const ALL: [Self; 5] = [Self::Cluster, Self::Endpoint, Self::Listener, Self::Route, Self::NameTable];
 
     /// The type URL on the wire.
     pub const fn type_url(self) -> &'static str {

@@ -43,9 +43,8 @@ pub(super) fn convert(wire: WireTable) -> Result<NameTable, Invalid> {
 fn name_info(wire: WireInfo) -> Result<NameInfo, Invalid> {
     let mut addresses = Vec::with_capacity(wire.ips.len());
     for (i, ip) in wire.ips.iter().enumerate() {
-        let ip: IpAddr = ip
-            .parse()
-            .map_err(|_| Invalid::new(format!("ips[{i}]"), format!("{ip:?} is no IP address")))?;
+        let ip: IpAddr =
+            ip.parse().map_err(|_| Invalid::new(format!("ips[{i}]"), format!("{ip:?} is no IP address")))?;
         addresses.push(ip.to_canonical());
     }
     Ok(NameInfo {

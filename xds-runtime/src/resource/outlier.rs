@@ -21,24 +21,16 @@ pub(super) fn convert(
     wire: proto::OutlierDetection,
     unsupported: &mut Vec<String>,
 ) -> Result<OutlierDetection, Invalid> {
-    let mut detector =
-        |count: Option<UInt32Value>, enforcing: Option<UInt32Value>, default: u32, name: &str| {
-            let enforced = percent(enforcing, default, &format!("enforcing_{name}"))?;
-            if !matches!(enforced, 0 | 100) {
-                unsupported.push(format!(
-                    "outlier_detection.enforcing_{name} = {enforced} (taken as 100)"
-                ));
-            }
-            // A count of 0 is never reached.
-            let count = count.map_or(CONSECUTIVE, |c| c.value);
-            Ok::<_, Invalid>((enforced > 0 && count > 0).then_some(count))
-        };
-    let consecutive_5xx = detector(
-        wire.consecutive_5xx,
-        wire.enforcing_consecutive_5xx,
-        100,
-        "consecutive_5xx",
-    )?;
+    let mut detector = |count: Option<UInt32Value>, enforcing: Option<UInt32Value>, default: u32, name: &str| {
+        let enforced = percent(enforcing, default, &format!("enforcing_{name}"))?;
+        if !matches!(enforced, 0 | 100) {
+            unsupported.push(format!("outlier_detection.enforcing_{name} = {enforced} (taken as 100)"));
+        }
+        // A count of 0 is never reached.
+        let count = count.map_or(CONSECUTIVE, |c| c.value);
+        Ok::<_, Invalid>((enforced > 0 && count > 0).then_some(count))
+    };
+    let consecutive_5xx = detector(wire.consecutive_5xx, wire.enforcing_consecutive_5xx, 100, "consecutive_5xx")?;
     let consecutive_gateway_failure = detector(
         wire.consecutive_gateway_failure,
         wire.enforcing_consecutive_gateway_failure,
@@ -55,31 +47,18 @@ pub(super) fn convert(
     // 100 requests each in an interval.
     for (value, name) in [
         (wire.enforcing_success_rate, "enforcing_success_rate"),
-        (
-            wire.enforcing_local_origin_success_rate,
-            "enforcing_local_origin_success_rate",
-        ),
-        (
-            wire.enforcing_failure_percentage,
-            "enforcing_failure_percentage",
-        ),
-        (
-            wire.enforcing_failure_percentage_local_origin,
-            "enforcing_failure_percentage_local_origin",
-        ),
+        (wire.enforcing_local_origin_success_rate, "enforcing_local_origin_success_rate"),
+        (wire.enforcing_failure_percentage, "enforcing_failure_percentage"),
+        (wire.enforcing_failure_percentage_local_origin, "enforcing_failure_percentage_local_origin"),
     ] {
         if percent(value, 0, name)? > 0 {
             unsupported.push(format!("outlier_detection.{name}"));
         }
     }
-    let base_ejection_time =
-        positive_duration(wire.base_ejection_time, BASE_EJECTION, "base_ejection_time")?;
+    let base_ejection_time = positive_duration(wire.base_ejection_time, BASE_EJECTION, "base_ejection_time")?;
     let max_ejection_time = match duration(wire.max_ejection_time, "max_ejection_time")? {
         Some(max) if max < base_ejection_time => {
-            return Err(Invalid::new(
-                "max_ejection_time",
-                "is below base_ejection_time",
-            ));
+            return Err(Invalid::new("max_ejection_time", "is below base_ejection_time"));
         }
         Some(max) => max,
         None => MAX_EJECTION.max(base_ejection_time),
@@ -92,10 +71,6 @@ pub(super) fn convert(
         interval: positive_duration(wire.interval, INTERVAL, "interval")?,
         base_ejection_time,
         max_ejection_time,
-        max_ejection_percent: percent(
-            wire.max_ejection_percent,
-            MAX_EJECTION_PERCENT,
-            "max_ejection_percent",
-        )?,
+        max_ejection_percent: percent(wire.max_ejection_percent, MAX_EJECTION_PERCENT, "max_ejection_percent")?,
     })
 }

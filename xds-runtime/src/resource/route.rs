@@ -25,10 +25,7 @@ pub(super) fn convert(wire: proto::RouteConfiguration) -> Result<RouteConfigurat
         }
         virtual_hosts.push(host);
     }
-    Ok(RouteConfiguration {
-        name: wire.name,
-        virtual_hosts,
-    })
+    Ok(RouteConfiguration { name: wire.name, virtual_hosts })
 }
 
 fn virtual_host(wire: proto::VirtualHost) -> Result<VirtualHost, Invalid> {
@@ -49,19 +46,11 @@ fn virtual_host(wire: proto::VirtualHost) -> Result<VirtualHost, Invalid> {
     for (i, route) in wire.routes.into_iter().enumerate() {
         routes.push(convert_route(route).under_at("routes", i)?);
     }
-    Ok(VirtualHost {
-        name: wire.name,
-        domains: wire.domains,
-        routes,
-    })
+    Ok(VirtualHost { name: wire.name, domains: wire.domains, routes })
 }
 
 fn unsupported(what: &str) -> Route {
-    Route {
-        name: String::new(),
-        condition: None,
-        action: RouteAction::Unsupported(what.to_owned()),
-    }
+    Route { name: String::new(), condition: None, action: RouteAction::Unsupported(what.to_owned()) }
 }
 
 fn convert_route(wire: proto::Route) -> Result<Route, Invalid> {
@@ -70,11 +59,7 @@ fn convert_route(wire: proto::Route) -> Result<Route, Invalid> {
         None => return Err(Invalid::missing("match")),
     };
     let action = action(wire.action.ok_or_else(|| Invalid::missing("action"))?)?;
-    Ok(Route {
-        name: wire.name,
-        condition,
-        action,
-    })
+    Ok(Route { name: wire.name, condition, action })
 }
 
 fn action(wire: proto::route::Action) -> Result<RouteAction, Invalid> {
@@ -82,43 +67,30 @@ fn action(wire: proto::route::Action) -> Result<RouteAction, Invalid> {
     Ok(match wire {
         Action::Route(forward) => return forward_to(forward).under("route"),
         Action::Redirect(_) => RouteAction::Unsupported("redirect".to_owned()),
-        Action::DirectResponse(response) => {
-            RouteAction::Unsupported(format!("direct response {}", response.status))
-        }
+        Action::DirectResponse(response) => RouteAction::Unsupported(format!("direct response {}", response.status)),
         Action::FilterAction(_) => RouteAction::Unsupported("filter action".to_owned()),
-        Action::NonForwardingAction(_) => {
-            RouteAction::Unsupported("non-forwarding action".to_owned())
-        }
+        Action::NonForwardingAction(_) => RouteAction::Unsupported("non-forwarding action".to_owned()),
     })
 }
 
 fn forward_to(wire: proto::RouteAction) -> Result<RouteAction, Invalid> {
     use proto::route_action::ClusterSpecifier;
-    Ok(
-        match wire
-            .cluster_specifier
-            .ok_or_else(|| Invalid::missing("cluster_specifier"))?
-        {
-            ClusterSpecifier::Cluster(name) if name.is_empty() => {
-                return Err(Invalid::missing("cluster"));
-            }
-            ClusterSpecifier::Cluster(name) => {
-                RouteAction::Clusters(vec![WeightedCluster { name, weight: 1 }])
-            }
-            ClusterSpecifier::WeightedClusters(list) => {
-                return weighted(list).under("weighted_clusters");
-            }
-            ClusterSpecifier::ClusterHeader(header) => {
-                RouteAction::Unsupported(format!("cluster from header {header}"))
-            }
-            ClusterSpecifier::ClusterSpecifierPlugin(name) => {
-                RouteAction::Unsupported(format!("cluster specifier plugin {name}"))
-            }
-            ClusterSpecifier::InlineClusterSpecifierPlugin(_) => {
-                RouteAction::Unsupported("inline cluster specifier plugin".to_owned())
-            }
-        },
-    )
+    Ok(match wire.cluster_specifier.ok_or_else(|| Invalid::missing("cluster_specifier"))? {
+        ClusterSpecifier::Cluster(name) if name.is_empty() => {
+            return Err(Invalid::missing("cluster"));
+        }
+        ClusterSpecifier::Cluster(name) => RouteAction::Clusters(vec![WeightedCluster { name, weight: 1 }]),
+        ClusterSpecifier::WeightedClusters(list) => {
+            return weighted(list).under("weighted_clusters");
+        }
+        ClusterSpecifier::ClusterHeader(header) => RouteAction::Unsupported(format!("cluster from header {header}")),
+        ClusterSpecifier::ClusterSpecifierPlugin(name) => {
+            RouteAction::Unsupported(format!("cluster specifier plugin {name}"))
+        }
+        ClusterSpecifier::InlineClusterSpecifierPlugin(_) => {
+            RouteAction::Unsupported("inline cluster specifier plugin".to_owned())
+        }
+    })
 }
 
 /// Envoy: every entry states a weight, 0 is allowed (never picked), the sum is over 0 and within 32 bits.
@@ -127,28 +99,16 @@ fn weighted(wire: proto::WeightedCluster) -> Result<RouteAction, Invalid> {
     let mut clusters = Vec::with_capacity(wire.clusters.len());
     for (i, entry) in wire.clusters.into_iter().enumerate() {
         let field = |name: &str| format!("clusters[{i}].{name}");
-        let weight = entry
-            .weight
-            .ok_or_else(|| Invalid::missing(field("weight")))?
-            .value;
+        let weight = entry.weight.ok_or_else(|| Invalid::missing(field("weight")))?.value;
         scalar::add_weight(&mut sum, weight, "clusters.weight")?;
         match (entry.name.is_empty(), entry.cluster_header.is_empty()) {
             (false, true) if weight == 0 => {}
-            (false, true) => clusters.push(WeightedCluster {
-                name: entry.name,
-                weight,
-            }),
+            (false, true) => clusters.push(WeightedCluster { name: entry.name, weight }),
             (true, false) => {
-                return Ok(RouteAction::Unsupported(format!(
-                    "cluster from header {}",
-                    entry.cluster_header
-                )));
+                return Ok(RouteAction::Unsupported(format!("cluster from header {}", entry.cluster_header)));
             }
             _ => {
-                return Err(Invalid::new(
-                    field("name"),
-                    "exactly one of name and cluster_header is required",
-                ));
+                return Err(Invalid::new(field("name"), "exactly one of name and cluster_header is required"));
             }
         }
     }

@@ -12,23 +12,15 @@ use super::model::{Cidr, EndpointAddress};
 /// An address as the control plane writes it. IPv4-mapped IPv6 addresses become IPv4: one address, one form.
 pub(super) fn address(address: Option<core::Address>) -> Result<EndpointAddress, Invalid> {
     use core::address::Address as Kind;
-    match address
-        .and_then(|a| a.address)
-        .ok_or_else(|| Invalid::missing("address"))?
-    {
+    match address.and_then(|a| a.address).ok_or_else(|| Invalid::missing("address"))? {
         Kind::SocketAddress(socket) => socket_address(&socket),
         Kind::Pipe(pipe) => Ok(EndpointAddress::Internal(format!("unix:{}", pipe.path))),
         Kind::EnvoyInternalAddress(internal) => {
             use core::envoy_internal_address::AddressNameSpecifier::ServerListenerName;
             let Some(ServerListenerName(listener)) = internal.address_name_specifier else {
-                return Err(Invalid::missing(
-                    "address.envoy_internal_address.server_listener_name",
-                ));
+                return Err(Invalid::missing("address.envoy_internal_address.server_listener_name"));
             };
-            Ok(EndpointAddress::Internal(format!(
-                "internal:{listener}/{}",
-                internal.endpoint_id
-            )))
+            Ok(EndpointAddress::Internal(format!("internal:{listener}/{}", internal.endpoint_id)))
         }
     }
 }
@@ -39,10 +31,7 @@ fn socket_address(socket: &core::SocketAddress) -> Result<EndpointAddress, Inval
     let port = match socket.port_specifier {
         Some(PortSpecifier::PortValue(value)) => port(value, &format!("{field}.port_value"))?,
         Some(PortSpecifier::NamedPort(ref name)) => {
-            return Err(Invalid::new(
-                format!("{field}.named_port"),
-                format!("{name:?} needs a resolver extension"),
-            ));
+            return Err(Invalid::new(format!("{field}.named_port"), format!("{name:?} needs a resolver extension")));
         }
         None => return Err(Invalid::missing(format!("{field}.port_value"))),
     };
@@ -62,12 +51,10 @@ pub(super) fn port(value: u32, field: &str) -> Result<u16, Invalid> {
 
 /// A CIDR. An absent length is 0, as in Envoy.
 pub(super) fn cidr(range: &core::CidrRange) -> Result<Cidr, Invalid> {
-    let address: IpAddr = range.address_prefix.parse().map_err(|_| {
-        Invalid::new(
-            "address_prefix",
-            format!("{:?} is no IP address", range.address_prefix),
-        )
-    })?;
+    let address: IpAddr = range
+        .address_prefix
+        .parse()
+        .map_err(|_| Invalid::new("address_prefix", format!("{:?} is no IP address", range.address_prefix)))?;
     let most = if address.is_ipv4() { 32 } else { 128 };
     let bits = range.prefix_len.map_or(0, |l| l.value);
     match u8::try_from(bits) {
@@ -77,19 +64,11 @@ pub(super) fn cidr(range: &core::CidrRange) -> Result<Cidr, Invalid> {
 }
 
 /// A duration that must not be negative; `None` when absent.
-pub(super) fn duration(
-    value: Option<google::Duration>,
-    field: &str,
-) -> Result<Option<Duration>, Invalid> {
+pub(super) fn duration(value: Option<google::Duration>, field: &str) -> Result<Option<Duration>, Invalid> {
     let Some(value) = value else { return Ok(None) };
     match (u64::try_from(value.seconds), u32::try_from(value.nanos)) {
-        (Ok(seconds), Ok(nanos)) if nanos < 1_000_000_000 => {
-            Ok(Some(Duration::new(seconds, nanos)))
-        }
-        _ => Err(Invalid::new(
-            field,
-            format!("{}s {}ns is no duration", value.seconds, value.nanos),
-        )),
+        (Ok(seconds), Ok(nanos)) if nanos < 1_000_000_000 => Ok(Some(Duration::new(seconds, nanos))),
+        _ => Err(Invalid::new(field, format!("{}s {}ns is no duration", value.seconds, value.nanos))),
     }
 }
 
@@ -106,11 +85,7 @@ pub(super) fn positive_duration(
 }
 
 /// An integer percentage; `default` when absent.
-pub(super) fn percent(
-    value: Option<google::UInt32Value>,
-    default: u32,
-    field: &str,
-) -> Result<u32, Invalid> {
+pub(super) fn percent(value: Option<google::UInt32Value>, default: u32, field: &str) -> Result<u32, Invalid> {
     match value.map_or(default, |v| v.value) {
         over @ 101.. => Err(Invalid::new(field, format!("{over} is over 100"))),
         value => Ok(value),
@@ -127,8 +102,6 @@ pub(super) fn weight(value: Option<google::UInt32Value>) -> Result<Option<u32>, 
 
 /// Adds `weight` to `sum`; the sum must stay within 32 bits (gRFC A27, Envoy).
 pub(super) fn add_weight(sum: &mut u32, weight: u32, field: &str) -> Result<(), Invalid> {
-    *sum = sum
-        .checked_add(weight)
-        .ok_or_else(|| Invalid::new(field, "the sum of weights is over 4294967295"))?;
+    *sum = sum.checked_add(weight).ok_or_else(|| Invalid::new(field, "the sum of weights is over 4294967295"))?;
     Ok(())
 }

@@ -12,8 +12,7 @@ use super::model::UpstreamTls;
 pub(super) fn is_raw(socket: &TransportSocket) -> bool {
     match &socket.config_type {
         Some(ConfigType::TypedConfig(any)) => {
-            message_name(&any.type_url)
-                == "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
+            message_name(&any.type_url) == "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
         }
         None => socket.name == "envoy.transport_sockets.raw_buffer" || socket.name == "raw_buffer",
     }
@@ -40,10 +39,7 @@ pub(super) fn upstream(cluster: &Cluster) -> UpstreamTls {
             Condition::Other => {}
         }
     }
-    demand(
-        cluster.transport_socket.as_ref().is_none_or(is_raw),
-        by_endpoint,
-    )
+    demand(cluster.transport_socket.as_ref().is_none_or(is_raw), by_endpoint)
 }
 
 fn demand(rest_is_raw: bool, by_endpoint: bool) -> UpstreamTls {
@@ -61,15 +57,11 @@ enum Condition {
 }
 
 fn condition(entry: &TransportSocketMatch) -> Condition {
-    let Some(fields) = entry
-        .r#match
-        .as_ref()
-        .map(|m| &m.fields)
-        .filter(|f| !f.is_empty())
-    else {
+    let Some(fields) = entry.r#match.as_ref().map(|m| &m.fields).filter(|f| !f.is_empty()) else {
         return Condition::Always;
     };
-    let istio = |v: &envoy_types::pb::google::protobuf::Value| matches!(&v.kind, Some(Kind::StringValue(s)) if s == "istio");
+    let istio =
+        |v: &envoy_types::pb::google::protobuf::Value| matches!(&v.kind, Some(Kind::StringValue(s)) if s == "istio");
     if fields.len() == 1 && fields.get("tlsMode").is_some_and(istio) {
         Condition::TlsModeIstio
     } else {

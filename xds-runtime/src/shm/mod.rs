@@ -7,9 +7,11 @@
 
 mod clock;
 pub mod futex;
+mod leak;
 mod map;
 
 pub use clock::{Millis, now};
+pub use leak::leak;
 pub use map::{MapError, map_read, map_write};
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

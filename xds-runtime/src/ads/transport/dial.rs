@@ -32,12 +32,7 @@ impl Target {
     pub(super) fn parse(text: &str) -> Option<(Uri, Self)> {
         if let Some(path) = text.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            return path.starts_with('/').then(|| {
-                (
-                    Uri::from_static("http://localhost"),
-                    Self::Unix(path.into()),
-                )
-            });
+            return path.starts_with('/').then(|| (Uri::from_static("http://localhost"), Self::Unix(path.into())));
         }
         let uri: Uri = text.parse().ok()?;
         let tls = match uri.scheme_str()? {
@@ -46,11 +41,7 @@ impl Target {
             _ => return None,
         };
         let host = uri.host()?;
-        let host = host
-            .strip_prefix('[')
-            .and_then(|h| h.strip_suffix(']'))
-            .unwrap_or(host)
-            .to_owned();
+        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host).to_owned();
         if host.is_empty() {
             return None;
         }
@@ -66,8 +57,7 @@ impl Target {
 /// A connector for tonic that always connects to `target`.
 pub(super) fn connector(
     target: Target,
-) -> impl Service<Uri, Response = TokioIo<Socket>, Error = TransportError, Future: Send> + Send + 'static
-{
+) -> impl Service<Uri, Response = TokioIo<Socket>, Error = TransportError, Future: Send> + Send + 'static {
     service_fn(move |_: Uri| {
         let target = target.clone();
         async move { dial(&target).await.map(TokioIo::new) }
@@ -78,20 +68,14 @@ async fn dial(target: &Target) -> Result<Socket, TransportError> {
     match target {
         Target::Unix(path) => match UnixStream::connect(path).await {
             Ok(stream) => Ok(Socket::Unix(stream)),
-            Err(e) => Err(TransportError::Unreachable(format!(
-                "{}: {e}",
-                path.display()
-            ))),
+            Err(e) => Err(TransportError::Unreachable(format!("{}: {e}", path.display()))),
         },
         Target::Tcp { host, port, .. } => {
-            let mut failure =
-                TransportError::NameNotFound(host.clone(), "it has no addresses".to_owned());
+            let mut failure = TransportError::NameNotFound(host.clone(), "it has no addresses".to_owned());
             for address in resolve(host).await? {
                 match connect(SocketAddr::new(address, *port)).await {
                     Ok(stream) => return Ok(Socket::Tcp(stream)),
-                    Err(e) => {
-                        failure = TransportError::Unreachable(format!("{address} port {port}: {e}"))
-                    }
+                    Err(e) => failure = TransportError::Unreachable(format!("{address} port {port}: {e}")),
                 }
             }
             Err(failure)
@@ -101,9 +85,7 @@ async fn dial(target: &Target) -> Result<Socket, TransportError> {
 
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let connecting = TcpStream::connect(address);
-    let stream = tokio::time::timeout(ADDRESS_TIMEOUT, connecting)
-        .await
-        .map_err(|_| io::ErrorKind::TimedOut)??;
+    let stream = tokio::time::timeout(ADDRESS_TIMEOUT, connecting).await.map_err(|_| io::ErrorKind::TimedOut)??;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -112,8 +94,7 @@ async fn resolve(host: &str) -> Result<Vec<IpAddr>, TransportError> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
     }
-    let failed =
-        |e: &dyn std::fmt::Display| TransportError::NameNotFound(host.to_owned(), e.to_string());
+    let failed = |e: &dyn std::fmt::Display| TransportError::NameNotFound(host.to_owned(), e.to_string());
     let mut builder = TokioResolver::builder_tokio().map_err(|e| failed(&e))?;
     builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     let resolver = builder.build().map_err(|e| failed(&e))?;
@@ -131,11 +112,7 @@ pub(super) enum Socket {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_read(cx, buf),
             Self::Unix(s) => Pin::new(s).poll_read(cx, buf),
@@ -144,11 +121,7 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_write(cx, buf),
             Self::Unix(s) => Pin::new(s).poll_write(cx, buf),
@@ -177,30 +150,13 @@ mod tests {
     #[track_caller]
     fn check_tcp(text: &str, host: &str, port: u16, tls: bool) {
         let target = Target::parse(text).map(|(_, target)| target);
-        assert_eq!(
-            target,
-            Some(Target::Tcp {
-                host: host.to_owned(),
-                port,
-                tls
-            })
-        );
+        assert_eq!(target, Some(Target::Tcp { host: host.to_owned(), port, tls }));
     }
 
     #[test]
     fn uris_of_three_kinds_are_understood() {
-        check_tcp(
-            "http://istiod.istio-system:15010",
-            "istiod.istio-system",
-            15010,
-            false,
-        );
-        check_tcp(
-            "https://istiod.istio-system.svc:15012",
-            "istiod.istio-system.svc",
-            15012,
-            true,
-        );
+        check_tcp("http://istiod.istio-system:15010", "istiod.istio-system", 15010, false);
+        check_tcp("https://istiod.istio-system.svc:15012", "istiod.istio-system.svc", 15012, true);
         check_tcp("http://[::1]:15010", "::1", 15010, false);
         check_tcp("https://xds.example", "xds.example", 443, true);
         let unix = Target::parse("unix:///run/xds.sock").map(|(_, target)| target);
@@ -209,14 +165,7 @@ mod tests {
 
     #[test]
     fn other_uris_are_refused() {
-        for text in [
-            "",
-            "istiod:15010",
-            "dns:///istiod",
-            "unix:relative",
-            "http://",
-            "ftp://istiod:21",
-        ] {
+        for text in ["", "istiod:15010", "dns:///istiod", "unix:relative", "http://", "ftp://istiod:21"] {
             assert_eq!(Target::parse(text), None, "{text}");
         }
     }

@@ -44,12 +44,7 @@ impl From<&Node> for wire::Node {
 }
 
 fn to_struct(fields: &serde_json::Map<String, serde_json::Value>) -> Struct {
-    Struct {
-        fields: fields
-            .iter()
-            .map(|(name, value)| (name.clone(), to_value(value)))
-            .collect(),
-    }
+    Struct { fields: fields.iter().map(|(name, value)| (name.clone(), to_value(value))).collect() }
 }
 
 fn to_value(value: &serde_json::Value) -> Value {
@@ -58,9 +53,7 @@ fn to_value(value: &serde_json::Value) -> Value {
         serde_json::Value::Bool(b) => Kind::BoolValue(*b),
         serde_json::Value::Number(n) => Kind::NumberValue(n.as_f64().unwrap_or(0.0)),
         serde_json::Value::String(s) => Kind::StringValue(s.clone()),
-        serde_json::Value::Array(a) => Kind::ListValue(ListValue {
-            values: a.iter().map(to_value).collect(),
-        }),
+        serde_json::Value::Array(a) => Kind::ListValue(ListValue { values: a.iter().map(to_value).collect() }),
         serde_json::Value::Object(o) => Kind::StructValue(to_struct(o)),
     };
     Value { kind: Some(kind) }

@@ -9,9 +9,7 @@ use tonic::{Code, Status};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
     /// The URI is not one of the three kinds.
-    #[error(
-        "{0:?} is no control plane address: use http://host:port, https://host:port or unix:///path"
-    )]
+    #[error("{0:?} is no control plane address: use http://host:port, https://host:port or unix:///path")]
     Uri(String),
     /// A file that the configuration names cannot be read.
     #[error("{path}: {1}", path = .0.display())]
@@ -94,8 +92,5 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
 
 /// What others wrote, without line breaks and bounded.
 fn one_line(text: &str) -> String {
-    text.chars()
-        .take(500)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().take(500).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

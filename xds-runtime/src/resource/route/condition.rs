@@ -11,17 +11,9 @@ use crate::resource::invalid::Invalid;
 /// `None` when the rule matches every request.
 pub(super) fn in_words(rule: &RouteMatch) -> Result<Option<String>, Invalid> {
     let mut words = Vec::new();
-    words.extend(path(
-        rule.path_specifier
-            .as_ref()
-            .ok_or_else(|| Invalid::missing("path_specifier"))?,
-    ));
+    words.extend(path(rule.path_specifier.as_ref().ok_or_else(|| Invalid::missing("path_specifier"))?));
     words.extend(rule.headers.iter().map(header));
-    words.extend(
-        rule.query_parameters
-            .iter()
-            .map(|q| format!("query {}", q.name)),
-    );
+    words.extend(rule.query_parameters.iter().map(|q| format!("query {}", q.name)));
     words.extend(rule.cookies.iter().map(|c| format!("cookie {}", c.name)));
     if rule.grpc.is_some() {
         words.push("gRPC request".to_owned());
@@ -41,21 +33,14 @@ pub(super) fn in_words(rule: &RouteMatch) -> Result<Option<String>, Invalid> {
             Ok(DenominatorType::TenThousand) => 10_000,
             Ok(DenominatorType::Million) => 1_000_000,
             Err(_) => {
-                return Err(Invalid::new(
-                    "runtime_fraction.default_value.denominator",
-                    "not defined",
-                ));
+                return Err(Invalid::new("runtime_fraction.default_value.denominator", "not defined"));
             }
         };
         if percent.numerator < of {
             words.push(format!("{} of {of} requests", percent.numerator));
         }
     }
-    Ok(if words.is_empty() {
-        None
-    } else {
-        Some(words.join(", "))
-    })
+    Ok(if words.is_empty() { None } else { Some(words.join(", ")) })
 }
 
 fn path(path: &PathSpecifier) -> Option<String> {

@@ -1,0 +1,305 @@
+//! One process's attachment to its pod: CONTROL, STATE and the current IMAGE, mapped.
+//!
+//! Attaching opens the run directory once; what it finds is validated before it is believed (owner, mode, format,
+//! boot). After that no descriptor is kept, nothing is locked and nothing is allocated: the current image is
+//! followed by comparing one word, and mapped anew only when CONTROL names another file. What was mapped stays
+//! mapped, so a process that changes its root or its limits keeps what it has.
+
+pub mod names;
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::boot::BootId;
+use crate::config::Settings;
+use crate::control::{CONTROL_WORDS, Control, ImageId};
+use crate::image::{HEADER_WORDS, ImageFile};
+use crate::leader::run_dir::{Open, RunDir, RunDirError};
+use crate::shm::{self, MapError, Millis, leak, map_read, map_write};
+use crate::state::{State, state_words};
+use names::FileName;
+
+/// Why a process could not attach: everything passes then.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The run directory cannot be used.
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
+    /// A file could not be mapped.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// /proc tells no boot id.
+    #[error("/proc/sys/kernel/random/boot_id cannot be read; mount /proc")]
+    NoBootId,
+    /// Another process is making CONTROL right now.
+    #[error("another process is setting up the run directory")]
+    Busy,
+    /// The kernel has no page left.
+    #[error("no memory")]
+    NoMemory,
+}
+
+/// After a mapping failed, no other attempt for this long.
+const RETRY_MS: Millis = 100;
+
+/// A process's attachment. Never freed.
+pub struct Pod {
+    settings: &'static Settings,
+    boot: BootId,
+    control: Control,
+    control_id: FileId,
+    image: AtomicPtr<MappedImage>,
+    state: AtomicPtr<State>,
+    retry_at: AtomicU64,
+}
+
+/// What tells a mapped file from another one at its path: an inode is not reused while it is mapped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    fn of(fd: BorrowedFd<'_>) -> Option<Self> {
+        let stat = rustix::fs::fstat(fd).ok()?;
+        Some(Self { device: stat.st_dev, inode: stat.st_ino })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct MappedImage {
+    id: ImageId,
+    file: ImageFile,
+}
+
+impl Pod {
+    /// Attaches to the run directory, creating what is missing.
+    ///
+    /// # Errors
+    /// [`AttachError`]; the caller passes and may try again later.
+    pub fn attach(settings: &'static Settings) -> Result<Self, AttachError> {
+        let boot = BootId::read().ok_or(AttachError::NoBootId)?;
+        let dir = RunDir::open(settings)?;
+        let (control, control_id) = open_control(&dir, boot)?;
+        Ok(Self {
+            settings,
+            boot,
+            control,
+            control_id,
+            image: AtomicPtr::new(std::ptr::null_mut()),
+            state: AtomicPtr::new(std::ptr::null_mut()),
+            retry_at: AtomicU64::new(0),
+        })
+    }
+
+    /// CONTROL.
+    #[inline]
+    pub const fn control(&self) -> Control {
+        self.control
+    }
+
+    /// The boot this attachment belongs to.
+    pub const fn boot(&self) -> BootId {
+        self.boot
+    }
+
+    /// Opens the run directory again.
+    ///
+    /// # Errors
+    /// [`RunDirError`] when it cannot be used (any more).
+    pub fn run_dir(&self) -> Result<RunDir, RunDirError> {
+        RunDir::open(self.settings)
+    }
+
+    /// True when the CONTROL at the run directory's path is no longer the mapped one: it was replaced, or the
+    /// directory was moved away. The process should attach anew.
+    pub fn is_orphaned(&self) -> bool {
+        let Ok(dir) = self.run_dir() else { return false };
+        let found = dir.open_file(names::CONTROL, Open::Read).ok().flatten();
+        found.and_then(|fd| FileId::of(fd.as_fd())) != Some(self.control_id)
+    }
+
+    /// The current image; `None` when nothing was published, or its file cannot be mapped and none was before.
+    #[inline]
+    pub fn image(&self) -> Option<ImageFile> {
+        let id = self.control.image()?;
+        // SAFETY: a non-null pointer came from `leak`: valid for ever, never written again.
+        let mapped = unsafe { self.image.load(Ordering::Acquire).as_ref() };
+        match mapped {
+            Some(mapped) if mapped.id == id => Some(mapped.file),
+            _ => self.map_image(id).or(mapped.map(|mapped| mapped.file)),
+        }
+    }
+
+    /// STATE, mapped again when it grew; `None` until a leader made it.
+    #[inline]
+    pub fn state(&self) -> Option<State> {
+        // SAFETY: as for the image.
+        let mapped = unsafe { self.state.load(Ordering::Acquire).as_ref() };
+        match mapped {
+            Some(state) if state.allocated_slots() <= state.mapped_slots() => Some(*state),
+            _ => self.map_state().or(mapped.copied()),
+        }
+    }
+
+    #[cold]
+    fn map_image(&self, id: ImageId) -> Option<ImageFile> {
+        self.unless_just_failed(|| {
+            let dir = self.run_dir().ok()?;
+            let fd = dir.open_file(FileName::image(id).as_str(), Open::Read).ok()??;
+            let words = map_read(fd.as_fd(), HEADER_WORDS).ok()?;
+            let file = ImageFile::open(words, self.boot, id.term)?;
+            let mapped = leak(MappedImage { id, file })?;
+            self.image.store(std::ptr::from_ref(mapped).cast_mut(), Ordering::Release);
+            Some(file)
+        })
+    }
+
+    #[cold]
+    fn map_state(&self) -> Option<State> {
+        self.unless_just_failed(|| {
+            let dir = self.run_dir().ok()?;
+            let state = open_state(&dir, self.boot)?;
+            let mapped = leak(state)?;
+            self.state.store(std::ptr::from_ref(mapped).cast_mut(), Ordering::Release);
+            Some(state)
+        })
+    }
+
+    fn unless_just_failed<T>(&self, attempt: impl FnOnce() -> Option<T>) -> Option<T> {
+        let now = shm::now();
+        let retry_at = self.retry_at.load(Ordering::Relaxed);
+        if now < retry_at && retry_at - now <= RETRY_MS {
+            return None;
+        }
+        let outcome = attempt();
+        let next = if outcome.is_some() { 0 } else { now + RETRY_MS };
+        self.retry_at.store(next, Ordering::Relaxed);
+        outcome
+    }
+}
+
+/// Maps STATE, if a leader made it in this boot.
+pub fn open_state(dir: &RunDir, boot: BootId) -> Option<State> {
+    let fd = dir.open_file(names::STATE, Open::ReadWrite).ok()??;
+    let words = map_write(fd.as_fd(), state_words(1)).ok()?;
+    State::open(words, boot)
+}
+
+/// Opens CONTROL, making it (or replacing one that cannot be believed) under a lock.
+fn open_control(dir: &RunDir, boot: BootId) -> Result<(Control, FileId), AttachError> {
+    if let Some(found) = believed_control(dir, boot) {
+        return Ok(found);
+    }
+    let lock = match dir.create_file(names::LOCK, 0)? {
+        Some(lock) => lock,
+        None => dir.open_file(names::LOCK, Open::ReadWrite)?.ok_or(AttachError::Busy)?,
+    };
+    // Never blocks: whoever finds the lock taken passes this time.
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| AttachError::Busy)?;
+    if let Some(found) = believed_control(dir, boot) {
+        return Ok(found);
+    }
+    // What a maker that died left behind; the lock is ours.
+    dir.remove_file(names::CONTROL_NEW)?;
+    let fd = dir.create_file(names::CONTROL_NEW, CONTROL_WORDS as u64 * 8)?.ok_or(AttachError::Busy)?;
+    let words = map_write(fd.as_fd(), CONTROL_WORDS)?;
+    let control = Control::format(words, boot).ok_or(AttachError::Busy)?;
+    let id = FileId::of(fd.as_fd()).ok_or(AttachError::Busy)?;
+    dir.rename_over(names::CONTROL_NEW, names::CONTROL)?;
+    Ok((control, id))
+}
+
+fn believed_control(dir: &RunDir, boot: BootId) -> Option<(Control, FileId)> {
+    let fd = dir.open_file(names::CONTROL, Open::ReadWrite).ok()??;
+    let words = map_write(fd.as_fd(), CONTROL_WORDS).ok()?;
+    Some((Control::open(words, boot)?, FileId::of(fd.as_fd())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::image::{Mesh, Name, Publisher, encode, file_words};
+
+    fn settings(base: &std::path::Path) -> &'static Settings {
+        let settings =
+            Settings::from_env([("LDMESH_XDS", "http://127.0.0.1:15010"), ("LDMESH_RUN_DIR", base.to_str().unwrap())]);
+        Box::leak(Box::new(settings))
+    }
+
+    fn publish(pod: &Pod, id: ImageId, name: &str) {
+        let mesh = Mesh {
+            names: vec![Name { name: name.into(), addresses: vec!["10.96.0.10".parse().unwrap()], headless: false }],
+            ..Mesh::default()
+        };
+        let content = encode(&mesh).unwrap();
+        let size = file_words(content.len()) as u64 * 8;
+        let fd = pod.run_dir().unwrap().create_file(FileName::image(id).as_str(), size).unwrap().unwrap();
+        let words = map_write(fd.as_fd(), HEADER_WORDS).unwrap();
+        Publisher::format(words, pod.boot(), id.term, 0).unwrap().publish(&content).unwrap();
+        assert!(pod.control().set_image(id));
+    }
+
+    fn knows(pod: &Pod, name: &str) -> bool {
+        pod.image().is_some_and(|image| image.read(|view| view.name(name.as_bytes())).unwrap().is_some())
+    }
+
+    #[test]
+    fn two_processes_of_a_pod_meet_in_one_control() {
+        let base = tempfile::tempdir().unwrap();
+        let (one, two) = (Pod::attach(settings(base.path())).unwrap(), Pod::attach(settings(base.path())).unwrap());
+        one.control().heard(77);
+        assert_eq!(two.control().contact(), 77);
+        assert!(!one.is_orphaned());
+    }
+
+    #[test]
+    fn the_image_that_control_names_is_followed_across_terms() {
+        let base = tempfile::tempdir().unwrap();
+        let pod = Pod::attach(settings(base.path())).unwrap();
+        assert!(pod.image().is_none());
+        publish(&pod, ImageId { term: 1, sequence: 0 }, "first.example");
+        assert!(knows(&pod, "first.example"));
+        publish(&pod, ImageId { term: 2, sequence: 0 }, "second.example");
+        assert!(knows(&pod, "second.example") && !knows(&pod, "first.example"));
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_mapped_leaves_the_last_one_in_use() {
+        let base = tempfile::tempdir().unwrap();
+        let pod = Pod::attach(settings(base.path())).unwrap();
+        publish(&pod, ImageId { term: 1, sequence: 0 }, "first.example");
+        assert!(knows(&pod, "first.example"));
+        pod.control().set_image(ImageId { term: 5, sequence: 0 });
+        assert!(knows(&pod, "first.example"));
+    }
+
+    #[test]
+    fn a_control_that_is_garbage_or_of_another_boot_is_replaced() {
+        let base = tempfile::tempdir().unwrap();
+        let pod = Pod::attach(settings(base.path())).unwrap();
+        let dir = pod.run_dir().unwrap();
+        for garbage in [b"not a control".to_vec(), vec![0xff; CONTROL_WORDS * 8]] {
+            std::fs::write(dir.path().join(names::CONTROL), garbage).unwrap();
+            let again = Pod::attach(settings(base.path())).unwrap();
+            again.control().heard(5);
+            assert_eq!(again.control().contact(), 5);
+        }
+    }
+
+    #[test]
+    fn a_process_notices_that_its_control_was_replaced() {
+        let base = tempfile::tempdir().unwrap();
+        let pod = Pod::attach(settings(base.path())).unwrap();
+        pod.run_dir().unwrap().remove_file(names::CONTROL).unwrap();
+        assert!(pod.is_orphaned());
+        let successor = Pod::attach(settings(base.path())).unwrap();
+        assert!(!successor.is_orphaned());
+        assert!(pod.is_orphaned());
+    }
+}
