@@ -88,6 +88,20 @@ impl State {
         (words.load(COOKIE)? == cookie).then_some(connection)
     }
 
+    /// A connection that was under way is established: true for the one caller that noted it. `seen` is the record
+    /// as it was read; a record that names another endpoint by now is left alone.
+    pub fn establish(&self, cookie: u64, seen: &Connection) -> bool {
+        let Some(cell) = self.find(cookie).and_then(|index| self.connection_words(index)?.cell(1 + PORTS)) else {
+            return false;
+        };
+        let (under_way, established) = (
+            Connection { state: ConnectionState::Connecting, ..*seen },
+            Connection { state: ConnectionState::Established, ..*seen },
+        );
+        let [from, to] = [under_way, established].map(|connection| ports_word(&connection));
+        cell.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
     /// Forgets a socket. The one caller that removed the record gets it (and uncounts its slots).
     pub fn forget(&self, cookie: u64, now: Millis) -> Option<Connection> {
         let index = self.find(cookie)?;
@@ -177,11 +191,18 @@ const RECORD: usize = 11;
 /// Word of a record that holds the time it was opened.
 const OPENED: usize = 9;
 
-fn encode(c: &Connection) -> [u64; RECORD] {
+/// Word of a record's content that holds ports and state.
+const PORTS: usize = 6;
+
+fn ports_word(c: &Connection) -> u64 {
     let state = match c.state {
         ConnectionState::Connecting => 1,
         ConnectionState::Established => 2,
     };
+    u64::from(c.dialled_port) << 48 | u64::from(c.remote_port) << 32 | u64::from(c.local_port) << 16 | state
+}
+
+fn encode(c: &Connection) -> [u64; RECORD] {
     [
         c.dialled.hi,
         c.dialled.lo,
@@ -189,7 +210,7 @@ fn encode(c: &Connection) -> [u64; RECORD] {
         c.remote.lo,
         c.local.hi,
         c.local.lo,
-        u64::from(c.dialled_port) << 48 | u64::from(c.remote_port) << 32 | u64::from(c.local_port) << 16 | state,
+        ports_word(c),
         pack(c.endpoint_slot.unwrap_or(NO_SLOT), c.cluster_slot.unwrap_or(NO_SLOT)),
         c.opened,
         c.endpoint_tag,

@@ -107,6 +107,15 @@ impl<'a> Slot<'a> {
         }
     }
 
+    /// Corrects the live connections from `counted` to `recorded`, unless the count moved meanwhile (leader only).
+    pub fn correct_active(&self, counted: u64, recorded: u64) -> bool {
+        self.cell(ACTIVE).is_some_and(|cell| {
+            let now = cell.load(Ordering::Acquire);
+            (now as i64).max(0) as u64 == counted
+                && cell.compare_exchange(now, recorded, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        })
+    }
+
     /// A connection was established.
     pub fn succeeded(&self, now: Millis) {
         if let (Some(last), Some(failing)) = (self.cell(LAST_SUCCESS), self.cell(FAILING)) {

@@ -1,0 +1,237 @@
+//! Looking after connection records: the kernel says which are gone, the counters follow.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use super::sock_diag::{Found, SockDiag};
+use crate::shm::Millis;
+use crate::state::{Connection, ConnectionState, State};
+
+/// A record whose local port nobody told is dropped after this long.
+const UNKNOWN_LOCAL_MS: Millis = 10_000;
+
+/// What to do with a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Care {
+    /// Nothing.
+    Keep,
+    /// The connection was established meanwhile.
+    Establish,
+    /// The connection is gone.
+    Drop,
+}
+
+/// What a look at the kernel means for a record; `None` = the kernel could not be asked.
+pub fn care(connection: &Connection, found: Option<Found>, now: Millis) -> Care {
+    match (found, connection.state) {
+        (Some(Found::Gone), _) => Care::Drop,
+        (Some(Found::Open), ConnectionState::Connecting) => Care::Establish,
+        (Some(_), _) => Care::Keep,
+        (None, _) if connection.local_port == 0 && now.saturating_sub(connection.opened) > UNKNOWN_LOCAL_MS => {
+            Care::Drop
+        }
+        (None, _) => Care::Keep,
+    }
+}
+
+/// Checks records, and keeps the slots' connection counts true to them.
+pub struct Caretaker {
+    diag: Option<SockDiag>,
+    /// Slots whose count differed from the records at the last pass: (count, records).
+    differed: HashMap<u32, (u64, u64)>,
+}
+
+impl Caretaker {
+    /// Opens the kernel's socket; without one, records live until their owners forget them.
+    pub fn new() -> Self {
+        let diag =
+            SockDiag::open().inspect_err(|error| log::warn!("no sock_diag: {error}; connections are not checked"));
+        Self { diag: diag.ok(), differed: HashMap::new() }
+    }
+
+    /// Looks every record up. Returns how many live on.
+    pub fn check(&mut self, state: State, now: Millis) -> usize {
+        let mut live = 0;
+        for (cookie, connection) in state.connections() {
+            let found = self.find(cookie, &connection);
+            match care(&connection, found, now) {
+                Care::Keep => live += 1,
+                Care::Establish => {
+                    live += 1;
+                    if state.establish(cookie, &connection)
+                        && let Some(slot) = connection.endpoint_slot
+                        && let Some(slot) = state.slot(slot, connection.endpoint_tag)
+                    {
+                        slot.succeeded(now);
+                    }
+                }
+                Care::Drop => {
+                    if let Some(gone) = state.forget(cookie, now) {
+                        uncount(state, &gone);
+                    }
+                }
+            }
+        }
+        live
+    }
+
+    fn find(&mut self, cookie: u64, connection: &Connection) -> Option<Found> {
+        if connection.local_port == 0 {
+            return None;
+        }
+        let local = SocketAddr::new(connection.local.ip(), connection.local_port);
+        let remote = SocketAddr::new(connection.remote.ip(), connection.remote_port);
+        self.diag.as_mut()?.find(local, remote, cookie).inspect_err(|error| log::debug!("sock_diag: {error}")).ok()
+    }
+
+    /// Corrects counts that a process which died between counting and recording left wrong. A count is touched only
+    /// when it differed from the records by the same numbers at the last pass, seconds ago: a process is never that
+    /// long between the two.
+    pub fn reconcile(&mut self, state: State) {
+        let mut recorded: HashMap<u32, u64> = HashMap::new();
+        for (_, connection) in state.connections() {
+            for (slot, tag) in slots_of(&connection) {
+                if state.slot(slot, tag).is_some() {
+                    *recorded.entry(slot).or_default() += 1;
+                }
+            }
+        }
+        let mut differed = HashMap::new();
+        for index in 0..u32::try_from(state.mapped_slots()).unwrap_or(u32::MAX) {
+            let Some(slot) = state.slot_at(index).filter(|slot| slot.tag() != 0) else { continue };
+            let (active, records) = (slot.active(), recorded.get(&index).copied().unwrap_or(0));
+            if active == records {
+                continue;
+            }
+            if self.differed.get(&index) == Some(&(active, records)) {
+                slot.correct_active(active, records);
+            } else {
+                differed.insert(index, (active, records));
+            }
+        }
+        self.differed = differed;
+    }
+}
+
+impl Default for Caretaker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn slots_of(connection: &Connection) -> impl Iterator<Item = (u32, u64)> {
+    let endpoint = connection.endpoint_slot.map(|slot| (slot, connection.endpoint_tag));
+    let cluster = connection.cluster_slot.map(|slot| (slot, connection.cluster_tag));
+    endpoint.into_iter().chain(cluster)
+}
+
+fn uncount(state: State, connection: &Connection) {
+    for (slot, tag) in slots_of(connection) {
+        if let Some(slot) = state.slot(slot, tag) {
+            slot.close_connection();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shm::WordAddr;
+    use crate::state::testing::state;
+    use crate::state::{SlotAllocator, SlotKind, named_tag};
+    use std::net::{TcpListener, TcpStream};
+
+    fn fixture() -> (State, u32, u64) {
+        let state = state(4);
+        let tag = named_tag(SlotKind::Cluster, 7);
+        let slot = SlotAllocator::recover(state).slot(tag).unwrap();
+        (state, slot, tag)
+    }
+
+    fn record(state: State, socket: &TcpStream, phase: ConnectionState, slot: u32, tag: u64) -> u64 {
+        let (local, remote) = (socket.local_addr().unwrap(), socket.peer_addr().unwrap());
+        let connection = Connection {
+            dialled: WordAddr::new("10.96.0.10".parse().unwrap()),
+            dialled_port: 80,
+            remote: WordAddr::new(remote.ip()),
+            remote_port: remote.port(),
+            local: WordAddr::new(local.ip()),
+            local_port: local.port(),
+            state: phase,
+            endpoint_slot: Some(slot),
+            cluster_slot: None,
+            endpoint_tag: tag,
+            cluster_tag: 0,
+            opened: 1000,
+        };
+        assert!(state.slot(slot, tag).unwrap().open_connection(100));
+        let cookie = rustix::net::sockopt::socket_cookie(socket).unwrap();
+        state.record(cookie, &connection, 1000);
+        cookie
+    }
+
+    #[test]
+    fn a_closed_connection_is_uncounted_and_an_open_one_kept() {
+        let (state, slot, tag) = fixture();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let [kept, closed] = [0, 1].map(|_| TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let kept_cookie = record(state, &kept, ConnectionState::Established, slot, tag);
+        record(state, &closed, ConnectionState::Established, slot, tag);
+        let mut servers = vec![listener.accept().unwrap().0, listener.accept().unwrap().0];
+        let peer = closed.local_addr().unwrap();
+        servers.retain(|server| server.peer_addr().unwrap() != peer);
+        drop(closed);
+        let mut caretaker = Caretaker::new();
+        assert_eq!(caretaker.check(state, 2000), 1);
+        assert!(state.connection(kept_cookie).is_some());
+        assert_eq!(state.slot(slot, tag).unwrap().active(), 1);
+    }
+
+    #[test]
+    fn a_connecting_record_becomes_established_once() {
+        let (state, slot, tag) = fixture();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let cookie = record(state, &socket, ConnectionState::Connecting, slot, tag);
+        let mut caretaker = Caretaker::new();
+        assert_eq!(caretaker.check(state, 2000), 1);
+        assert_eq!(caretaker.check(state, 3000), 1);
+        assert_eq!(state.connection(cookie).unwrap().state, ConnectionState::Established);
+        assert_eq!(state.slot(slot, tag).unwrap().last_success(), 2000);
+    }
+
+    #[test]
+    fn a_record_without_local_port_is_dropped_after_ten_seconds() {
+        let (state, slot, tag) = fixture();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let cookie = record(state, &socket, ConnectionState::Established, slot, tag);
+        let unknown = Connection { local_port: 0, ..state.connection(cookie).unwrap() };
+        assert_eq!(care(&unknown, None, 1000 + UNKNOWN_LOCAL_MS), Care::Keep);
+        assert_eq!(care(&unknown, None, 1001 + UNKNOWN_LOCAL_MS), Care::Drop);
+    }
+
+    #[test]
+    fn a_count_that_nobody_records_is_corrected_at_the_second_pass() {
+        let (state, slot, tag) = fixture();
+        let counted = state.slot(slot, tag).unwrap();
+        assert!(counted.open_connection(9));
+        let mut caretaker = Caretaker::new();
+        caretaker.reconcile(state);
+        assert_eq!(counted.active(), 1, "a process may be between counting and recording");
+        caretaker.reconcile(state);
+        assert_eq!(counted.active(), 0);
+    }
+
+    #[test]
+    fn a_count_that_moves_is_left_alone() {
+        let (state, slot, tag) = fixture();
+        let counted = state.slot(slot, tag).unwrap();
+        let mut caretaker = Caretaker::new();
+        for live in 1..5 {
+            assert!(counted.open_connection(9));
+            caretaker.reconcile(state);
+            assert_eq!(counted.active(), live);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The journal: what this term accepted, as raw bytes on disk, so that a successor starts from last good.
+//!
+//! ```text
+//! accepted-<term>:  MAGIC, boot id | record | record | ..
+//! record:           length u32, checksum u64 (XXH3 of the body), body
+//! body:             operation u8, type u8, name length u32, version length u32, name, version, resource bytes
+//! ```
+//! Append-only; a removal is a record too. Reading stops at the first bad record: a leader killed in the middle of
+//! a write leaves a torn tail, everything before it holds. A new term writes all it was seeded with into a
+//! temporary file before that gets its name, so a journal under its name is never half of its predecessor.
+//! A rejected resource writes nothing: its last good record stays the newest.
+
+mod record;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::io::Errno;
+
+use crate::boot::BootId;
+use crate::resource::ResourceType;
+use record::{HEADER, Operation, Record, parse_header, write_header};
+
+const PREFIX: &str = "accepted-";
+/// A journal smaller than this is not worth compacting.
+const COMPACT_FROM: u64 = 64 << 10;
+/// Larger files are not ours.
+const SIZE_MOST: u64 = 4 << 30;
+
+/// Why the journal could not be written; the leader goes on without.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// A file operation failed.
+    #[error("the journal cannot be written: {0}; free space in the run directory, or a restart loses last good")]
+    Os(#[from] Errno),
+    /// As above, from std.
+    #[error("the journal cannot be written: {0}; free space in the run directory, or a restart loses last good")]
+    Io(#[from] std::io::Error),
+    /// A resource too large for a record.
+    #[error("a resource of over 4 GiB is not kept in the journal")]
+    TooLarge,
+}
+
+/// One accepted resource as it was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Version as the server named it.
+    pub version: String,
+    /// The resource's bytes.
+    pub raw: Vec<u8>,
+}
+
+/// What a journal holds: the live resources.
+pub type Seed = BTreeMap<(ResourceType, String), Accepted>;
+
+/// Reads the newest journal in `dir` that was written in this boot by a term before `term`.
+pub fn read_predecessor(dir: &OwnedFd, boot: BootId, term: u32) -> Seed {
+    let mut terms: Vec<u32> = terms(dir).into_iter().filter(|found| *found < term).collect();
+    terms.sort_unstable();
+    terms.into_iter().rev().find_map(|found| read(dir, &file_name(found), boot)).unwrap_or_default()
+}
+
+/// Unlinks the journals of terms before `term`.
+pub fn remove_older(dir: &OwnedFd, term: u32) {
+    for older in terms(dir).into_iter().filter(|found| *found < term) {
+        let _ = unlinkat(dir, file_name(older), AtFlags::empty());
+        let _ = unlinkat(dir, temporary_name(older), AtFlags::empty());
+    }
+}
+
+fn file_name(term: u32) -> String {
+    format!("{PREFIX}{term}")
+}
+
+fn temporary_name(term: u32) -> String {
+    format!("{PREFIX}{term}.new")
+}
+
+fn terms(dir: &OwnedFd) -> Vec<u32> {
+    let Ok(entries) = Dir::read_from(dir) else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().to_str().ok()?.strip_prefix(PREFIX)?;
+            name.strip_suffix(".new").unwrap_or(name).parse().ok()
+        })
+        .collect()
+}
+
+/// `None`: not there, not ours, or of another boot.
+fn read(dir: &OwnedFd, name: &str, boot: BootId) -> Option<Seed> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let mut file = File::from(openat(dir, name, flags, Mode::empty()).ok()?);
+    let metadata = file.metadata().ok()?;
+    if !metadata.is_file() || metadata.len() > SIZE_MOST {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).ok()?;
+    let mut rest = parse_header(&bytes, boot)?;
+    let mut seed = Seed::new();
+    while let Some((record, after)) = Record::parse(rest) {
+        rest = after;
+        let key = (record.kind, record.name.to_owned());
+        match record.operation {
+            Operation::Accepted => {
+                seed.insert(key, Accepted { version: record.version.to_owned(), raw: record.raw.to_vec() });
+            }
+            Operation::Removed => {
+                seed.remove(&key);
+            }
+        }
+    }
+    Some(seed)
+}
+
+/// Where a live record lies.
+#[derive(Clone, Copy)]
+struct Place {
+    offset: u64,
+    length: u64,
+}
+
+/// The journal of one term, being written.
+pub struct Journal {
+    dir: OwnedFd,
+    boot: BootId,
+    term: u32,
+    file: File,
+    live: BTreeMap<(ResourceType, String), Place>,
+    live_size: u64,
+    size: u64,
+    pending: Vec<u8>,
+}
+
+impl Journal {
+    /// Starts the journal of `term` with what the predecessor accepted.
+    ///
+    /// # Errors
+    /// [`JournalError`], when the folder is full for one: the leader goes on without a journal.
+    pub fn start(dir: &OwnedFd, boot: BootId, term: u32, seed: &Seed) -> Result<Self, JournalError> {
+        let dir = dir.try_clone()?;
+        let file = create(&dir, &temporary_name(term))?;
+        let mut journal =
+            Self { dir, boot, term, file, live: BTreeMap::new(), live_size: 0, size: 0, pending: Vec::new() };
+        journal.begin()?;
+        for ((kind, name), accepted) in seed {
+            journal.accepted(*kind, name, &accepted.version, &accepted.raw)?;
+        }
+        journal.flush()?;
+        journal.name()?;
+        Ok(journal)
+    }
+
+    /// Notes an accepted resource; written by [`Journal::flush`].
+    ///
+    /// # Errors
+    /// [`JournalError::TooLarge`].
+    pub fn accepted(&mut self, kind: ResourceType, name: &str, version: &str, raw: &[u8]) -> Result<(), JournalError> {
+        let record = Record { operation: Operation::Accepted, kind, name, version, raw };
+        let offset = self.size + self.pending.len() as u64;
+        let length = record.append_to(&mut self.pending).ok_or(JournalError::TooLarge)?;
+        self.live_size += length;
+        if let Some(former) = self.live.insert((kind, name.to_owned()), Place { offset, length }) {
+            self.live_size -= former.length;
+        }
+        Ok(())
+    }
+
+    /// Notes that a resource is gone.
+    ///
+    /// # Errors
+    /// [`JournalError::TooLarge`].
+    pub fn removed(&mut self, kind: ResourceType, name: &str) -> Result<(), JournalError> {
+        let Some(former) = self.live.remove(&(kind, name.to_owned())) else { return Ok(()) };
+        self.live_size -= former.length;
+        let record = Record { operation: Operation::Removed, kind, name, version: "", raw: &[] };
+        record.append_to(&mut self.pending).ok_or(JournalError::TooLarge).map(drop)
+    }
+
+    /// Writes what was noted, and compacts when more than half of the file is dead.
+    ///
+    /// # Errors
+    /// [`JournalError`]: what was noted since the last flush is lost to a successor, the file is as before.
+    pub fn flush(&mut self) -> Result<(), JournalError> {
+        if !self.pending.is_empty() {
+            let pending = std::mem::take(&mut self.pending);
+            if let Err(error) = self.file.write_all_at(&pending, self.size) {
+                // A torn record would hide all that follows it.
+                let _ = self.file.set_len(self.size);
+                let end = self.size;
+                self.live.retain(|_, place| place.offset < end);
+                self.live_size = self.live.values().map(|place| place.length).sum();
+                return Err(error.into());
+            }
+            self.size += pending.len() as u64;
+        }
+        if self.size > COMPACT_FROM && self.size > 2 * self.live_size + HEADER as u64 { self.compact() } else { Ok(()) }
+    }
+
+    fn begin(&mut self) -> Result<(), JournalError> {
+        let header = write_header(self.boot);
+        self.file.write_all(&header)?;
+        self.size = header.len() as u64;
+        Ok(())
+    }
+
+    /// Copies the live records into a new file, which then takes the name.
+    fn compact(&mut self) -> Result<(), JournalError> {
+        let file = create(&self.dir, &temporary_name(self.term))?;
+        let mut copy = std::io::BufWriter::new(&file);
+        copy.write_all(&write_header(self.boot))?;
+        let mut size = HEADER as u64;
+        let mut places = self.live.clone();
+        let mut buffer = Vec::new();
+        for place in places.values_mut() {
+            buffer.resize(usize::try_from(place.length).map_err(|_| JournalError::TooLarge)?, 0);
+            self.file.read_exact_at(&mut buffer, place.offset)?;
+            copy.write_all(&buffer)?;
+            place.offset = size;
+            size += place.length;
+        }
+        copy.flush()?;
+        drop(copy);
+        (self.file, self.live, self.size) = (file, places, size);
+        self.live_size = size - HEADER as u64;
+        self.file.seek(SeekFrom::End(0))?;
+        self.name()
+    }
+
+    fn name(&self) -> Result<(), JournalError> {
+        Ok(renameat(&self.dir, temporary_name(self.term), &self.dir, file_name(self.term))?)
+    }
+}
+
+fn create(dir: &OwnedFd, name: &str) -> Result<File, JournalError> {
+    match unlinkat(dir.as_fd(), name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(File::from(openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?))
+}
+
+#[cfg(test)]
+mod tests;

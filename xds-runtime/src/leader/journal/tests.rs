@@ -1,0 +1,147 @@
+use super::*;
+use std::fs;
+use std::path::Path;
+
+const BOOT: BootId = BootId::from_words([1, 2]);
+
+struct Folder {
+    path: tempfile::TempDir,
+    fd: OwnedFd,
+}
+
+fn folder() -> Folder {
+    let path = tempfile::tempdir().unwrap();
+    let fd = open(path.path());
+    Folder { path, fd }
+}
+
+fn open(path: &Path) -> OwnedFd {
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap()
+}
+
+impl Folder {
+    fn journal(&self, term: u32) -> Journal {
+        Journal::start(&self.fd, BOOT, term, &Seed::new()).unwrap()
+    }
+
+    fn file(&self, term: u32) -> std::path::PathBuf {
+        self.path.path().join(file_name(term))
+    }
+
+    #[track_caller]
+    fn check_seed(&self, before: u32, expected: &[(&str, &str, &[u8])]) {
+        let seed = read_predecessor(&self.fd, BOOT, before);
+        let found: Vec<_> =
+            seed.iter().map(|((_, name), a)| (name.as_str(), a.version.as_str(), a.raw.as_slice())).collect();
+        assert_eq!(found, expected);
+    }
+}
+
+fn accept(journal: &mut Journal, name: &str, version: &str, raw: &[u8]) {
+    journal.accepted(ResourceType::Cluster, name, version, raw).unwrap();
+    journal.flush().unwrap();
+}
+
+#[test]
+fn a_successor_reads_what_its_predecessor_accepted() {
+    let folder = folder();
+    let mut journal = folder.journal(3);
+    accept(&mut journal, "a", "1", b"first");
+    accept(&mut journal, "b", "1", b"other");
+    accept(&mut journal, "a", "2", b"second");
+    folder.check_seed(4, &[("a", "2", b"second"), ("b", "1", b"other")]);
+}
+
+#[test]
+fn a_removed_resource_does_not_come_back() {
+    let folder = folder();
+    let mut journal = folder.journal(1);
+    accept(&mut journal, "a", "1", b"first");
+    journal.removed(ResourceType::Cluster, "a").unwrap();
+    journal.flush().unwrap();
+    folder.check_seed(2, &[]);
+}
+
+#[test]
+fn a_torn_tail_costs_only_itself() {
+    let folder = folder();
+    let mut journal = folder.journal(1);
+    accept(&mut journal, "a", "1", b"first");
+    let whole = fs::read(folder.file(1)).unwrap();
+    accept(&mut journal, "b", "1", b"torn");
+    let all = fs::read(folder.file(1)).unwrap();
+    for length in whole.len()..all.len() {
+        fs::write(folder.file(1), &all[..length]).unwrap();
+        folder.check_seed(2, &[("a", "1", b"first")]);
+    }
+}
+
+#[test]
+fn reading_stops_at_a_record_whose_checksum_is_wrong() {
+    let folder = folder();
+    let mut journal = folder.journal(1);
+    accept(&mut journal, "a", "1", b"first");
+    let good = fs::read(folder.file(1)).unwrap().len();
+    accept(&mut journal, "b", "1", b"second");
+    accept(&mut journal, "c", "1", b"third");
+    let all = fs::read(folder.file(1)).unwrap();
+    for at in good..good + 20 {
+        let mut bad = all.clone();
+        bad[at] ^= 0x10;
+        fs::write(folder.file(1), bad).unwrap();
+        folder.check_seed(2, &[("a", "1", b"first")]);
+    }
+}
+
+#[test]
+fn a_journal_of_another_boot_is_not_read() {
+    let folder = folder();
+    accept(&mut folder.journal(1), "a", "1", b"first");
+    assert!(read_predecessor(&folder.fd, BootId::from_words([1, 3]), 2).is_empty());
+}
+
+#[test]
+fn a_journal_that_is_a_symbolic_link_is_not_read() {
+    let folder = folder();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut journal = Journal::start(&open(elsewhere.path()), BOOT, 1, &Seed::new()).unwrap();
+    accept(&mut journal, "a", "1", b"foreign");
+    std::os::unix::fs::symlink(elsewhere.path().join(file_name(1)), folder.file(1)).unwrap();
+    folder.check_seed(2, &[]);
+}
+
+#[test]
+fn dead_records_are_compacted_away_and_the_rest_survives() {
+    let folder = folder();
+    let mut journal = folder.journal(1);
+    accept(&mut journal, "kept", "1", b"kept");
+    let large = vec![7; 20_000];
+    for version in 0..50 {
+        accept(&mut journal, "a", &version.to_string(), &large);
+        let size = fs::metadata(folder.file(1)).unwrap().len();
+        assert!(size < COMPACT_FROM + 2 * 20_100, "grew to {size}");
+    }
+    folder.check_seed(2, &[("a", "49", &large), ("kept", "1", b"kept")]);
+    accept(&mut journal, "b", "1", b"after");
+    folder.check_seed(2, &[("a", "49", &large), ("b", "1", b"after"), ("kept", "1", b"kept")]);
+}
+
+#[test]
+fn a_successor_that_dies_while_seeding_leaves_its_predecessor_in_force() {
+    let folder = folder();
+    accept(&mut folder.journal(1), "a", "1", b"first");
+    fs::write(folder.path.path().join(temporary_name(2)), b"half").unwrap();
+    folder.check_seed(3, &[("a", "1", b"first")]);
+}
+
+#[test]
+fn a_new_term_starts_with_its_seed_and_removes_older_journals() {
+    let folder = folder();
+    accept(&mut folder.journal(1), "a", "1", b"first");
+    let seed = read_predecessor(&folder.fd, BOOT, 2);
+    let mut journal = Journal::start(&folder.fd, BOOT, 2, &seed).unwrap();
+    remove_older(&folder.fd, 2);
+    accept(&mut journal, "b", "1", b"second");
+    assert!(!folder.file(1).exists());
+    folder.check_seed(3, &[("a", "1", b"first"), ("b", "1", b"second")]);
+}
