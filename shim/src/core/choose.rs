@@ -197,7 +197,8 @@ pub fn choose(
 
 /// True when the address is the ClusterIP of a service: the kernel's own path reaches it too.
 fn has_cluster_ip(mesh: &dyn Mesh, address: WordAddr) -> bool {
-    let cluster_ip = |image: ImageFile| image.read(|view| Ok(view.name_of(address)?.is_some_and(|name| !name.headless)));
+    let cluster_ip =
+        |image: ImageFile| image.read(|view| Ok(view.name_of(address)?.is_some_and(|name| !name.headless)));
     mesh.image().is_some_and(|image| cluster_ip(image).unwrap_or(false))
 }
 

@@ -46,7 +46,7 @@ pub struct Attempt {
     pub length: socklen_t,
     /// What the last real call returned; in the end what the hook returns.
     pub outcome: i32,
-    /// The errno to leave behind when `outcome` is -1.
+    /// The errno to leave behind.
     pub errno: Errno,
     redirected: Option<Redirected>,
 }
@@ -64,6 +64,8 @@ struct Redirected {
     send_timeout: Option<timeval>,
     /// The record of a connect under way that the program asks about again.
     under_way: Option<Connection>,
+    /// errno before the call: a success leaves it so, whatever attempts failed before.
+    errno_before: Errno,
 }
 
 impl Attempt {
@@ -81,13 +83,15 @@ impl Attempt {
     /// `address` is implausible or points to `length` readable bytes.
     pub unsafe fn step(&mut self, fd: i32, address: *const sockaddr, length: socklen_t, errno: Errno) -> Step {
         if let Some(redirected) = &mut self.redirected {
-            self.errno = errno;
             return match redirected.after(Socket(fd), self.outcome, errno) {
                 Some((target, length)) => {
                     (self.target, self.length) = (target, length);
                     Step::Call
                 }
-                None => Step::Done,
+                None => {
+                    self.errno = if self.outcome == 0 { redirected.errno_before } else { errno };
+                    Step::Done
+                }
             };
         }
         let context = match process::enter() {
@@ -102,7 +106,7 @@ impl Attempt {
             Why::NotInet.count();
             return Step::Pass;
         };
-        match decide(context, Socket(fd), dialled) {
+        match decide(context, Socket(fd), dialled, errno) {
             Verdict::Pass(why) => {
                 context.passed(why, format_args!("{}", Dial(dialled)));
                 Step::Pass
@@ -122,7 +126,7 @@ impl Attempt {
     }
 }
 
-fn decide(context: &'static Context, socket: Socket, dialled: Inet) -> Verdict<Redirected, Errno> {
+fn decide(context: &'static Context, socket: Socket, dialled: Inet, errno_before: Errno) -> Verdict<Redirected, Errno> {
     if let Some(why) = is_outside(context, dialled) {
         return Verdict::Pass(why);
     }
@@ -143,8 +147,18 @@ fn decide(context: &'static Context, socket: Socket, dialled: Inet) -> Verdict<R
         recorded.state == ConnectionState::Connecting
             && (recorded.dialled, recorded.dialled_port) == (WordAddr::new(dialled.ip), dialled.port)
     });
-    let mut redirected =
-        Redirected { mesh, dialled, cookie, started, pick, tried, count: 0, send_timeout: None, under_way };
+    let mut redirected = Redirected {
+        mesh,
+        dialled,
+        cookie,
+        started,
+        pick,
+        tried,
+        count: 0,
+        send_timeout: None,
+        under_way,
+        errno_before,
+    };
     if let Some(recorded) = under_way {
         // The kernel must hear the same address again.
         (redirected.pick.address, redirected.pick.port) = (recorded.remote, recorded.remote_port);

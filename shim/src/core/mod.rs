@@ -18,8 +18,7 @@ pub mod process;
 pub mod resolve;
 pub mod reverse;
 pub mod socket;
-#[cfg(test)]
-mod testing;
+
 pub mod verdict;
 
 use std::ffi::c_int;

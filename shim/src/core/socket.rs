@@ -71,12 +71,19 @@ impl Socket {
 
     /// Its own address.
     pub fn local(self) -> Option<Inet> {
+        self.name(libc::SYS_getsockname)
+    }
+
+    /// The address it is connected to.
+    pub fn peer(self) -> Option<Inet> {
+        self.name(libc::SYS_getpeername)
+    }
+
+    fn name(self, call: c_long) -> Option<Inet> {
         let mut raw = RawAddress::ZERO;
         let mut length = size_of::<RawAddress>() as socklen_t;
-        // SAFETY: the kernel writes at most `length` bytes.
-        let answer = unsafe {
-            libc::syscall(libc::SYS_getsockname, c_long::from(self.0), &raw mut raw, &raw mut length)
-        };
+        // SAFETY: both calls write at most `length` bytes.
+        let answer = unsafe { libc::syscall(call, c_long::from(self.0), &raw mut raw, &raw mut length) };
         if answer != 0 || length as usize > size_of::<RawAddress>() {
             return None;
         }
@@ -125,7 +132,8 @@ pub fn is_routed(address: &RawAddress, length: socklen_t, family: c_int) -> bool
         if fd < 0 {
             return false;
         }
-        let answer = libc::syscall(libc::SYS_connect, fd, address.as_ptr().cast::<c_void>(), c_long::from(length as i32));
+        let answer =
+            libc::syscall(libc::SYS_connect, fd, address.as_ptr().cast::<c_void>(), c_long::from(length as i32));
         libc::syscall(libc::SYS_close, fd);
         answer == 0
     }

@@ -56,7 +56,7 @@ unsafe extern "C" fn step(attempt: *mut Attempt, fd: c_int, address: *const sock
     let step = guarded(|| unsafe { attempt.step(fd, address, length, errno) });
     // After a fault of ours the last real call's outcome stands; without one the call passes.
     let step = step.unwrap_or(if attempt.is_redirected() { Step::Done } else { Step::Pass });
-    if matches!(step, Step::Done) && attempt.outcome != 0 {
+    if matches!(step, Step::Done) {
         socket::set_errno(attempt.errno);
     }
     step

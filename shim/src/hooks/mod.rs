@@ -5,6 +5,11 @@
 //! `extern "C"` functions: decide (which catches inside), then the real.
 
 mod connect;
+mod hostbyname;
+mod macros;
+mod nameinfo;
+mod names;
+mod peer;
 mod reals;
 
 /// At load: fetches the reals and reads the environment. No file, no descriptor, no thread, no network.

@@ -44,10 +44,7 @@ pub type Connect = unsafe extern "C" fn(c_int, *const sockaddr, socklen_t) -> c_
 /// getpeername(2).
 pub type GetPeerName = unsafe extern "C" fn(c_int, *mut sockaddr, *mut socklen_t) -> c_int;
 /// getaddrinfo(3).
-pub type GetAddrInfo =
-    unsafe extern "C" fn(*const c_char, *const c_char, *const addrinfo, *mut *mut addrinfo) -> c_int;
-/// freeaddrinfo(3).
-pub type FreeAddrInfo = unsafe extern "C" fn(*mut addrinfo);
+pub type GetAddrInfo = unsafe extern "C" fn(*const c_char, *const c_char, *const addrinfo, *mut *mut addrinfo) -> c_int;
 /// getnameinfo(3).
 pub type GetNameInfo =
     unsafe extern "C" fn(*const sockaddr, socklen_t, *mut c_char, socklen_t, *mut c_char, socklen_t, c_int) -> c_int;
@@ -107,7 +104,6 @@ reals! {
     CONNECT_ALIAS: Connect = c"__connect";
     GETPEERNAME: GetPeerName = c"getpeername";
     GETADDRINFO: GetAddrInfo = c"getaddrinfo";
-    FREEADDRINFO: FreeAddrInfo = c"freeaddrinfo";
     GETNAMEINFO: GetNameInfo = c"getnameinfo";
     GETHOSTBYNAME: GetHostByName = c"gethostbyname";
     GETHOSTBYNAME2: GetHostByName2 = c"gethostbyname2";

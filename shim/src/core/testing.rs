@@ -1,1 +1,0 @@
-//! A pod in memory, for tests.
