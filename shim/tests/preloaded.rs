@@ -14,7 +14,7 @@ use xds_runtime::config::Settings;
 use xds_runtime::control::{ImageId, Term};
 use xds_runtime::image::{
     Action, Cluster, DefaultAction, Destination, Endpoint, Locality, Mesh, Name, Policy, Priority, Publisher, encode,
-    file_words,
+    file_words, priority_tag,
 };
 use xds_runtime::pod::{Pod, names};
 use xds_runtime::resource::Health;
@@ -108,7 +108,7 @@ fn cluster(allocator: &mut SlotAllocator, name: &str, endpoints: &[&str]) -> Clu
     Cluster {
         name: name.into(),
         policy: Policy::RoundRobin,
-        priorities: Some(vec![Priority { localities: vec![locality], ..Priority::default() }]),
+        priorities: Some(vec![Priority { localities: vec![locality], slot: allocator.slot(priority_tag(hash, 0)) }]),
         slot: allocator.slot(named_tag(SlotKind::Cluster, hash)),
         connect_timeout: Duration::from_secs(1),
         max_connections: None,
@@ -213,11 +213,7 @@ fn mesh(slots: &mut SlotAllocator) -> Mesh {
             name("dead.shop.example", &["10.96.0.12"], false),
             name("db.shop.example", &["10.1.0.2", "10.1.0.1", "fd00::1"], true),
         ],
-        destinations: vec![
-            destination(VIP, 0, 0),
-            destination("10.96.0.11", 1, 1),
-            destination("10.96.0.12", 2, 2),
-        ],
+        destinations: vec![destination(VIP, 0, 0), destination("10.96.0.11", 1, 1), destination("10.96.0.12", 2, 2)],
         prefixes: vec![],
         clusters: vec![
             cluster(slots, "greeter", &ENDPOINTS),
@@ -229,11 +225,14 @@ fn mesh(slots: &mut SlotAllocator) -> Mesh {
     }
 }
 
-const DIAL: &str = "def dial(a, p=80, f=socket.AF_INET):\n s=socket.socket(f)\n s.settimeout(None)\n s.connect((a,p))\n return s\n";
+const DIAL: &str =
+    "def dial(a, p=80, f=socket.AF_INET):\n s=socket.socket(f)\n s.settimeout(None)\n s.connect((a,p))\n return s\n";
 
 fn without_configuration(fixture: &Fixture) {
     let mut command = fixture.command("python3");
-    command.env_remove("LDMESH_XDS").args(["-c", "import socket\nprint(socket.socket().connect_ex(('10.96.0.10',80)))"]);
+    command
+        .env_remove("LDMESH_XDS")
+        .args(["-c", "import socket\nprint(socket.socket().connect_ex(('10.96.0.10',80)))"]);
     assert_eq!(printed(command.output().unwrap()), libc::ENETUNREACH.to_string());
     assert!(fixture.command("/bin/true").status().unwrap().success());
 }
@@ -332,9 +331,8 @@ fn reverse(fixture: &Fixture) {
         "n=socket.getnameinfo\nprint(n(('{VIP}',80),0), n(('{VIP}',80),socket.NI_NUMERICHOST)[0])\n\
          print(socket.gethostbyaddr('{VIP}'), n(('127.0.0.1',80),socket.NI_NUMERICSERV))"
     );
-    let expected = format!(
-        "('greeter.shop.example', 'http') {VIP}\n('greeter.shop.example', [], ['{VIP}']) ('localhost', '80')"
-    );
+    let expected =
+        format!("('greeter.shop.example', 'http') {VIP}\n('greeter.shop.example', [], ['{VIP}']) ('localhost', '80')");
     assert_eq!(fixture.python(&script), expected);
 }
 
