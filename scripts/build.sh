@@ -5,7 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 release=${CARGO_TARGET_DIR:-target}/release
-cargo build --release -p ldmesh-shim
+# Naming both packages gives both commands the same features of every dependency, so that each is
+# built once; --lib keeps the first from linking a dynamic ldmesh that the second would replace.
+cargo build --release -p ldmesh-shim -p ldmesh --lib
 cargo rustc --release -p ldmesh --bin ldmesh -- -C target-feature=+crt-static
 
 # A static-pie is told from a dynamic program by its lack of a loader.

@@ -24,7 +24,8 @@ pub fn artifacts() -> &'static Artifacts {
     FOUND.get_or_init(|| must(find()))
 }
 
-fn find() -> Result<Artifacts> {
+/// The release builds, or why they cannot be had.
+pub(crate) fn find() -> Result<Artifacts> {
     let folder = match std::env::var_os("LDMESH_TARGET_DIR") {
         Some(folder) => PathBuf::from(folder),
         None => target_dir()?.join("release"),
@@ -48,10 +49,13 @@ pub(crate) fn harness_binary(name: &str) -> Result<PathBuf> {
         .with_context(|| format!("`{name}` is not built: cargo build -p ctests --bins"))
 }
 
+/// Cargo's target directory.
 fn target_dir() -> Result<PathBuf> {
-    let me = std::env::current_exe()?;
-    let tagged = me.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
-    tagged.map(Path::to_path_buf).context("not started from a cargo target directory")
+    if let Some(folder) = std::env::var_os("CARGO_TARGET_DIR") {
+        return Ok(PathBuf::from(folder));
+    }
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    Ok(workspace.context("the workspace's folder")?.join("target"))
 }
 
 /// A folder in the target directory for what the harness builds.

@@ -50,6 +50,13 @@ impl Pod {
         self.backend_of(Mode::Http, address, name)
     }
 
+    /// Starts `greeter-1` to `greeter-COUNT` at 127.0.1.1 to .COUNT, port 8080, as
+    /// [`crate::Manifest::greeter`] names them.
+    #[track_caller]
+    pub fn greeters(&self, mode: Mode, count: u8) -> Vec<Backend> {
+        (1..=count).map(|n| self.backend_of(mode, &format!("127.0.1.{n}:8080"), &format!("greeter-{n}"))).collect()
+    }
+
     /// Starts a backend of another kind and waits until it is ready.
     #[track_caller]
     pub fn backend_of(&self, mode: Mode, address: &str, name: &str) -> Backend {

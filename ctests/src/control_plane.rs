@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::process::Process;
 use crate::run::Running;
-use crate::wait::{must, wait_for};
+use crate::wait::{must, wait_for, wait_until};
 use crate::{Manifest, Pod, artifacts};
 
 const LISTEN: &str = "127.0.0.1:15010";
@@ -62,9 +62,13 @@ impl ControlPlane<'_> {
         let mut command = self.pod.command(&artifacts::artifacts().ldmesh);
         command.arg("serve").arg(&self.manifest).args(["--listen", LISTEN]);
         command.arg("--stats").arg(&self.stats);
-        self.running = Some(Running::start(&mut command));
-        let serving = || self.try_stats().ok();
-        wait_for("the control plane serves", READY, || self.pod.dump(), serving);
+        let mut running = Running::start(&mut command);
+        let settled = || running.has_ended() || self.try_stats().is_ok();
+        wait_until("the control plane serves", READY, || self.pod.dump(), settled);
+        if running.has_ended() {
+            panic!("the control plane ended: {}", running.finish());
+        }
+        self.running = Some(running);
     }
 
     /// Kills it with SIGKILL.
@@ -116,7 +120,7 @@ impl Stats {
 
     /// The most streams that were ever open at one time.
     pub fn streams_peak(&self) -> u64 {
-        self.count("streams_peak")
+        self.count("streams_max")
     }
 
     /// Streams opened since it started.
@@ -124,10 +128,24 @@ impl Stats {
         self.count("streams_total")
     }
 
-    /// The NACKs it got, as it wrote them down.
-    pub fn nacks(&self) -> Vec<String> {
-        let list = self.0.get("nacks").and_then(Value::as_array);
-        list.into_iter().flatten().map(Value::to_string).collect()
+    /// The generation of the manifest that it serves; 1 is the first.
+    pub fn generation(&self) -> u64 {
+        self.count("generation")
+    }
+
+    /// The generation that every open stream has accepted of a type (`LDS`, `RDS`, `CDS`, `EDS`,
+    /// `NDS`); 0 before the first.
+    pub fn acked(&self, kind: &str) -> u64 {
+        self.of_type(kind, "acked").and_then(Value::as_u64).unwrap_or_default()
+    }
+
+    /// The message of the last NACK of a type.
+    pub fn last_nack(&self, kind: &str) -> Option<&str> {
+        self.of_type(kind, "last_nack")?.as_str()
+    }
+
+    fn of_type(&self, kind: &str, field: &str) -> Option<&Value> {
+        self.0.get("types")?.get(kind)?.get(field)
     }
 
     /// A counter by name.

@@ -188,6 +188,20 @@ impl Pod {
         command
     }
 
+    /// A preloaded `curl` of one URL, silent but for errors.
+    pub fn curl(&self, url: &str) -> Command {
+        let mut curl = self.mesh("curl");
+        curl.args(["-sS", "--max-time", "10", url]);
+        curl
+    }
+
+    /// An `ldmesh` command in the pod, pointed at its control plane, not preloaded.
+    pub fn ldmesh(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(&artifacts::artifacts().ldmesh);
+        command.args(arguments).env("LDMESH_XDS", CONTROL_PLANE_URL);
+        command
+    }
+
     /// A preloaded command that is PID 1 of a PID namespace of its own.
     /// The id of the child is that of `unshare`, its parent.
     pub fn mesh_as_init(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -287,17 +301,14 @@ impl Pod {
                 }
             }
         }
-        let mesh = artifacts::artifacts();
-        for (what, arguments) in [("status", &["status"][..]), ("addresses", &[])] {
-            let mut command = if arguments.is_empty() {
-                let mut ss = self.command("ss");
-                ss.arg("-tanp");
-                ss
-            } else {
-                let mut ldmesh = self.command(&mesh.ldmesh);
-                ldmesh.args(arguments).env("LDMESH_XDS", CONTROL_PLANE_URL);
-                ldmesh
-            };
+        let mut sockets = self.command("ss");
+        sockets.arg("-tanp");
+        let mut commands = vec![("sockets", sockets)];
+        // A dump runs in a panicking test, where another panic would abort.
+        if artifacts::find().is_ok() {
+            commands.push(("status", self.ldmesh(&["status"])));
+        }
+        for (what, mut command) in commands {
             if let Ok(done) = crate::run::within(&mut command, Duration::from_secs(3)) {
                 text.push_str(&format!("{what}:\n{}{}", done.stdout, done.stderr));
             }

@@ -108,6 +108,11 @@ impl Running {
         must(self.process().signal(signal));
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
     /// Waits for its end; panics when it is not done within 30 s.
     #[track_caller]
     pub fn finish(self) -> Finished {

@@ -1,5 +1,7 @@
 //! The host of an agent notices nothing: no signal, no child, no descriptor of its own in the agent.
 
+#![allow(clippy::unwrap_used)]
+
 use std::ffi::{CString, c_char, c_int};
 use std::fs::{File, read_to_string};
 use std::io::Write;
@@ -26,7 +28,7 @@ fn fifo(path: &Path) {
 const AGENT: &str = r#"#!/bin/sh
 read go < "$GO"
 {
-  echo "argument $1"
+  echo "arguments $*"
   echo "folder $(pwd)"
   echo "umask $(umask)"
   env | sed 's/^/env /'
@@ -97,7 +99,7 @@ fn the_program_sees_nothing_of_the_agent_it_spawned() {
 
     let has = |line: &str| said.lines().any(|found| found == line);
     let value = |key: &str| said.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim().to_owned();
-    assert!(has("argument agent") && has("folder /") && has("umask 0077"), "{said}");
+    assert!(has("arguments agent --spawned") && has("folder /") && has("umask 0077"), "{said}");
     assert!(has("env LDMESH_XDS=http://127.0.0.1:1") && !said.contains("LD_PRELOAD"), "{said}");
     assert_eq!(value("fd 2"), "/dev/null");
     assert!(!said.contains("fd 77 "), "{said}");

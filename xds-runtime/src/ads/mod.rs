@@ -31,3 +31,6 @@ pub use machine::Protocol;
 pub use session::{Session, SyncState};
 pub use store::Store;
 pub use transport::{Endpoint, Node, TlsConfig};
+
+#[cfg(test)]
+mod tests;

@@ -1,20 +1,24 @@
-//! Files of the run directory as the leader makes them: fully allocated, mapped, replaced by rename.
+//! Files of the run directory as the leader makes them: fully allocated and mapped, or replaced whole.
 
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::sync::atomic::AtomicU64;
 
-use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, fallocate, fstat, openat, renameat, unlinkat};
+use rustix::fs::{FallocateFlags, fallocate, fstat, ftruncate};
 use rustix::io::Errno;
 
+use super::run_dir::{Open, RunDir, RunDirError};
 use crate::shm::{MapError, map_write};
 
 /// Why a shared file could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// No space, no permission, ..
-    #[error("{name} cannot be written: {error}; check space and permissions of the run directory")]
-    Os {
+    #[error(transparent)]
+    Dir(#[from] RunDirError),
+    /// It could not be written.
+    #[error("{name} cannot be written: {error}; check the space of the run directory")]
+    Write {
         /// The file.
         name: String,
         /// What the kernel said.
@@ -28,65 +32,54 @@ pub enum FileError {
         /// Why.
         error: MapError,
     },
+    /// Somebody makes or removes it at the same time.
+    #[error("{0} is being changed by another process")]
+    Raced(String),
 }
 
 /// Makes a new file of `words` zeroed words, with all of its space, mapped for writing. A file of that name gives way.
 ///
 /// # Errors
 /// [`FileError`]; nothing of it is left then.
-pub fn create_shared(dir: &OwnedFd, name: &str, words: usize) -> Result<&'static [AtomicU64], FileError> {
-    let os = |error| FileError::Os { name: name.to_owned(), error };
-    match unlinkat(dir, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(error) => return Err(os(error)),
-    }
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(dir, name, flags, Mode::RUSR | Mode::WUSR).map_err(os)?;
-    let made = allocate(&file, words)
-        .map_err(os)
-        .and_then(|()| map_write(std::os::fd::AsFd::as_fd(&file), words).map_err(|error| map_error(name, error)));
-    if made.is_err() {
-        let _ = unlinkat(dir, name, AtFlags::empty());
-    }
-    made
+pub fn create_shared(dir: &RunDir, name: &str, words: usize) -> Result<&'static [AtomicU64], FileError> {
+    dir.remove_file(name)?;
+    let size = (words as u64).saturating_mul(8);
+    let file = dir.create_file(name, size)?.ok_or_else(|| FileError::Raced(name.to_owned()))?;
+    map_write(file.as_fd(), words).map_err(|error| {
+        // The error that matters is the first one.
+        let _ = dir.remove_file(name);
+        FileError::Map { name: name.to_owned(), error }
+    })
 }
 
 /// Gives an existing file space for `words` words and maps it anew.
 ///
 /// # Errors
-/// [`FileError`]; the file may be longer than before, its content is untouched.
-pub fn grow_shared(dir: &OwnedFd, name: &str, words: usize) -> Result<&'static [AtomicU64], FileError> {
-    let os = |error| FileError::Os { name: name.to_owned(), error };
-    let file = openat(dir, name, OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(os)?;
-    let before = fstat(&file).map_err(os)?.st_size;
-    if let Err(error) = allocate(&file, words) {
-        // No reader maps beyond what the file says it has, so the tail may go again.
-        let _ = rustix::fs::ftruncate(&file, u64::try_from(before).unwrap_or(0));
+/// [`FileError`]; the file is as before.
+pub fn grow_shared(dir: &RunDir, name: &str, words: usize) -> Result<&'static [AtomicU64], FileError> {
+    let os = |error| FileError::Write { name: name.to_owned(), error };
+    let file = dir.open_file(name, Open::ReadWrite)?.ok_or_else(|| FileError::Raced(name.to_owned()))?;
+    let before = u64::try_from(fstat(&file).map_err(os)?.st_size).unwrap_or(0);
+    let size = (words as u64).saturating_mul(8);
+    if let Err(error) = fallocate(&file, FallocateFlags::empty(), 0, size) {
+        // Nobody uses what is beyond the size that the file's header states.
+        let _ = ftruncate(&file, before);
         return Err(os(error));
     }
-    map_write(std::os::fd::AsFd::as_fd(&file), words).map_err(|error| map_error(name, error))
+    map_write(file.as_fd(), words).map_err(|error| FileError::Map { name: name.to_owned(), error })
 }
 
 /// Writes a small file whole: a reader sees the old content or the new.
 ///
 /// # Errors
-/// [`FileError::Os`].
-pub fn replace(dir: &OwnedFd, name: &str, content: &[u8]) -> Result<(), FileError> {
-    let os = |error| FileError::Os { name: name.to_owned(), error };
+/// [`FileError`].
+pub fn replace(dir: &RunDir, name: &str, content: &[u8]) -> Result<(), FileError> {
     let temporary = format!("{name}.new");
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(dir, &temporary, flags, Mode::RUSR | Mode::WUSR).map_err(os)?;
-    let written = std::fs::File::from(file).write_all(content);
-    written.map_err(|error| os(Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO))))?;
-    renameat(dir, &temporary, dir, name).map_err(os)
-}
-
-/// All the space, before anything is stored: a hole in a full tmpfs is SIGBUS.
-fn allocate(file: &OwnedFd, words: usize) -> Result<(), Errno> {
-    let bytes = (words as u64).checked_mul(8).ok_or(Errno::FBIG)?;
-    fallocate(file, FallocateFlags::empty(), 0, bytes)
-}
-
-fn map_error(name: &str, error: MapError) -> FileError {
-    FileError::Map { name: name.to_owned(), error }
+    dir.remove_file(&temporary)?;
+    let file = dir.create_file(&temporary, 0)?.ok_or_else(|| FileError::Raced(temporary.clone()))?;
+    std::fs::File::from(file).write_all(content).map_err(|error| FileError::Write {
+        name: name.to_owned(),
+        error: Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO)),
+    })?;
+    Ok(dir.rename_over(&temporary, name)?)
 }

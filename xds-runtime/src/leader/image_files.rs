@@ -6,16 +6,17 @@
 //! Mappings are never unmapped (readers' neither), so files grow by doubling: all of them together are at most
 //! twice the last.
 
-use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Dir, unlinkat};
+use rustix::fs::Dir;
 
 use super::files::{FileError, create_shared};
+use super::run_dir::RunDir;
 use crate::boot::BootId;
 use crate::control::{Control, ImageId, Term};
 use crate::image::{Publisher, file_words};
+use crate::pod::names::{FileName, IMAGE_PREFIX};
 
-const PREFIX: &str = "image-";
 /// Words of content that the first file holds at least: 1 MiB for both arenas.
 const CONTENT_LEAST: usize = 64 << 10;
 
@@ -35,7 +36,7 @@ pub enum PublishError {
 
 /// The image files of one term.
 pub struct ImageFiles {
-    dir: OwnedFd,
+    dir: Arc<RunDir>,
     boot: BootId,
     control: Control,
     current: Option<Publisher>,
@@ -43,14 +44,13 @@ pub struct ImageFiles {
     generation: u64,
 }
 
-/// The name of an image file.
-pub fn file_name(id: ImageId) -> String {
-    format!("{PREFIX}{}-{}", id.term, id.sequence)
+fn file_name(id: ImageId) -> String {
+    FileName::image(id).as_str().to_owned()
 }
 
 impl ImageFiles {
     /// No file yet. Generations go on from `generation`.
-    pub const fn new(dir: OwnedFd, boot: BootId, control: Control, generation: u64) -> Self {
+    pub fn new(dir: Arc<RunDir>, boot: BootId, control: Control, generation: u64) -> Self {
         Self { dir, boot, control, current: None, sequence: 0, generation }
     }
 
@@ -86,7 +86,7 @@ impl ImageFiles {
         let generation = publisher.publish(content).map_err(|_| unfit())?;
         // The last look before readers are sent there; `set_image` refuses a late term on its own, too.
         if !term.holds() || !self.control.set_image(id) {
-            let _ = unlinkat(&self.dir, file_name(id), AtFlags::empty());
+            let _ = self.dir.remove_file(&file_name(id));
             return Err(PublishError::Deposed);
         }
         self.sequence = self.sequence.saturating_add(1);
@@ -97,19 +97,19 @@ impl ImageFiles {
 
     /// Unlinks the files before `id`: readers that map them keep them until they look at CONTROL again.
     fn remove_older(&self, id: ImageId) {
-        let Ok(entries) = Dir::read_from(&self.dir) else { return };
+        let Ok(entries) = Dir::read_from(self.dir.as_ref()) else { return };
         for entry in entries.flatten() {
             if let Ok(name) = entry.file_name().to_str()
                 && parse_name(name).is_some_and(|found| found < id)
             {
-                let _ = unlinkat(&self.dir, name, AtFlags::empty());
+                let _ = self.dir.remove_file(name);
             }
         }
     }
 }
 
 fn parse_name(name: &str) -> Option<ImageId> {
-    let (term, sequence) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    let (term, sequence) = name.strip_prefix(IMAGE_PREFIX)?.split_once('-')?;
     Some(ImageId { term: term.parse().ok()?, sequence: sequence.parse().ok()? })
 }
 
@@ -119,14 +119,15 @@ mod tests {
     use crate::control::LEADER_STALE_MS;
     use crate::control::testing::control;
     use crate::image::{ImageFile, Mesh, encode};
+    use crate::leader::run_dir::Open;
+    use crate::leader::testing::run_dir_at;
     use crate::shm::map_read;
-    use rustix::fs::{Mode, OFlags, open, openat};
     use std::os::fd::AsFd;
 
     const BOOT: BootId = BootId::from_words([1, 2]);
 
     struct Fixture {
-        folder: tempfile::TempDir,
+        _folder: tempfile::TempDir,
         control: Control,
         files: ImageFiles,
     }
@@ -134,8 +135,8 @@ mod tests {
     fn fixture() -> Fixture {
         let folder = tempfile::tempdir().unwrap();
         let control = control();
-        let dir = open(folder.path(), OFlags::DIRECTORY, Mode::empty()).unwrap();
-        Fixture { folder, control, files: ImageFiles::new(dir, BOOT, control, 0) }
+        let dir = Arc::new(run_dir_at(folder.path()));
+        Fixture { _folder: folder, control, files: ImageFiles::new(dir, BOOT, control, 0) }
     }
 
     fn content(words: usize) -> Vec<u64> {
@@ -146,7 +147,7 @@ mod tests {
 
     impl Fixture {
         fn names(&self) -> Vec<String> {
-            let mut names: Vec<String> = std::fs::read_dir(self.folder.path())
+            let mut names: Vec<String> = std::fs::read_dir(self.files.dir.path())
                 .unwrap()
                 .map(|entry| entry.unwrap().file_name().into_string().unwrap())
                 .collect();
@@ -156,7 +157,7 @@ mod tests {
 
         fn generation(&self) -> u64 {
             let id = self.control.image().unwrap();
-            let file = openat(&self.files.dir, file_name(id), OFlags::RDONLY, Mode::empty()).unwrap();
+            let file = self.files.dir.open_file(&file_name(id), Open::Read).unwrap().unwrap();
             ImageFile::open(map_read(file.as_fd(), 64).unwrap(), BOOT, id.term).unwrap().generation()
         }
     }

@@ -15,17 +15,17 @@ mod record;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, renameat, unlinkat};
-use rustix::io::Errno;
+use rustix::fs::Dir;
 
 use crate::boot::BootId;
+use crate::leader::run_dir::{Open, RunDir, RunDirError};
+use crate::pod::names::JOURNAL_PREFIX;
 use crate::resource::ResourceType;
 use record::{HEADER, Operation, Record, parse_header, write_header};
 
-const PREFIX: &str = "accepted-";
 /// A journal smaller than this is not worth compacting.
 const COMPACT_FROM: u64 = 64 << 10;
 /// Larger files are not ours.
@@ -34,10 +34,10 @@ const SIZE_MOST: u64 = 4 << 30;
 /// Why the journal could not be written; the leader goes on without.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// A file operation failed.
-    #[error("the journal cannot be written: {0}; free space in the run directory, or a restart loses last good")]
-    Os(#[from] Errno),
-    /// As above, from std.
+    /// The file could not be made or named.
+    #[error(transparent)]
+    File(#[from] RunDirError),
+    /// It could not be written.
     #[error("the journal cannot be written: {0}; free space in the run directory, or a restart loses last good")]
     Io(#[from] std::io::Error),
     /// A resource too large for a record.
@@ -58,45 +58,44 @@ pub struct Accepted {
 pub type Seed = BTreeMap<(ResourceType, String), Accepted>;
 
 /// Reads the newest journal in `dir` that was written in this boot by a term before `term`.
-pub fn read_predecessor(dir: &OwnedFd, boot: BootId, term: u32) -> Seed {
+pub fn read_predecessor(dir: &RunDir, boot: BootId, term: u32) -> Seed {
     let mut terms: Vec<u32> = terms(dir).into_iter().filter(|found| *found < term).collect();
     terms.sort_unstable();
     terms.into_iter().rev().find_map(|found| read(dir, &file_name(found), boot)).unwrap_or_default()
 }
 
 /// Unlinks the journals of terms before `term`.
-pub fn remove_older(dir: &OwnedFd, term: u32) {
+pub fn remove_older(dir: &RunDir, term: u32) {
     for older in terms(dir).into_iter().filter(|found| *found < term) {
-        let _ = unlinkat(dir, file_name(older), AtFlags::empty());
-        let _ = unlinkat(dir, temporary_name(older), AtFlags::empty());
+        // What cannot be removed costs space and nothing else.
+        let _ = dir.remove_file(&file_name(older));
+        let _ = dir.remove_file(&temporary_name(older));
     }
 }
 
 fn file_name(term: u32) -> String {
-    format!("{PREFIX}{term}")
+    format!("{JOURNAL_PREFIX}{term}")
 }
 
 fn temporary_name(term: u32) -> String {
-    format!("{PREFIX}{term}.new")
+    format!("{JOURNAL_PREFIX}{term}.new")
 }
 
-fn terms(dir: &OwnedFd) -> Vec<u32> {
+fn terms(dir: &RunDir) -> Vec<u32> {
     let Ok(entries) = Dir::read_from(dir) else { return Vec::new() };
     entries
         .flatten()
         .filter_map(|entry| {
-            let name = entry.file_name().to_str().ok()?.strip_prefix(PREFIX)?;
+            let name = entry.file_name().to_str().ok()?.strip_prefix(JOURNAL_PREFIX)?;
             name.strip_suffix(".new").unwrap_or(name).parse().ok()
         })
         .collect()
 }
 
 /// `None`: not there, not ours, or of another boot.
-fn read(dir: &OwnedFd, name: &str, boot: BootId) -> Option<Seed> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let mut file = File::from(openat(dir, name, flags, Mode::empty()).ok()?);
-    let metadata = file.metadata().ok()?;
-    if !metadata.is_file() || metadata.len() > SIZE_MOST {
+fn read(dir: &RunDir, name: &str, boot: BootId) -> Option<Seed> {
+    let mut file = File::from(dir.open_file(name, Open::Read).ok()??);
+    if file.metadata().ok()?.len() > SIZE_MOST {
         return None;
     }
     let mut bytes = Vec::new();
@@ -127,7 +126,7 @@ struct Place {
 
 /// The journal of one term, being written.
 pub struct Journal {
-    dir: OwnedFd,
+    dir: Arc<RunDir>,
     boot: BootId,
     term: u32,
     file: File,
@@ -142,8 +141,8 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`], when the folder is full for one: the leader goes on without a journal.
-    pub fn start(dir: &OwnedFd, boot: BootId, term: u32, seed: &Seed) -> Result<Self, JournalError> {
-        let dir = dir.try_clone()?;
+    pub fn start(dir: &Arc<RunDir>, boot: BootId, term: u32, seed: &Seed) -> Result<Self, JournalError> {
+        let dir = Arc::clone(dir);
         let file = create(&dir, &temporary_name(term))?;
         let mut journal =
             Self { dir, boot, term, file, live: BTreeMap::new(), live_size: 0, size: 0, pending: Vec::new() };
@@ -233,17 +232,14 @@ impl Journal {
     }
 
     fn name(&self) -> Result<(), JournalError> {
-        Ok(renameat(&self.dir, temporary_name(self.term), &self.dir, file_name(self.term))?)
+        Ok(self.dir.rename_over(&temporary_name(self.term), &file_name(self.term))?)
     }
 }
 
-fn create(dir: &OwnedFd, name: &str) -> Result<File, JournalError> {
-    match unlinkat(dir.as_fd(), name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(File::from(openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?))
+fn create(dir: &RunDir, name: &str) -> Result<File, JournalError> {
+    dir.remove_file(name)?;
+    let file = dir.create_file(name, 0)?;
+    Ok(File::from(file.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::AlreadyExists))?))
 }
 
 #[cfg(test)]

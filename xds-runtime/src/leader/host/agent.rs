@@ -37,7 +37,7 @@ struct Plan {
     failure: AtomicI32,
 }
 
-/// Spawns `binary agent` detached from this process: own session, no descriptors but `/dev/null`, default signals,
+/// Spawns `binary agent --spawned` detached from this process: own session, no descriptors but `/dev/null`, default signals,
 /// `/` as its folder, no `LD_*` in its environment. Allocates no heap memory and keeps `errno`.
 ///
 /// `environment` holds pointers to `NAME=value` strings, as captured when the library was loaded. Not to be called
@@ -51,18 +51,17 @@ struct Plan {
 pub unsafe fn spawn(binary: &CStr, environment: &[*const c_char]) -> Result<(), Errno> {
     let saved = Errno::from_raw_os_error(errno());
     // SAFETY: as promised by the caller.
-    let result = unsafe { spawn_with(binary, c"agent", environment) };
+    let result = unsafe { spawn_detached(binary, environment) };
     set_errno(saved.raw_os_error());
     result
 }
 
-/// [`spawn`] with another first argument.
-unsafe fn spawn_with(binary: &CStr, argument: &CStr, environment: &[*const c_char]) -> Result<(), Errno> {
+unsafe fn spawn_detached(binary: &CStr, environment: &[*const c_char]) -> Result<(), Errno> {
     let entries = environment.len().min(ENVIRONMENT) + 1;
     let scratch = Scratch::map(entries)?;
     // SAFETY: as promised by the caller.
     let envp = unsafe { scratch.fill_environment(environment) };
-    let argv = [binary.as_ptr(), argument.as_ptr(), null()];
+    let argv = [binary.as_ptr(), c"agent".as_ptr(), c"--spawned".as_ptr(), null()];
     let plan = Plan {
         binary: binary.as_ptr(),
         argv: argv.as_ptr(),
@@ -133,13 +132,15 @@ extern "C" fn become_agent(plan: *mut c_void) -> c_int {
     }
 }
 
-/// Puts every signal at its default: ignored ones would stay ignored across exec.
+/// Puts every signal at its default: ignored ones would stay ignored across exec. By the system call, because the C
+/// library refuses its own signals, which a program may have inherited ignored.
 fn default_signals() {
+    // The kernel's sigaction, all zero: SIG_DFL, no flags.
+    let default = [0_u64; 4];
     for signal in 1..=SIGNALS {
-        // SAFETY: an all-zero sigaction is SIG_DFL without flags; the C library refuses its own signals.
+        // SAFETY: reads the zeros above; SIGKILL and SIGSTOP are refused.
         unsafe {
-            let default: libc::sigaction = std::mem::zeroed();
-            libc::sigaction(signal, &raw const default, null_mut());
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), null_mut::<c_void>(), size_of::<u64>());
         }
     }
 }

@@ -1,36 +1,32 @@
 use super::*;
+use crate::leader::testing::run_dir_at;
 use std::fs;
-use std::path::Path;
 
 const BOOT: BootId = BootId::from_words([1, 2]);
 
 struct Folder {
-    path: tempfile::TempDir,
-    fd: OwnedFd,
+    _folder: tempfile::TempDir,
+    dir: Arc<RunDir>,
 }
 
 fn folder() -> Folder {
-    let path = tempfile::tempdir().unwrap();
-    let fd = open(path.path());
-    Folder { path, fd }
-}
-
-fn open(path: &Path) -> OwnedFd {
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap()
+    let folder = tempfile::tempdir().unwrap();
+    let dir = Arc::new(run_dir_at(folder.path()));
+    Folder { _folder: folder, dir }
 }
 
 impl Folder {
     fn journal(&self, term: u32) -> Journal {
-        Journal::start(&self.fd, BOOT, term, &Seed::new()).unwrap()
+        Journal::start(&self.dir, BOOT, term, &Seed::new()).unwrap()
     }
 
     fn file(&self, term: u32) -> std::path::PathBuf {
-        self.path.path().join(file_name(term))
+        self.dir.path().join(file_name(term))
     }
 
     #[track_caller]
     fn check_seed(&self, before: u32, expected: &[(&str, &str, &[u8])]) {
-        let seed = read_predecessor(&self.fd, BOOT, before);
+        let seed = read_predecessor(&self.dir, BOOT, before);
         let found: Vec<_> =
             seed.iter().map(|((_, name), a)| (name.as_str(), a.version.as_str(), a.raw.as_slice())).collect();
         assert_eq!(found, expected);
@@ -97,16 +93,15 @@ fn reading_stops_at_a_record_whose_checksum_is_wrong() {
 fn a_journal_of_another_boot_is_not_read() {
     let folder = folder();
     accept(&mut folder.journal(1), "a", "1", b"first");
-    assert!(read_predecessor(&folder.fd, BootId::from_words([1, 3]), 2).is_empty());
+    assert!(read_predecessor(&folder.dir, BootId::from_words([1, 3]), 2).is_empty());
 }
 
 #[test]
 fn a_journal_that_is_a_symbolic_link_is_not_read() {
     let folder = folder();
-    let elsewhere = tempfile::tempdir().unwrap();
-    let mut journal = Journal::start(&open(elsewhere.path()), BOOT, 1, &Seed::new()).unwrap();
-    accept(&mut journal, "a", "1", b"foreign");
-    std::os::unix::fs::symlink(elsewhere.path().join(file_name(1)), folder.file(1)).unwrap();
+    let elsewhere = self::folder();
+    accept(&mut elsewhere.journal(1), "a", "1", b"foreign");
+    std::os::unix::fs::symlink(elsewhere.file(1), folder.file(1)).unwrap();
     folder.check_seed(2, &[]);
 }
 
@@ -130,7 +125,7 @@ fn dead_records_are_compacted_away_and_the_rest_survives() {
 fn a_successor_that_dies_while_seeding_leaves_its_predecessor_in_force() {
     let folder = folder();
     accept(&mut folder.journal(1), "a", "1", b"first");
-    fs::write(folder.path.path().join(temporary_name(2)), b"half").unwrap();
+    fs::write(folder.dir.path().join(temporary_name(2)), b"half").unwrap();
     folder.check_seed(3, &[("a", "1", b"first")]);
 }
 
@@ -138,9 +133,9 @@ fn a_successor_that_dies_while_seeding_leaves_its_predecessor_in_force() {
 fn a_new_term_starts_with_its_seed_and_removes_older_journals() {
     let folder = folder();
     accept(&mut folder.journal(1), "a", "1", b"first");
-    let seed = read_predecessor(&folder.fd, BOOT, 2);
-    let mut journal = Journal::start(&folder.fd, BOOT, 2, &seed).unwrap();
-    remove_older(&folder.fd, 2);
+    let seed = read_predecessor(&folder.dir, BOOT, 2);
+    let mut journal = Journal::start(&folder.dir, BOOT, 2, &seed).unwrap();
+    remove_older(&folder.dir, 2);
     accept(&mut journal, "b", "1", b"second");
     assert!(!folder.file(1).exists());
     folder.check_seed(3, &[("a", "1", b"first"), ("b", "1", b"second")]);

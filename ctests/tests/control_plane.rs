@@ -1,0 +1,104 @@
+//! The control plane dies, comes back with other endpoints, or stays away too long.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::time::{Duration, Instant};
+
+use ctests::{Finished, Manifest, Mode, Pod, Service, wait_until};
+
+fn only(n: u8) -> Manifest {
+    let address = format!("127.0.1.{n}");
+    Manifest::of(&[Service::new("greeter", "default", &["10.96.0.10"], &[&address])])
+}
+
+#[track_caller]
+fn check_answers(pod: &Pod, expected: &str) {
+    let answer = Finished::of(&mut pod.curl("http://greeter/"));
+    assert!(answer.success().starts_with(expected), "{answer}\n{}", pod.dump());
+}
+
+#[test]
+fn last_good_serves_while_it_is_dead_and_new_endpoints_are_used_2_s_after_the_reconnect() {
+    let pod = Pod::new();
+    let _backends = pod.greeters(Mode::Http, 2);
+    let mut control_plane = pod.serve(&only(1));
+    check_answers(&pod, "greeter-1 ");
+    control_plane.kill();
+    for _ in 0..20 {
+        check_answers(&pod, "greeter-1 ");
+    }
+    control_plane.apply(&only(2));
+    control_plane.start();
+    // The back-off of the client is bounded; the two seconds count from its stream on.
+    control_plane.wait_for_stats("it comes back", Duration::from_secs(20), |stats| stats.streams_open() == 1);
+    let reconnected = Instant::now();
+    let fresh = || {
+        let answer = Finished::of(&mut pod.curl("http://greeter/"));
+        answer.success().starts_with("greeter-2 ")
+    };
+    wait_until("new endpoints", Duration::from_secs(2), || pod.dump(), fresh);
+    println!("used {:?} after the reconnect", reconnected.elapsed());
+}
+
+#[test]
+fn past_the_limit_of_staleness_a_cluster_address_passes_to_the_kernel() {
+    let pod = Pod::builder().env("LDMESH_MAX_STALE", "2s").build();
+    // The kernel's own path for cluster addresses, as kube-proxy would give.
+    pod.ip("route add local 10.96.0.0/16 dev lo");
+    let _kernel = pod.backend("10.96.0.10:80", "kernel");
+    let _backends = pod.greeters(Mode::Http, 1);
+    let mut control_plane = pod.serve(&only(1));
+    check_answers(&pod, "greeter-1 ");
+    control_plane.kill();
+    let killed = Instant::now();
+    let passes = || {
+        let answer = Finished::of(&mut pod.curl("http://greeter/"));
+        answer.success().starts_with("kernel ")
+    };
+    wait_until("the kernel's path", Duration::from_secs(10), || pod.dump(), passes);
+    assert!(killed.elapsed() > Duration::from_millis(1500), "passed too early");
+    control_plane.start();
+    let back = || {
+        let answer = Finished::of(&mut pod.curl("http://greeter/"));
+        answer.success().starts_with("greeter-1 ")
+    };
+    wait_until("the mesh again", Duration::from_secs(20), || pod.dump(), back);
+}
+
+#[test]
+fn a_broken_file_leaves_the_last_good_configuration_served() {
+    let pod = Pod::new();
+    let _backends = pod.greeters(Mode::Http, 2);
+    let control_plane = pod.serve(&only(1));
+    check_answers(&pod, "greeter-1 ");
+    control_plane.apply(&Manifest::default().and("apiVersion: v1\nkind: Service\nspec: [broken"));
+    for _ in 0..10 {
+        check_answers(&pod, "greeter-1 ");
+    }
+    control_plane.apply(&only(2));
+    let fresh = || Finished::of(&mut pod.curl("http://greeter/")).success().starts_with("greeter-2 ");
+    wait_until("the repaired file", Duration::from_secs(5), || pod.dump(), fresh);
+}
+
+#[test]
+fn without_any_configuration_the_wait_is_bounded_and_shared() {
+    let pod = Pod::new();
+    // Nobody listens at the control plane's address.
+    let started = Instant::now();
+    let first = Finished::of(&mut pod.curl("http://greeter/"));
+    assert_eq!(first.status.code(), Some(6), "{first}");
+    assert!(first.took < Duration::from_secs(3), "{first}");
+    let mut slowest = Duration::ZERO;
+    for _ in 0..10 {
+        slowest = slowest.max(Finished::of(&mut pod.curl("http://greeter/")).took);
+    }
+    println!("first {:?}, then at most {slowest:?}, all {:?}", first.took, started.elapsed());
+    assert!(slowest < Duration::from_millis(400), "everyone waits: {slowest:?}");
+}
+
+#[test]
+fn fail_closed_answers_instead_of_passing() {
+    let pod = Pod::builder().env("LDMESH_FAIL", "closed").build();
+    let mut lookup = pod.mesh(ctests::c_program("lookup"));
+    let answer = Finished::of(lookup.args(["greeter", "80", "inet"]));
+    assert_eq!(answer.field("code"), Some("EAI_AGAIN"), "{answer}");
+}

@@ -1,0 +1,105 @@
+//! What a connect to a service does when endpoints refuse or hang.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::time::Duration;
+
+use ctests::{Finished, Manifest, Mode, Pod, c_program, wait_until};
+
+fn dial(pod: &Pod, program: &str, more: &[&str]) -> Finished {
+    Finished::of(pod.mesh(c_program(program)).args(["10.96.0.10", "80"]).args(more))
+}
+
+/// The configuration is there: the mesh, not the kernel, answers for the VIP.
+#[track_caller]
+fn wait_for_mesh(pod: &Pod) {
+    let known = || {
+        let lookup = Finished::of(pod.mesh(c_program("lookup")).args(["greeter", "80", "inet"]));
+        // Without a configuration the kernel says that there is no route.
+        lookup.status.success() && dial(pod, "dial_nonblocking", &[]).field("connect") != Some("ENETUNREACH")
+    };
+    wait_until("the mesh knows the greeter", Duration::from_secs(5), || pod.dump(), known);
+}
+
+fn took_ms(finished: &Finished) -> u64 {
+    finished.field("took_ms").unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_blocking_connect_succeeds_while_any_endpoint_accepts() {
+    let pod = Pod::new();
+    let _alive = pod.backend_of(Mode::Echo, "127.0.1.2:8080", "greeter-2");
+    let _refusing: Vec<_> =
+        [1, 3].map(|n| pod.backend_of(Mode::Refuse, &format!("127.0.1.{n}:8080"), "refuses")).into();
+    let _control_plane = pod.serve(&Manifest::greeter(3));
+    wait_for_mesh(&pod);
+    for _ in 0..60 {
+        let answer = dial(&pod, "dial", &[]);
+        answer.success();
+        assert_eq!(answer.field("backend"), Some("greeter-2"), "{answer}");
+        assert_eq!(answer.field("peer"), Some("10.96.0.10:80"), "{answer}");
+        assert_eq!(answer.field("errno"), Some("77"), "errno is not kept: {answer}");
+    }
+}
+
+#[test]
+fn when_all_endpoints_refuse_so_does_the_connect() {
+    let pod = Pod::new();
+    let _refusing = pod.greeters(Mode::Refuse, 3);
+    let _control_plane = pod.serve(&Manifest::greeter(3));
+    wait_for_mesh(&pod);
+    let answer = dial(&pod, "dial", &[]);
+    assert_eq!(answer.field("connect"), Some("ECONNREFUSED"), "{answer}");
+}
+
+#[test]
+fn a_killed_backend_costs_no_failed_request() {
+    let pod = Pod::new();
+    let mut backends = pod.greeters(Mode::Http, 3);
+    let _control_plane = pod.serve(&Manifest::greeter(3));
+    wait_for_mesh(&pod);
+    backends.remove(1).kill();
+    for _ in 0..60 {
+        let answer = Finished::of(&mut pod.curl("http://greeter/"));
+        assert!(!answer.success().starts_with("greeter-2"), "{answer}");
+    }
+}
+
+#[test]
+fn a_send_timeout_holds_in_total() {
+    let pod = Pod::new();
+    let _hanging = pod.greeters(Mode::Hang, 3);
+    let _control_plane = pod.serve(&Manifest::greeter(3));
+    wait_for_mesh(&pod);
+    let answer = dial(&pod, "dial_timeout", &["600"]);
+    // What Linux says when SO_SNDTIMEO ends a connect.
+    assert_eq!(answer.field("connect"), Some("EINPROGRESS"), "{answer}");
+    assert!((500..1000).contains(&took_ms(&answer)), "{answer}");
+    assert_eq!(answer.field("timeout_ms"), Some("600"), "the option was changed: {answer}");
+}
+
+#[test]
+fn a_signal_ends_a_connect_that_hangs() {
+    let pod = Pod::new();
+    let _hanging = pod.greeters(Mode::Hang, 2);
+    let _control_plane = pod.serve(&Manifest::greeter(2));
+    wait_for_mesh(&pod);
+    let answer = dial(&pod, "dial_interrupted", &[]);
+    assert_eq!(answer.field("connect"), Some("EINTR"), "{answer}");
+    assert_eq!(answer.field("signals"), Some("1"), "{answer}");
+    assert!(took_ms(&answer) < 1000, "{answer}");
+}
+
+#[test]
+fn a_non_blocking_connect_never_waits_and_keeps_its_mode() {
+    let pod = Pod::new();
+    let _backends = pod.greeters(Mode::Echo, 2);
+    let _control_plane = pod.serve(&Manifest::greeter(2));
+    wait_for_mesh(&pod);
+    let answer = dial(&pod, "dial_nonblocking", &[]);
+    answer.success();
+    assert_eq!(answer.field("connect"), Some("EINPROGRESS"), "{answer}");
+    assert_eq!(answer.field("so_error"), Some("OK"), "{answer}");
+    assert_eq!(answer.field("flags"), None, "{answer}");
+    assert_eq!(answer.field("peer"), Some("10.96.0.10:80"), "{answer}");
+    assert!(took_ms(&answer) < 50, "{answer}");
+}

@@ -1,0 +1,84 @@
+//! What of a client's node decides what it gets.
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::google::protobuf::value::Kind;
+
+use crate::model::Locality;
+
+/// A kind of client.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Proxy {
+    pub(super) namespace: String,
+    pub(super) locality: Locality,
+    /// The client resolves names itself and is given allocated addresses.
+    pub(super) auto_allocated: bool,
+}
+
+impl Default for Proxy {
+    fn default() -> Self {
+        Self { namespace: "default".to_owned(), locality: Locality::default(), auto_allocated: false }
+    }
+}
+
+impl Proxy {
+    /// A client in a namespace, with nothing else said.
+    pub fn in_namespace(namespace: &str) -> Self {
+        Self { namespace: namespace.to_owned(), ..Self::default() }
+    }
+
+    /// The same client in a locality.
+    #[must_use]
+    pub fn in_locality(mut self, region: &str, zone: &str, sub_zone: &str) -> Self {
+        self.locality = Locality { region: region.to_owned(), zone: zone.to_owned(), sub_zone: sub_zone.to_owned() };
+        self
+    }
+
+    /// The same client with `DNS_CAPTURE` and `DNS_AUTO_ALLOCATE`.
+    #[must_use]
+    pub fn with_auto_allocated_addresses(mut self) -> Self {
+        self.auto_allocated = true;
+        self
+    }
+
+    /// The namespace, which decides what short names mean.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Reads a node: the metadata first, then the id (`sidecar~ip~pod.namespace~domain`).
+    pub fn of_node(node: &Node) -> Self {
+        let metadata = |key: &str| match node.metadata.as_ref()?.fields.get(key)?.kind.as_ref()? {
+            Kind::StringValue(text) => Some(text.as_str()),
+            Kind::BoolValue(true) => Some("true"),
+            _ => None,
+        };
+        let from_id = || {
+            let pod = node.id.split('~').nth(2)?;
+            pod.rsplit_once('.').map(|(_, namespace)| namespace)
+        };
+        let namespace = metadata("NAMESPACE").or_else(from_id).filter(|namespace| !namespace.is_empty());
+        let locality = node.locality.as_ref().map_or_else(Locality::default, |locality| Locality {
+            region: locality.region.clone(),
+            zone: locality.zone.clone(),
+            sub_zone: locality.sub_zone.clone(),
+        });
+        Self {
+            namespace: namespace.unwrap_or("default").to_owned(),
+            locality,
+            auto_allocated: metadata("DNS_CAPTURE") == Some("true") && metadata("DNS_AUTO_ALLOCATE") == Some("true"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_namespace_comes_from_the_node_id_when_the_metadata_has_none() {
+        let node = Node { id: "sidecar~10.0.0.1~pod-1.shop~shop.svc.cluster.local".to_owned(), ..Node::default() };
+        assert_eq!(Proxy::of_node(&node), Proxy::in_namespace("shop"));
+        let node = Node { id: "anything".to_owned(), ..Node::default() };
+        assert_eq!(Proxy::of_node(&node), Proxy::default());
+    }
+}
