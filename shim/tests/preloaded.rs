@@ -27,11 +27,12 @@ const ENDPOINTS: [&str; 3] = ["127.0.1.1", "127.0.1.2", "127.0.1.3"];
 const DEAD: &str = "127.0.1.9";
 
 fn main() {
+    let library = library();
     if let Err(why) = enter_namespace() {
         println!("skipped: a user and network namespace is needed: {why}");
         return;
     }
-    let mesh = Fixture::new();
+    let mesh = Fixture::new(library);
     let checks: [(&str, fn(&Fixture)); 12] = [
         ("a_program_without_configuration_is_left_alone", without_configuration),
         ("connections_to_a_vip_reach_every_endpoint", spread),
@@ -69,6 +70,7 @@ fn enter_namespace() -> Result<(), String> {
 
 /// A published mesh with backends that answer with their own address.
 struct Fixture {
+    library: PathBuf,
     run_dir: tempfile::TempDir,
     pod: Pod,
     _term: std::sync::Arc<std::sync::Mutex<Term>>,
@@ -83,13 +85,18 @@ fn variables(run_dir: &str) -> [(&'static str, String); 4] {
     ]
 }
 
+/// The library under test: the one in `$LDMESH_TARGET_DIR`, else built now (cargo builds no cdylib for a test).
 fn library() -> PathBuf {
+    if let Some(folder) = std::env::var_os("LDMESH_TARGET_DIR") {
+        return PathBuf::from(folder).join("libldmesh.so");
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo).args(["build", "--quiet", "--package", "ldmesh-shim", "--lib"]).status();
+    assert!(built.unwrap().success(), "the library does not build");
     let mut path = std::env::current_exe().unwrap();
     path.pop();
     path.pop();
-    path.push("libldmesh.so");
-    assert!(path.exists(), "{} is not there: cargo build -p ldmesh-shim", path.display());
-    path
+    path.join("libldmesh.so")
 }
 
 fn cluster(allocator: &mut SlotAllocator, name: &str, endpoints: &[&str]) -> Cluster {
@@ -119,7 +126,7 @@ fn cluster(allocator: &mut SlotAllocator, name: &str, endpoints: &[&str]) -> Clu
 }
 
 impl Fixture {
-    fn new() -> Self {
+    fn new(library: PathBuf) -> Self {
         let run_dir = tempfile::tempdir().unwrap();
         let settings = Settings::from_env(variables(run_dir.path().to_str().unwrap()));
         let pod = Pod::attach(Box::leak(Box::new(settings))).unwrap();
@@ -150,12 +157,12 @@ impl Fixture {
                 std::thread::sleep(Duration::from_millis(300));
             }
         });
-        Self { run_dir, pod, _term: term }
+        Self { library, run_dir, pod, _term: term }
     }
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.env_clear().env("PATH", "/usr/bin:/bin").env("LD_PRELOAD", library());
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("LD_PRELOAD", &self.library);
         command.envs(variables(self.run_dir.path().to_str().unwrap()));
         command
     }

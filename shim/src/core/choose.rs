@@ -21,7 +21,7 @@ use crate::core::Errno;
 use crate::core::address::{Form, Inet};
 use crate::core::mesh::{Mesh, Occasion, WANT_EXPIRY_MS};
 use crate::core::process::Context;
-use crate::core::socket::{Socket, cancel_off, cancel_restore};
+use crate::core::socket::Socket;
 use crate::core::verdict::{Verdict, Why};
 
 /// A connect, for the log.
@@ -97,12 +97,9 @@ pub fn choose_first(context: &Context, mesh: &dyn Mesh, socket: Socket, dialled:
     }
 }
 
-/// Waits for news of the pod; pthread_cancel waits meanwhile.
+/// Waits for news of the pod.
 pub fn await_news(mesh: &dyn Mesh, seen: u32, patience: Millis) -> Wake {
-    let former = cancel_off();
-    let wake = mesh.control().await_news(seen, Duration::from_millis(patience));
-    cancel_restore(former);
-    wake
+    mesh.control().await_news(seen, Duration::from_millis(patience))
 }
 
 enum Settled {

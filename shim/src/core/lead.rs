@@ -14,7 +14,6 @@ use xds_runtime::shm::Millis;
 
 use crate::core::mesh::Occasion;
 use crate::core::process::Context;
-use crate::core::socket::{cancel_off, cancel_restore};
 
 /// After one process tried to start a leader, no other tries for this long.
 const PAUSE_MS: Millis = 1_000;
@@ -27,12 +26,10 @@ pub fn call(context: &'static Context, pod: &'static Pod, occasion: Occasion, no
     if lead == Lead::Never || !pod.control().may_attempt(now, PAUSE_MS) {
         return;
     }
-    let former = cancel_off();
     match agent(context).filter(|_| lead == Lead::Agent || (lead == Lead::Auto && !host::adopts_orphans())) {
         Some(binary) => spawn(context, &binary),
         None => context.log.line(Level::Warn, format_args!("nobody leads, and {occasion:?} cannot start a leader")),
     }
-    cancel_restore(former);
 }
 
 fn spawn(context: &Context, binary: &CStr) {

@@ -18,7 +18,6 @@ use xds_runtime::shm::{self, Millis, WordAddr};
 use crate::core::choose::await_news;
 use crate::core::mesh::{Attached, Mesh, OLD_IMAGE_MS, Occasion, WANT_EXPIRY_MS, confirmed};
 use crate::core::process::Context;
-use crate::core::socket::{cancel_off, cancel_restore};
 use crate::core::verdict::{Verdict, Why};
 
 /// Addresses of one name that are answered at most.
@@ -106,12 +105,10 @@ pub fn lookup(context: &'static Context, name: &str, asked: Families, found: &mu
             return Verdict::Pass(Why::FilesUnknown);
         }
     };
-    let former = cancel_off();
     let verdict = match context.attach(true, shm::now()) {
         Ok(pod) => find(context, &Attached { context, pod }, &candidates, found),
         Err(why) => Verdict::Pass(why),
     };
-    cancel_restore(former);
     match verdict {
         Verdict::Pass(Why::NoImage | Why::NoRunDirectory)
             if context.settings.fail == FailMode::Closed && context.settings.mode != Mode::Shadow =>

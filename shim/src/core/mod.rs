@@ -27,9 +27,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use verdict::Why;
 
 /// Runs a decision with `errno` kept and panics caught: `None` = a fault of ours, the call passes.
+///
+/// pthread_cancel waits meanwhile: files that a decision reads are cancellation points, and an unwinding thread
+/// must not meet the catch.
 pub fn guarded<T>(decide: impl FnOnce() -> T) -> Option<T> {
     let saved = socket::errno();
+    let former = process::is_configured().then(socket::cancel_off);
     let outcome = catch_unwind(AssertUnwindSafe(decide));
+    if let Some(former) = former {
+        socket::cancel_restore(former);
+    }
     socket::set_errno(saved);
     outcome.map_err(|_| Why::Panicked.count()).ok()
 }

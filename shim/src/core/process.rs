@@ -80,6 +80,12 @@ pub fn enter() -> Result<&'static Context, Why> {
     if context.is_excluded() { Err(Why::ExcludedExe) } else { Ok(context) }
 }
 
+/// False while it is known that no call is ever decided here.
+#[inline]
+pub fn is_configured() -> bool {
+    CONFIGURED.load(Ordering::Relaxed) != NO
+}
+
 /// Reads the environment once (in the constructor, or in a call that comes before it).
 ///
 /// # Errors

@@ -11,7 +11,6 @@ use xds_runtime::shm::{self, WordAddr};
 use crate::core::address::{Inet, plausible};
 use crate::core::mesh::{Attached, Mesh};
 use crate::core::process::{self, Context};
-use crate::core::socket::{cancel_off, cancel_restore};
 use crate::core::verdict::{Verdict, Why};
 
 /// Longest name and a nul.
@@ -36,10 +35,7 @@ impl VipName {
 /// Fills in the name of a VIP; false = the address is none, and the call is libc's.
 pub fn vip_name(ip: IpAddr, name: &mut VipName) -> bool {
     let decided = process::enter().and_then(|context| {
-        let former = cancel_off();
-        let decided = named(context, ip, name).inspect_err(|why| context.passed(*why, format_args!("name of {ip}")));
-        cancel_restore(former);
-        decided
+        named(context, ip, name).inspect_err(|why| context.passed(*why, format_args!("name of {ip}")))
     });
     decided.is_ok()
 }
