@@ -49,10 +49,10 @@ struct Plan {
 /// # Errors
 /// What clone or execve said.
 pub unsafe fn spawn(binary: &CStr, environment: &[*const c_char]) -> Result<(), Errno> {
-    let saved = Errno::from_raw_os_error(errno());
+    let saved = errno();
     // SAFETY: as promised by the caller.
     let result = unsafe { spawn_detached(binary, environment) };
-    set_errno(saved.raw_os_error());
+    set_errno(saved);
     result
 }
 
