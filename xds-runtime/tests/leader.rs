@@ -49,9 +49,9 @@ impl ControlPlane {
         self.runtime.block_on(async { tokio::time::timeout(DEADLINE, wait).await }).expect("a NACK");
     }
 
-    /// As kill -9: no goodbye.
+    /// As kill -9: no goodbye, and its port is free again.
     fn kill(self) {
-        self.runtime.shutdown_timeout(Duration::ZERO);
+        self.runtime.shutdown_timeout(DEADLINE);
     }
 }
 
