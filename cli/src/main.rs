@@ -7,10 +7,12 @@
 
 mod agent;
 mod check;
+mod explain;
 mod install;
 mod library;
 mod preloadable;
 mod run;
+mod serve;
 mod status;
 mod switch;
 
@@ -30,7 +32,9 @@ struct Cli {
 enum Command {
     Agent(agent::Args),
     Run(run::Args),
+    Serve(serve::Args),
     Check(check::Args),
+    Explain(explain::Args),
     Install(install::Args),
     Off(switch::OffArgs),
     On(switch::OnArgs),
@@ -41,7 +45,9 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Agent(args) => agent::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Install(args) => install::run(&args),
         Command::Off(args) => switch::off(&args),
         Command::On(args) => switch::on(&args),

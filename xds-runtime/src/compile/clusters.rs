@@ -137,6 +137,11 @@ impl<'a, 'b> Clusters<'a, 'b> {
         if let Some(other) = leaves.iter().find(|leaf| leaf.policy != speaker.policy) {
             self.note(format!("cluster {}: the policy of {} holds for {} too", cluster.name, speaker.name, other.name));
         }
+        for leaf in &leaves {
+            for setting in &leaf.unsupported {
+                self.note(format!("cluster {}: {setting} is not honoured", leaf.name));
+            }
+        }
         let policy = leaves.iter().find_map(|leaf| refusal(leaf)).unwrap_or_else(|| policy(speaker));
         if let Policy::Pass(reason, name) = &policy {
             let reason = *reason;

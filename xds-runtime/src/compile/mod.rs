@@ -111,3 +111,6 @@ pub fn compile(input: &Input<'_>, slots: &mut dyn FnMut(u64) -> Option<u32>) -> 
 fn seed(own_addresses: &[IpAddr]) -> u64 {
     own_addresses.iter().fold(0, |seed, ip| hash_words(&[seed, destinations::wanted_key(*ip)]))
 }
+
+#[cfg(test)]
+mod tests;

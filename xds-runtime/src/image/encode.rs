@@ -1,6 +1,7 @@
 //! [`Mesh`] to the words of one arena.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use crate::image::layout::*;
 use crate::image::mesh::*;
@@ -39,7 +40,7 @@ pub fn encode(mesh: &Mesh) -> Result<Vec<u64>, EncodeError> {
     }
     let mut destination_hashes = Vec::with_capacity(mesh.destinations.len());
     for destination in &mesh.destinations {
-        destination_hashes.push(destination_hash(WordAddr::new(destination.address), destination.port));
+        destination_hashes.push(destination_hash(destination_key(destination.address), destination.port));
         tables.destination(destination)?;
     }
     for prefix in &mesh.prefixes {
@@ -58,6 +59,11 @@ pub fn encode(mesh: &Mesh) -> Result<Vec<u64>, EncodeError> {
 /// The tag of the slot that holds the cursor of a cluster's priority.
 pub fn priority_tag(cluster_hash: u64, priority: u32) -> u64 {
     named_tag(SlotKind::Cursor, hash_words(&[cluster_hash, u64::from(priority)]))
+}
+
+/// A destination's address in the image: unspecified in either family is one wildcard.
+fn destination_key(address: IpAddr) -> WordAddr {
+    if address.is_unspecified() { WordAddr { hi: 0, lo: 0 } } else { WordAddr::new(address) }
 }
 
 /// The hash under which a destination is found.
@@ -180,9 +186,7 @@ impl Tables {
     }
 
     fn destination(&mut self, destination: &Destination) -> Result<(), EncodeError> {
-        let address = WordAddr::new(destination.address);
-        // Unspecified in either family is one wildcard.
-        let address = if destination.address.is_unspecified() { WordAddr { hi: 0, lo: 0 } } else { address };
+        let address = destination_key(destination.address);
         let (kind, weighted) = self.action(&destination.action)?;
         let rules = self.text(&destination.rules_left_out)?;
         let name = destination.name.map_or(0, |name| u64::from(name) + 1);

@@ -145,7 +145,8 @@ impl<'a> Candidates<'a> {
         mut next: impl FnMut(&mut dyn FnMut() -> u64) -> Result<u32, Torn>,
     ) -> Result<Option<Host>, Torn> {
         const DRAWS: u32 = 32;
-        if set.is_empty() {
+        if set.sum == 0 {
+            // No endpoint, or draining ones only.
             return Ok(None);
         }
         for _ in 0..DRAWS {
@@ -179,6 +180,12 @@ impl<'a> Candidates<'a> {
             }
         }
         Ok(taken)
+    }
+
+    /// How many endpoints were looked at.
+    #[cfg(test)]
+    pub fn looked_at(&self) -> u32 {
+        MAX_LOOKS - self.looks.get()
     }
 
     /// Whether a set holds a usable host besides `picked`, looking from the place behind it.

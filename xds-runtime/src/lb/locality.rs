@@ -35,6 +35,7 @@ pub(super) fn pick(
 fn effective_weight(candidates: &Candidates<'_>, locality: &LocalityView, exact: bool) -> Result<u64, Torn> {
     let counts = candidates.counts(&locality.set, exact)?;
     let factor = u64::from(candidates.cluster.overprovisioning_factor);
-    let share = (counts.healthy * factor * 10).checked_div(counts.total).unwrap_or(0).min(1000);
+    let share =
+        counts.healthy.saturating_mul(factor).saturating_mul(10).checked_div(counts.total).unwrap_or(0).min(1000);
     Ok(u64::from(locality.weight) * share)
 }

@@ -28,7 +28,7 @@ pub(crate) use priority::MAX_PRIORITIES;
 use crate::image::{ActionView, ClusterView, DefaultAction, PassReason, PolicyView, Torn, View};
 use crate::shm::{Millis, WordAddr};
 use crate::state::{SlotKind, State, named_tag};
-use candidates::{Candidates, Host};
+use candidates::Candidates;
 
 /// Endpoints that one call looks at before it gives the image up as corrupt.
 pub const MAX_LOOKS: u32 = 1 << 21;
@@ -123,7 +123,7 @@ fn from_cluster(
     Ok(Choice::Endpoint(endpoint_pick(&cluster, &host, alternatives)))
 }
 
-fn endpoint_pick(cluster: &ClusterView, host: &Host, alternatives: bool) -> Pick {
+fn endpoint_pick(cluster: &ClusterView, host: &candidates::Host, alternatives: bool) -> Pick {
     Pick {
         address: host.endpoint.address,
         port: host.endpoint.port,
@@ -137,3 +137,6 @@ fn endpoint_pick(cluster: &ClusterView, host: &Host, alternatives: bool) -> Pick
         alternatives,
     }
 }
+
+#[cfg(test)]
+mod tests;

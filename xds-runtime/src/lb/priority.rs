@@ -34,17 +34,36 @@ fn pick_counted(
     if let Some(host) = pick_in(candidates, &tier, class, exact, entropy)? {
         return Ok(Some(host));
     }
+    let spare = other_tiers(candidates, exact, |tier, class| pick_in(candidates, tier, class, exact, entropy))?;
+    if spare.is_none() && candidates.avoids_something() {
+        // Everything was tried: the same again is better than nothing.
+        return pick_in(&candidates.without_avoid(), &tier, class, exact, entropy);
+    }
+    Ok(spare)
+}
+
+/// What `find` finds first: healthy and degraded endpoints in order of priority, then those of priorities in panic.
+fn other_tiers<T>(
+    candidates: &Candidates<'_>,
+    exact: bool,
+    mut find: impl FnMut(&PriorityView, Class) -> Result<Option<T>, Torn>,
+) -> Result<Option<T>, Torn> {
     for nth in 0..count(candidates)? {
         let tier = candidates.view.priority(&candidates.cluster, nth)?;
         for class in [Class::Healthy, Class::Degraded] {
-            if let Some(host) = pick_in(candidates, &tier, class, exact, entropy)? {
-                return Ok(Some(host));
+            if let Some(found) = find(&tier, class)? {
+                return Ok(Some(found));
             }
         }
     }
-    if candidates.avoids_something() {
-        // Everything was tried: the same again is better than nothing.
-        return pick_in(&candidates.without_avoid(), &tier, class, exact, entropy);
+    let totals = Totals::of(candidates, exact)?;
+    for nth in 0..count(candidates)? {
+        let tier = candidates.view.priority(&candidates.cluster, nth)?;
+        if totals.panics(candidates, &candidates.counts(&tier.set, exact)?)
+            && let Some(found) = find(&tier, Class::Any)?
+        {
+            return Ok(Some(found));
+        }
     }
     Ok(None)
 }
@@ -52,23 +71,10 @@ fn pick_counted(
 /// Whether the cluster holds a usable endpoint besides `picked`.
 pub(super) fn another_than(candidates: &Candidates<'_>, picked: &Host) -> Result<bool, Torn> {
     let exact = candidates.somebody_is_ejected();
-    for nth in 0..count(candidates)? {
-        let tier = candidates.view.priority(&candidates.cluster, nth)?;
-        for class in [Class::Healthy, Class::Degraded] {
-            if candidates.holds_another(&tier.set, class, picked)? {
-                return Ok(true);
-            }
-        }
-    }
-    let totals = Totals::of(candidates, exact)?;
-    for nth in 0..count(candidates)? {
-        let tier = candidates.view.priority(&candidates.cluster, nth)?;
-        let panics = totals.panics(candidates, &candidates.counts(&tier.set, exact)?);
-        if panics && candidates.holds_another(&tier.set, Class::Any, picked)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let another = |tier: &PriorityView, class| {
+        Ok(if candidates.holds_another(&tier.set, class, picked)? { Some(()) } else { None })
+    };
+    Ok(other_tiers(candidates, exact, another)?.is_some())
 }
 
 fn count(candidates: &Candidates<'_>) -> Result<u32, Torn> {
@@ -171,7 +177,7 @@ fn choose(
     Err(Torn)
 }
 
-/// Total panic: by number of endpoints, if panic is allowed at all.
+/// Nothing available, to the percent: by number of endpoints, if panic is allowed at all.
 fn by_endpoints(
     candidates: &Candidates<'_>,
     priorities: u32,
@@ -180,7 +186,8 @@ fn by_endpoints(
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Option<(u32, Class)>, Torn> {
     if candidates.cluster.panic_threshold == 0 {
-        return Ok(None);
+        // No panic: a few healthy ones among many (under one percent) are still used.
+        return Ok(Some((0, Class::Healthy)));
     }
     let mut left = below(entropy, totals.endpoints);
     for nth in 0..priorities {

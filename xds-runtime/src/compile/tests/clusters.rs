@@ -1,0 +1,161 @@
+use super::*;
+use crate::image::{encode, priority_tag};
+use crate::shm::hash_bytes;
+use crate::state::{SlotKind, endpoint_tag, locality_tag, named_tag};
+
+/// A world in which 10.0.0.1:80 leads to the cluster `a`.
+fn leading_to(discovery: Discovery, edit: impl FnOnce(&mut Cluster)) -> World {
+    let mut a = cluster("a", discovery);
+    edit(&mut a);
+    World::default().cluster(a).listener("10.0.0.1_80", "10.0.0.1:80", vec![chain(tcp(&[("a", 1)]))], None)
+}
+
+/// The endpoints of the first cluster, by priority.
+#[track_caller]
+fn endpoints(compiled: &Compiled) -> Vec<Vec<String>> {
+    let priorities = compiled.mesh.clusters[0].priorities.as_ref().expect("endpoints are known");
+    let addresses = |priority: &crate::image::Priority| {
+        priority.localities.iter().flat_map(|l| &l.endpoints).map(|e| e.address.to_string()).collect()
+    };
+    priorities.iter().map(addresses).collect()
+}
+
+#[test]
+fn endpoints_keep_their_order_whatever_the_order_of_the_update() {
+    let order = |addresses: &[&str]| {
+        let all = addresses.iter().map(|address| socket(address)).collect();
+        leading_to(Discovery::Eds("a".into()), |_| {}).assignment(assignment("a", all)).compile()
+    };
+    let expected = [["127.0.0.1:80", "127.0.0.2:80", "127.0.0.10:80"]];
+    assert_eq!(endpoints(&order(&["127.0.0.10:80", "127.0.0.2:80", "127.0.0.1:80"])), expected);
+    assert_eq!(endpoints(&order(&["127.0.0.2:80", "127.0.0.1:80", "127.0.0.10:80", "127.0.0.2:80"])), expected);
+}
+
+#[test]
+fn endpoints_not_received_are_unknown_but_wanted() {
+    let compiled = leading_to(Discovery::Eds("other".into()), |_| {}).compile();
+    assert_eq!(compiled.mesh.clusters[0].priorities, None);
+    assert_eq!(compiled.wanted[&key("10.0.0.1")], ["other"]);
+    assert!(compiled.live_tags.is_empty());
+}
+
+#[test]
+fn draining_and_internal_endpoints_are_left_out_and_said() {
+    let mut draining = socket("127.0.0.1:80");
+    draining.health = Health::Draining;
+    let internal = endpoint(EndpointAddress::Internal("connect_originate".into()));
+    let inline = assignment("a", vec![draining, internal, socket("127.0.0.2:80")]);
+    let compiled = leading_to(Discovery::Static(inline), |_| {}).compile();
+    assert_eq!(endpoints(&compiled), [["127.0.0.2:80"]]);
+    assert_eq!(compiled.notes.len(), 2, "{:?}", compiled.notes);
+}
+
+#[test]
+fn what_cannot_be_given_passes_by_name() {
+    let inline = || Discovery::Static(assignment("a", vec![socket("127.0.0.1:80")]));
+    let policy = |discovery, edit: &dyn Fn(&mut Cluster)| {
+        leading_to(discovery, |a| edit(a)).compile().mesh.clusters[0].policy.clone()
+    };
+    let tls = policy(inline(), &|a| a.tls = UpstreamTls::Required);
+    assert_eq!(tls, Policy::Pass(PassReason::NeedsTls, "a".into()));
+    assert_eq!(policy(inline(), &|a| a.tls = UpstreamTls::ByEndpoint), Policy::RoundRobin);
+    let maglev = policy(inline(), &|a| a.policy = LbPolicy::Maglev { table_size: 65_537 });
+    assert_eq!(maglev, Policy::Pass(PassReason::Unsupported, "MAGLEV".into()));
+    let redis = policy(Discovery::Unsupported("envoy.clusters.redis".into()), &|_| {});
+    assert_eq!(redis, Policy::Pass(PassReason::Unsupported, "envoy.clusters.redis".into()));
+}
+
+fn hostname(name: &str) -> Endpoint {
+    endpoint(EndpointAddress::Hostname(name.into(), 443))
+}
+
+#[test]
+fn dns_clusters_have_the_addresses_of_their_names() {
+    let inline = assignment("a", vec![hostname("x.example"), hostname("y.example")]);
+    let mut world = leading_to(Discovery::StrictDns(inline.clone()), |_| {});
+    let compiled = world.compile();
+    assert_eq!(compiled.hostnames, BTreeSet::from(["x.example".to_owned(), "y.example".to_owned()]));
+    assert_eq!(compiled.mesh.clusters[0].priorities, None, "nothing was answered yet");
+    let ips = |ips: &[&str]| ips.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<IpAddr>>();
+    world.resolved.insert("x.example".into(), ips(&["192.0.2.2", "192.0.2.1"]));
+    assert_eq!(endpoints(&world.compile()), [["192.0.2.1:443", "192.0.2.2:443"]]);
+    world.resolved.insert("x.example".into(), Vec::new());
+    world.resolved.insert("y.example".into(), Vec::new());
+    assert_eq!(endpoints(&world.compile()), [[""; 0]], "answered without an address");
+
+    let mut world = leading_to(Discovery::LogicalDns(assignment("a", vec![hostname("x.example")])), |_| {});
+    world.resolved.insert("x.example".into(), ips(&["192.0.2.2", "192.0.2.1"]));
+    assert_eq!(endpoints(&world.compile()), [["192.0.2.2:443"]]);
+}
+
+#[test]
+fn an_aggregate_is_its_clusters_in_order_of_priority() {
+    let inline = |address| Discovery::Static(assignment("x", vec![socket(address)]));
+    let mut world = leading_to(Discovery::Aggregate(vec!["first".into(), "second".into()]), |a| {
+        a.policy = LbPolicy::ClusterProvided;
+    })
+    .cluster(cluster("first", inline("127.0.0.1:80")))
+    .cluster(cluster("second", Discovery::Eds("second".into())));
+    assert_eq!(world.compile().mesh.clusters[0].priorities, None, "a part is not known yet");
+    world = world.assignment(assignment("second", vec![socket("127.0.0.2:80")]));
+    let compiled = world.compile();
+    assert_eq!(endpoints(&compiled), [["127.0.0.1:80"], ["127.0.0.2:80"]]);
+    assert_eq!(compiled.mesh.clusters[0].policy, Policy::RoundRobin);
+    assert_eq!(compiled.wanted[&key("10.0.0.1")], ["second"]);
+}
+
+#[test]
+fn aggregates_that_name_each_other_end() {
+    let compiled = leading_to(Discovery::Aggregate(vec!["b".into()]), |_| {})
+        .cluster(cluster("b", Discovery::Aggregate(vec!["a".into()])))
+        .compile();
+    assert!(!compiled.notes.is_empty());
+}
+
+#[test]
+fn slots_are_asked_for_by_what_they_count() {
+    let a = hash_bytes(b"a");
+    let inline = Discovery::Static(assignment("a", vec![socket("127.0.0.1:80")]));
+    let address = WordAddr::new([127, 0, 0, 1].into());
+    let mut expected =
+        HashSet::from([named_tag(SlotKind::Cluster, a), priority_tag(a, 0), endpoint_tag(a, address, 80)]);
+    let world = leading_to(inline.clone(), |_| {});
+    let mut asked = HashSet::new();
+    let compiled = world.compile_with(&mut |tag| {
+        asked.insert(tag);
+        None
+    });
+    assert_eq!((&asked, &compiled.live_tags), (&expected, &expected));
+    let weighted = leading_to(inline, |a| a.locality_weighted = true).compile();
+    expected.insert(locality_tag(a, 0, hash_bytes(b"")));
+    assert_eq!(weighted.live_tags, expected);
+}
+
+#[test]
+fn the_same_resources_give_the_same_words() {
+    let world = || {
+        let names: Vec<String> = (0..50).map(|n| format!("c{n}")).collect();
+        let chains = |n: usize| vec![chain(tcp(&[(names[n].as_str(), 1), (names[49 - n].as_str(), 2)]))];
+        (0..50).fold(World::default(), |world, n| {
+            world
+                .cluster(cluster(&names[n], Discovery::Static(assignment("x", vec![socket("127.0.0.1:80")]))))
+                .name(&format!("s{n}.ns.svc"), "Kubernetes", &[&format!("10.0.0.{n}")], &["alias.example"])
+                .listener(&format!("l{n}"), &format!("10.0.0.{n}:80"), chains(n), None)
+        })
+    };
+    let (one, two) = (world().compile(), world().compile());
+    assert_eq!(one, two);
+    assert_eq!(encode(&one.mesh).unwrap(), encode(&two.mesh).unwrap());
+}
+
+#[test]
+fn a_cluster_nobody_leads_to_is_not_compiled() {
+    let compiled = leading_to(Discovery::Eds("a".into()), |_| {}).eds(&["unused"]).compile();
+    assert_eq!(compiled.mesh.clusters.len(), 1);
+}
+
+#[test]
+fn settings_that_are_not_honoured_are_said() {
+    let compiled = leading_to(Discovery::Eds("a".into()), |a| a.unsupported = vec!["slow_start".into()]).compile();
+    assert_eq!(compiled.notes, ["cluster a: slow_start is not honoured"]);
+}

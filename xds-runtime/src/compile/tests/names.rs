@@ -1,0 +1,42 @@
+use super::*;
+
+const FQDN: &str = "greeter.default.svc.cluster.local";
+
+#[test]
+fn a_service_s_name_is_its_full_one_only() {
+    let short = ["greeter", "greeter.default", "greeter.default.svc", "greeter.example"];
+    let compiled = World::default()
+        .eds(&["a"])
+        .listener("10.0.0.1_80", "10.0.0.1:80", vec![chain(tcp(&[("a", 1)]))], None)
+        .name(FQDN, "Kubernetes", &["10.0.0.1"], &short)
+        .compile();
+    let names: Vec<_> = compiled.mesh.names.iter().map(|name| (name.name.as_str(), name.headless)).collect();
+    assert_eq!(names, [(FQDN, false), ("greeter.example", false)]);
+    assert_eq!(destination(&compiled, "10.0.0.1:80").unwrap().name, Some(0));
+}
+
+#[test]
+fn a_label_that_begins_alike_is_no_short_form() {
+    let compiled = World::default().name(FQDN, "Kubernetes", &["10.0.0.1"], &["greet"]).compile();
+    assert!(compiled.mesh.names.iter().any(|name| name.name == "greet"));
+}
+
+#[test]
+fn a_service_whose_addresses_only_pass_is_headless() {
+    let compiled = World::default()
+        .cluster(cluster("pods", Discovery::OriginalDst))
+        .listener("10.1.0.1_5432", "10.1.0.1:5432", vec![chain(tcp(&[("pods", 1)]))], None)
+        .name("db.default.svc.cluster.local", "Kubernetes", &["10.1.0.1", "10.1.0.2"], &[])
+        .name("empty.default.svc.cluster.local", "Kubernetes", &[], &[])
+        .name("external.example", "External", &["10.2.0.1"], &[])
+        .compile();
+    let headless: Vec<_> = compiled.mesh.names.iter().map(|name| name.headless).collect();
+    assert_eq!(headless, [true, true, false]);
+}
+
+#[test]
+fn wildcard_names_are_left_out_and_said() {
+    let compiled = World::default().name("*.example", "External", &["10.0.0.1"], &[]).compile();
+    assert_eq!(compiled.mesh.names, []);
+    assert_eq!(compiled.notes.len(), 1);
+}

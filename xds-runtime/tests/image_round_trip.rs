@@ -1,0 +1,284 @@
+//! What is encoded is what a view says, and what is corrupt harms nobody.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use xds_runtime::image::*;
+use xds_runtime::lb::{Seeded, choose};
+use xds_runtime::resource::{Cidr, Health};
+use xds_runtime::shm::{WordAddr, Words};
+
+fn address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        3 => any::<[u8; 4]>().prop_map(IpAddr::from),
+        1 => any::<[u8; 16]>().prop_map(IpAddr::from),
+        1 => Just(IpAddr::from([0; 4])),
+    ]
+}
+
+fn health() -> impl Strategy<Value = Health> {
+    prop_oneof![Just(Health::Healthy), Just(Health::Degraded), Just(Health::Unhealthy), Just(Health::Draining)]
+}
+
+fn slot() -> impl Strategy<Value = Option<u32>> {
+    proptest::option::of(0_u32..1000)
+}
+
+fn priority() -> impl Strategy<Value = Priority> {
+    let endpoint = (address(), any::<u16>(), 1_u32.., health(), slot())
+        .prop_map(|(ip, port, weight, health, slot)| Endpoint { address: (ip, port).into(), weight, health, slot });
+    let locality = ("[a-z/]{0,20}", any::<u32>(), slot(), proptest::collection::vec(endpoint, 0..5))
+        .prop_map(|(name, weight, slot, endpoints)| Locality { name, weight, slot, endpoints });
+    (slot(), proptest::collection::vec(locality, 0..3)).prop_map(|(slot, localities)| Priority { slot, localities })
+}
+
+fn cluster() -> impl Strategy<Value = Cluster> {
+    let policy = prop_oneof![
+        Just(Policy::RoundRobin),
+        Just(Policy::Random),
+        (2_u32..9, 0_u32..4000).prop_map(|(choice_count, bias)| Policy::LeastRequest {
+            choice_count,
+            active_request_bias: f64::from(bias) / 1000.0
+        }),
+        "[A-Z_]{0,12}".prop_map(|name| Policy::Pass(PassReason::Unsupported, name)),
+    ];
+    (
+        ("[ -~]{0,40}", policy, proptest::option::of(proptest::collection::vec(priority(), 0..3)), slot()),
+        (0_u64..100_000, slot(), 0_u32..=100, 100_u32..300, any::<bool>()),
+    )
+        .prop_map(
+            |((name, policy, priorities, slot), (timeout, max_connections, panic, factor, locality_weighted))| {
+                Cluster {
+                    name,
+                    policy,
+                    priorities,
+                    slot,
+                    connect_timeout: Duration::from_millis(timeout),
+                    max_connections,
+                    panic_threshold: f64::from(panic),
+                    overprovisioning_factor: factor,
+                    locality_weighted,
+                }
+            },
+        )
+}
+
+fn mesh() -> impl Strategy<Value = Mesh> {
+    let name = ("[a-z0-9.-]{0,40}", proptest::collection::vec(address(), 0..4), any::<bool>())
+        .prop_map(|(name, addresses, headless)| Name { name, addresses, headless });
+    let action = || {
+        prop_oneof![
+            proptest::collection::vec((any::<Index>(), 0_u32..100), 1..4).prop_map(Ok),
+            Just(Err(Action::Refuse)),
+            Just(Err(Action::Pass(PassReason::NeedsBytes))),
+        ]
+    };
+    let destination = (address(), any::<u16>(), action(), any::<Index>(), "[ -~]{0,20}");
+    let prefix = (address(), any::<u8>(), any::<u16>(), action());
+    (
+        proptest::collection::vec(name, 0..12),
+        proptest::collection::vec(cluster(), 1..6),
+        proptest::collection::vec(destination, 0..12),
+        proptest::collection::vec(prefix, 0..4),
+        (any::<bool>(), any::<u64>()),
+    )
+        .prop_map(|(mut names, clusters, destinations, prefixes, (refuse, seed))| {
+            let mut seen = BTreeSet::new();
+            names.retain(|name| seen.insert(name.name.clone()));
+            let action = |found: Result<Vec<(Index, u32)>, Action>| match found {
+                Ok(all) => {
+                    let index = |at: Index| at.index(clusters.len()) as u32;
+                    let mut all: Vec<_> = all.into_iter().map(|(at, weight)| (index(at), weight)).collect();
+                    all[0].1 += 1;
+                    Action::Clusters(all)
+                }
+                Err(action) => action,
+            };
+            let mut taken = BTreeSet::new();
+            let destinations = destinations
+                .into_iter()
+                .filter(|(address, port, ..)| {
+                    let wildcard = address.is_unspecified() || *address == IpAddr::from([0; 16]);
+                    taken.insert((if wildcard { IpAddr::from([0; 4]) } else { WordAddr::new(*address).ip() }, *port))
+                })
+                .map(|(address, port, found, name, rules_left_out)| {
+                    let name = (!names.is_empty()).then(|| name.index(names.len()) as u32);
+                    Destination { address, port, action: action(found), name, rules_left_out }
+                })
+                .collect();
+            let prefixes = prefixes
+                .into_iter()
+                .map(|(address, length, port, found)| {
+                    let length = length % if address.is_ipv4() { 33 } else { 129 };
+                    PrefixDestination { prefix: Cidr { address, length }, port, action: action(found) }
+                })
+                .collect();
+            let default_action = if refuse { DefaultAction::Refuse } else { DefaultAction::Pass };
+            Mesh { names, destinations, prefixes, clusters: clusters.clone(), default_action, seed }
+        })
+}
+
+fn arena(words: &[u64]) -> Vec<AtomicU64> {
+    words.iter().map(|word| AtomicU64::new(*word)).collect()
+}
+
+fn read_action(view: &View<'_>, action: ActionView) -> Result<Action, Torn> {
+    Ok(match action {
+        ActionView::Clusters { count, first } => {
+            Action::Clusters((0..count).map(|nth| view.weighted(first, nth)).collect::<Result<_, _>>()?)
+        }
+        ActionView::Pass(reason) => Action::Pass(reason),
+        ActionView::Refuse => Action::Refuse,
+    })
+}
+
+/// A cluster, read back in full.
+fn read_cluster(view: &View<'_>, index: u32) -> Result<Cluster, Torn> {
+    let cluster = view.cluster(index)?;
+    let mut priorities = Vec::new();
+    for nth in 0..cluster.priority_count() {
+        let priority = view.priority(&cluster, nth)?;
+        let mut localities = Vec::new();
+        let mut all = Vec::new();
+        for nth in 0..priority.locality_count() {
+            let locality = view.locality(&priority, nth)?;
+            let endpoints: Vec<_> =
+                (0..locality.set.len()).map(|nth| view.endpoint(&locality.set, nth)).collect::<Result<_, _>>()?;
+            all.extend(endpoints.clone());
+            let endpoint = |e: EndpointView| Endpoint {
+                address: e.address.socket(e.port),
+                weight: e.weight,
+                health: e.health,
+                slot: e.slot,
+            };
+            localities.push(Locality {
+                name: view.string(locality.name)?,
+                weight: locality.weight,
+                slot: locality.set.slot,
+                endpoints: endpoints.into_iter().map(endpoint).collect(),
+            });
+        }
+        let whole: Vec<_> =
+            (0..priority.set.len()).map(|nth| view.endpoint(&priority.set, nth)).collect::<Result<_, _>>()?;
+        assert_eq!(whole, all, "a priority's set is that of its localities");
+        let healthy = whole.iter().filter(|e| e.health == Health::Healthy).count();
+        assert_eq!(priority.set.healthy as usize, healthy);
+        priorities.push(Priority { slot: priority.set.slot, localities });
+    }
+    let policy = match cluster.policy {
+        PolicyView::RoundRobin => Policy::RoundRobin,
+        PolicyView::Random => Policy::Random,
+        PolicyView::LeastRequest { choice_count, bias_thousandths } => {
+            Policy::LeastRequest { choice_count, active_request_bias: f64::from(bias_thousandths) / 1000.0 }
+        }
+        PolicyView::Pass(reason, name) => Policy::Pass(reason, view.string(name)?),
+    };
+    Ok(Cluster {
+        name: view.string(cluster.name)?,
+        policy,
+        priorities: cluster.endpoints_known.then_some(priorities),
+        slot: cluster.slot,
+        connect_timeout: Duration::from_millis(cluster.connect_timeout_ms.into()),
+        max_connections: cluster.max_connections,
+        panic_threshold: f64::from(cluster.panic_threshold) / 100.0,
+        overprovisioning_factor: cluster.overprovisioning_factor,
+        locality_weighted: cluster.locality_weighted,
+    })
+}
+
+/// Addresses lose the difference between v4 and its mapped form.
+fn folded(mut cluster: Cluster) -> Cluster {
+    let localities = cluster.priorities.iter_mut().flatten().flat_map(|priority| &mut priority.localities);
+    for endpoint in localities.flat_map(|locality| &mut locality.endpoints) {
+        endpoint.address = WordAddr::new(endpoint.address.ip()).socket(endpoint.address.port());
+    }
+    cluster
+}
+
+proptest! {
+    #[test]
+    fn a_view_says_what_was_encoded(mesh in mesh()) {
+        let words = arena(&encode(&mesh).unwrap());
+        let view = View::new(Words::new(&words));
+        prop_assert_eq!(view.name_count().unwrap() as usize, mesh.names.len());
+        for (index, name) in (0..).zip(&mesh.names) {
+            let found = view.name(name.name.as_bytes()).unwrap().expect("the name is found");
+            prop_assert_eq!((found.index, found.headless), (index, name.headless));
+            prop_assert_eq!(&view.string(found.text).unwrap(), &name.name);
+            let addresses: Vec<_> = (0..found.address_count()).map(|nth| view.address(&found, nth).unwrap()).collect();
+            prop_assert_eq!(addresses, name.addresses.iter().map(|ip| WordAddr::new(*ip)).collect::<Vec<_>>());
+        }
+        for ip in mesh.names.iter().flat_map(|name| &name.addresses) {
+            let first = mesh.names.iter().position(|name| {
+                name.addresses.iter().any(|other| WordAddr::new(*other) == WordAddr::new(*ip))
+            });
+            prop_assert_eq!(view.name_of(WordAddr::new(*ip)).unwrap().map(|name| name.index as usize), first);
+        }
+        for destination in &mesh.destinations {
+            let wildcard = destination.address.is_unspecified();
+            let at = if wildcard { WordAddr { hi: 0, lo: 0 } } else { WordAddr::new(destination.address) };
+            let found = view.destination(at, destination.port).unwrap().expect("the destination is found");
+            prop_assert_eq!(&read_action(&view, found.action).unwrap(), &destination.action);
+            prop_assert_eq!(found.name, destination.name);
+            prop_assert_eq!(&view.string(found.rules_left_out).unwrap(), &destination.rules_left_out);
+        }
+        prop_assert_eq!(view.cluster_count().unwrap() as usize, mesh.clusters.len());
+        for (index, cluster) in (0..).zip(&mesh.clusters) {
+            prop_assert_eq!(read_cluster(&view, index).unwrap(), folded(cluster.clone()));
+        }
+        prop_assert_eq!(view.default_action().unwrap(), mesh.default_action);
+        prop_assert_eq!(view.seed().unwrap(), mesh.seed);
+        prop_assert!(view.name(b"no such name!").unwrap().is_none());
+    }
+
+    #[test]
+    fn the_most_specific_prefix_that_comes_first_decides(last in any::<u8>(), port in 1_u16..) {
+        let prefix = |address: [u8; 4], length, action| PrefixDestination {
+            prefix: Cidr { address: address.into(), length },
+            port,
+            action,
+        };
+        let mesh = Mesh {
+            prefixes: vec![
+                prefix([10, 1, 2, 128], 25, Action::Refuse),
+                prefix([10, 1, 2, 0], 24, Action::Pass(PassReason::NeedsTls)),
+            ],
+            ..Mesh::default()
+        };
+        let words = arena(&encode(&mesh).unwrap());
+        let view = View::new(Words::new(&words));
+        let action = |ip: [u8; 4], port| {
+            view.destination(WordAddr::new(ip.into()), port).unwrap().map(|found| found.action)
+        };
+        let expected = if last >= 128 { ActionView::Refuse } else { ActionView::Pass(PassReason::NeedsTls) };
+        prop_assert_eq!(action([10, 1, 2, last], port), Some(expected));
+        prop_assert_eq!(action([10, 1, 3, last], port), None);
+        prop_assert_eq!(action([10, 1, 2, last], port - 1), None);
+    }
+
+    #[test]
+    fn corrupt_words_harm_nobody(mesh in mesh(), wrong in proptest::collection::vec((any::<Index>(), any::<u64>(), 0_u32..64), 1..8)) {
+        let mut content = encode(&mesh).unwrap();
+        for (at, word, shift) in wrong {
+            let at = at.index(content.len());
+            content[at] = word >> shift;
+        }
+        let words = arena(&content);
+        let view = View::new(Words::new(&words));
+        for destination in &mesh.destinations {
+            let at = WordAddr::new(destination.address);
+            let _ = choose(&view, None, at, destination.port, 0, &mut Seeded(1), &[]);
+            let _ = view.name_of(at);
+        }
+        for name in &mesh.names {
+            let _ = view.name(name.name.as_bytes());
+        }
+        for index in 0..mesh.clusters.len() as u32 {
+            let _ = view.cluster(index).and_then(|cluster| view.string(cluster.name));
+        }
+    }
+}

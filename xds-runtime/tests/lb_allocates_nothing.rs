@@ -1,0 +1,112 @@
+//! A pick allocates nothing: it may happen in a signal handler, or under the program's own malloc lock.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use xds_runtime::boot::BootId;
+use xds_runtime::image::*;
+use xds_runtime::lb::{Choice, Seeded, choose};
+use xds_runtime::resource::Health;
+use xds_runtime::shm::{WordAddr, Words, hash_bytes};
+use xds_runtime::state::{SlotAllocator, SlotKind, State, endpoint_tag, named_tag, state_words};
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts the calling thread's allocations.
+struct Counting;
+
+// SAFETY: everything is the system allocator's; the counter is a plain thread-local that allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn mesh(policy: Policy, book: &mut SlotAllocator) -> Mesh {
+    let hash = hash_bytes(b"c");
+    let mut endpoint = |n: u8, health| {
+        let address = WordAddr::new([127, 0, 0, n].into());
+        let slot = book.slot(endpoint_tag(hash, address, 80));
+        Endpoint { address: address.socket(80), weight: u32::from(n % 3) + 1, health, slot }
+    };
+    let mut tier = |from: u8| {
+        let zone = |name: &str, endpoints| Locality { name: name.into(), weight: 2, slot: None, endpoints };
+        let all = vec![endpoint(from, Health::Healthy), endpoint(from + 1, Health::Unhealthy)];
+        let more = vec![endpoint(from + 2, Health::Degraded), endpoint(from + 3, Health::Healthy)];
+        Priority { slot: None, localities: vec![zone("a", all), zone("b", more)] }
+    };
+    let mut priorities = vec![tier(1), tier(10)];
+    for (nth, priority) in (0..).zip(&mut priorities) {
+        priority.slot = book.slot(priority_tag(hash, nth));
+    }
+    let cluster = Cluster {
+        name: "c".into(),
+        policy,
+        priorities: Some(priorities),
+        slot: book.slot(named_tag(SlotKind::Cluster, hash)),
+        connect_timeout: Duration::from_secs(1),
+        max_connections: None,
+        panic_threshold: 50.0,
+        overprovisioning_factor: 140,
+        locality_weighted: true,
+    };
+    let destination = Destination {
+        address: [10, 0, 0, 1].into(),
+        port: 80,
+        action: Action::Clusters(vec![(0, 1), (0, 2)]),
+        name: None,
+        rules_left_out: String::new(),
+    };
+    Mesh { destinations: vec![destination], clusters: vec![cluster], ..Mesh::default() }
+}
+
+#[test]
+fn a_pick_allocates_nothing() {
+    let policies = [
+        Policy::RoundRobin,
+        Policy::Random,
+        Policy::LeastRequest { choice_count: 3, active_request_bias: 1.0 },
+        Policy::LeastRequest { choice_count: 3, active_request_bias: 0.7 },
+    ];
+    for policy in policies {
+        let boot = BootId::from_words([1, 2]);
+        let state = State::format(Box::leak((0..state_words(64)).map(|_| AtomicU64::new(0)).collect()), boot).unwrap();
+        let mesh = mesh(policy.clone(), &mut SlotAllocator::recover(state));
+        let content = encode(&mesh).unwrap();
+        let words = Box::leak((0..file_words(content.len())).map(|_| AtomicU64::new(0)).collect::<Box<[_]>>());
+        Publisher::format(words, boot, 1, 0).unwrap().publish(&content).unwrap();
+        let image = ImageFile::open(words, boot, 1).unwrap();
+        let view_of_content: Vec<_> = content.iter().map(|word| AtomicU64::new(*word)).collect();
+        let view = View::new(Words::new(&view_of_content));
+        let vip = WordAddr::new([10, 0, 0, 1].into());
+        let tried = [(WordAddr::new([127, 0, 0, 1].into()), 80)];
+        let mut entropy = Seeded(1);
+        let before = ALLOCATIONS.get();
+        let mut picked = 0;
+        for _ in 0..1000 {
+            let choice = image.read(|view| choose(view, Some(&state), vip, 80, 5, &mut entropy, &tried));
+            picked += u32::from(matches!(choice, Ok(Choice::Endpoint(_))));
+            let choice = choose(&view, Some(&state), vip, 80, 5, &mut entropy, &[]);
+            picked += u32::from(matches!(choice, Ok(Choice::Endpoint(_))));
+        }
+        assert_eq!(ALLOCATIONS.get() - before, 0, "{policy:?}");
+        assert_eq!(picked, 2000, "{policy:?}");
+        drop(Box::new(1));
+        assert!(ALLOCATIONS.get() > before, "the counter counts");
+    }
+}
