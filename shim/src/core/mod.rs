@@ -19,6 +19,8 @@ pub mod resolve;
 pub mod reverse;
 pub mod socket;
 
+#[cfg(test)]
+mod testing;
 pub mod verdict;
 
 use std::ffi::c_int;

@@ -41,6 +41,7 @@ pub struct Context {
     pub library: Option<PathBuf>,
     environment: Vec<CString>,
     excluded: AtomicU8,
+    agent: AtomicU8,
     reported: AtomicBool,
 }
 
@@ -108,7 +109,7 @@ pub fn load() -> Result<(), Why> {
     }
     // A panic of ours is caught; its message must not appear in the program's stderr.
     std::panic::set_hook(Box::new(|_| {}));
-    CONTEXT.get_or_init(|| {
+    let context = CONTEXT.get_or_init(|| {
         let settings: &'static Settings = Box::leak(Box::new(settings));
         Box::new(Context {
             settings,
@@ -117,9 +118,13 @@ pub fn load() -> Result<(), Why> {
             library: library_path(),
             environment,
             excluded: AtomicU8::new(UNKNOWN),
+            agent: AtomicU8::new(UNKNOWN),
             reported: AtomicBool::new(false),
         })
     });
+    if context.settings.log != log::LevelFilter::Off && log::set_logger(&RuntimeLog).is_ok() {
+        log::set_max_level(context.settings.log);
+    }
     CONFIGURED.store(YES, Ordering::Release);
     Ok(())
 }
@@ -201,6 +206,14 @@ impl Context {
         }
     }
 
+    /// Whether an agent's binary stands beside the library; looked for once.
+    pub fn has_agent(&self, look: impl FnOnce() -> bool) -> bool {
+        if self.agent.load(Ordering::Relaxed) == UNKNOWN {
+            self.agent.store(if look() { YES } else { NO }, Ordering::Relaxed);
+        }
+        self.agent.load(Ordering::Relaxed) == YES
+    }
+
     /// Counts and logs a pass.
     pub fn passed(&self, why: Why, call: std::fmt::Arguments<'_>) {
         why.count();
@@ -249,6 +262,8 @@ impl Context {
                     place.compare_exchange(null, attachment, Ordering::AcqRel, Ordering::Relaxed).is_ok()
                 });
                 if !stored {
+                    RETRY_UID.store(u64::from(uid), Ordering::Relaxed);
+                    RETRY_AT.store(Millis::MAX, Ordering::Relaxed);
                     self.log.line(Level::Warn, format_args!("too many users in one process; calls of uid {uid} pass"));
                     return Err(Why::NoRunDirectory);
                 }
@@ -281,6 +296,23 @@ impl Context {
     }
 }
 
+/// What the runtime logs in a thread of this process goes where our own lines go.
+struct RuntimeLog;
+
+impl log::Log for RuntimeLog {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        CONTEXT.get().is_some_and(|context| context.log.takes(metadata.level()))
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if let Some(context) = CONTEXT.get() {
+            context.log.line(record.level(), *record.args());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
 struct Attachment {
     uid: u32,
     pod: Pod,
@@ -291,3 +323,21 @@ static CURRENT: AtomicPtr<Attachment> = AtomicPtr::new(std::ptr::null_mut());
 static CHECKED: AtomicU64 = AtomicU64::new(0);
 static RETRY_AT: AtomicU64 = AtomicU64::new(0);
 static RETRY_UID: AtomicU64 = AtomicU64::new(u64::MAX);
+
+#[cfg(test)]
+impl Context {
+    /// A process with these variables, and names from these files.
+    pub fn for_test(variables: &[(&str, &str)], files: NameFiles) -> &'static Self {
+        let settings: &'static Settings = Box::leak(Box::new(Settings::from_env(variables.iter().copied())));
+        Box::leak(Box::new(Self {
+            settings,
+            files,
+            log: Log::new(log::LevelFilter::Off, None),
+            library: None,
+            environment: Vec::new(),
+            excluded: AtomicU8::new(NO),
+            agent: AtomicU8::new(NO),
+            reported: AtomicBool::new(true),
+        }))
+    }
+}
