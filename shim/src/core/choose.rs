@@ -40,7 +40,7 @@ pub type Chosen = Verdict<(Pick, u64), Errno>;
 
 /// What needs no pod: `Some` = the call passes.
 pub fn is_outside(context: &Context, dialled: Inet) -> Option<Why> {
-    if dialled.port == 0 || is_never_mesh(dialled.ip) {
+    if dialled.port == 0 || is_never_mesh(dialled.ip) || context.is_own(dialled.ip, dialled.port) {
         Some(Why::NeverMesh)
     } else if context.settings.scope.excludes_address(dialled.ip, dialled.port) {
         Some(Why::Excluded)
@@ -326,7 +326,11 @@ mod tests {
 
     #[test]
     fn loopback_excludes_and_port_zero_need_no_pod() {
-        let context = context(&[("LDMESH_EXCLUDE", "10.96.0.0/16:443")]);
+        let own = ("INSTANCE_IP", "10.1.0.7");
+        let context = context(&[("LDMESH_EXCLUDE", "10.96.0.0/16:443"), ("LDMESH_XDS", "http://10.9.9.9:15010"), own]);
+        assert_eq!(is_outside(context, dial(Form::V4, "10.1.0.7", 80)), Some(Why::NeverMesh));
+        assert_eq!(is_outside(context, dial(Form::V6, "::ffff:10.9.9.9", 15010)), Some(Why::NeverMesh));
+        assert_eq!(is_outside(context, dial(Form::V4, "10.9.9.9", 80)), None);
         assert_eq!(is_outside(context, dial(Form::V4, "127.0.0.1", 80)), Some(Why::NeverMesh));
         assert_eq!(is_outside(context, dial(Form::V6, "::ffff:169.254.169.254", 80)), Some(Why::NeverMesh));
         assert_eq!(is_outside(context, dial(Form::V4, VIP, 0)), Some(Why::NeverMesh));

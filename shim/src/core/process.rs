@@ -8,13 +8,14 @@
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, OsStr, c_char, c_void};
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering};
 
 use log::Level;
 use once_cell::race::OnceBox;
-use xds_runtime::config::Settings;
+use xds_runtime::config::{ControlPlane, Settings, Source};
 use xds_runtime::names::NameFiles;
 use xds_runtime::pod::Pod;
 use xds_runtime::shm::{self, Millis};
@@ -40,6 +41,8 @@ pub struct Context {
     /// Absolute path of this library's file, where that can be told.
     pub library: Option<PathBuf>,
     environment: Vec<CString>,
+    /// The control plane, where it is configured by its address.
+    control_plane: Option<(IpAddr, u16)>,
     excluded: AtomicU8,
     agent: AtomicU8,
     reported: AtomicBool,
@@ -116,6 +119,7 @@ pub fn load() -> Result<(), Why> {
             files: NameFiles::system(settings.resolver.clone()),
             log: Log::new(settings.log, settings.log_file.clone()),
             library: library_path(),
+            control_plane: control_plane(settings),
             environment,
             excluded: AtomicU8::new(UNKNOWN),
             agent: AtomicU8::new(UNKNOWN),
@@ -159,6 +163,13 @@ fn is_mentioned() -> bool {
     })
 }
 
+/// Address and port of the control plane, if they are known without asking anybody.
+fn control_plane(settings: &Settings) -> Option<(IpAddr, u16)> {
+    let Some(Source::Address(ControlPlane::Http(at) | ControlPlane::Https(at))) = &settings.source else { return None };
+    let ip: IpAddr = at.host.parse().ok()?;
+    Some((ip.to_canonical(), at.port))
+}
+
 /// The file this code was loaded from.
 fn library_path() -> Option<PathBuf> {
     // SAFETY: dladdr fills the struct; all zeros is a valid one.
@@ -178,6 +189,13 @@ impl Context {
     /// The environment as it was at load, without this library's own preloading.
     pub fn environment(&self) -> impl Iterator<Item = &CStr> {
         self.environment.iter().map(CString::as_c_str)
+    }
+
+    /// True for the pod's own address (as INSTANCE_IP tells it) and for the control plane's.
+    pub fn is_own(&self, ip: IpAddr, port: u16) -> bool {
+        let ip = ip.to_canonical();
+        self.settings.identity.instance_ip.is_some_and(|own| own.to_canonical() == ip)
+            || self.control_plane == Some((ip, port))
     }
 
     fn is_excluded(&self) -> bool {
@@ -334,6 +352,7 @@ impl Context {
             files,
             log: Log::new(log::LevelFilter::Off, None),
             library: None,
+            control_plane: control_plane(settings),
             environment: Vec::new(),
             excluded: AtomicU8::new(NO),
             agent: AtomicU8::new(NO),
