@@ -5,12 +5,16 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod agent;
 mod check;
 mod explain;
 mod install;
 mod library;
 mod preloadable;
 mod run;
+mod serve;
+mod status;
+mod switch;
 
 use std::process::ExitCode;
 
@@ -26,18 +30,28 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Agent(agent::Args),
     Run(run::Args),
+    Serve(serve::Args),
     Check(check::Args),
     Explain(explain::Args),
     Install(install::Args),
+    Off(switch::OffArgs),
+    On(switch::OnArgs),
+    Status(status::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Agent(args) => agent::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Install(args) => install::run(&args),
+        Command::Off(args) => switch::off(&args),
+        Command::On(args) => switch::on(&args),
+        Command::Status(args) => status::run(&args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("ldmesh: {error:#}");

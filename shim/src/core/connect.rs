@@ -11,11 +11,12 @@ use libc::{sockaddr, socklen_t, timeval};
 use log::Level;
 use xds_runtime::lb::{Choice, Pick};
 use xds_runtime::shm::{self, Millis, WordAddr};
-use xds_runtime::state::{Connection, ConnectionState, State};
+use xds_runtime::state::{Connection, ConnectionState, Slot, State};
 
 use crate::core::Errno;
 use crate::core::address::{Inet, RawAddress};
 use crate::core::choose::{Dial, choose, choose_first, is_outside, reachable, without_configuration};
+use crate::core::grace::{self, Progress};
 use crate::core::mesh::{Attached, Mesh};
 use crate::core::process::{self, Context};
 use crate::core::socket::Socket;
@@ -35,6 +36,14 @@ pub enum Step {
     Call,
     /// Return `outcome`.
     Done,
+}
+
+/// What follows a real call.
+enum Next {
+    /// Another real call, to this address.
+    Call(RawAddress, socklen_t),
+    /// The answer is the last outcome, with this errno.
+    Done(Errno),
 }
 
 /// One connect of the program's.
@@ -64,6 +73,8 @@ struct Redirected {
     send_timeout: Option<timeval>,
     /// The record of a connect under way that the program asks about again.
     under_way: Option<Connection>,
+    /// The socket still holds a failed non-blocking attempt, which the next connect clears with ECONNABORTED.
+    clearing: bool,
     /// errno before the call: a success leaves it so, whatever attempts failed before.
     errno_before: Errno,
 }
@@ -84,11 +95,11 @@ impl Attempt {
     pub unsafe fn step(&mut self, fd: i32, address: *const sockaddr, length: socklen_t, errno: Errno) -> Step {
         if let Some(redirected) = &mut self.redirected {
             return match redirected.after(Socket(fd), self.outcome, errno) {
-                Some((target, length)) => {
+                Next::Call(target, length) => {
                     (self.target, self.length) = (target, length);
                     Step::Call
                 }
-                None => {
+                Next::Done(errno) => {
                     self.errno = if self.outcome == 0 { redirected.errno_before } else { errno };
                     Step::Done
                 }
@@ -157,6 +168,7 @@ fn decide(context: &'static Context, socket: Socket, dialled: Inet, errno_before
         count: 0,
         send_timeout: None,
         under_way,
+        clearing: false,
         errno_before,
     };
     if let Some(recorded) = under_way {
@@ -187,8 +199,8 @@ impl Redirected {
         true
     }
 
-    /// What a real call's outcome means: another target, or `None` for the end.
-    fn after(&mut self, socket: Socket, outcome: i32, errno: Errno) -> Option<(RawAddress, socklen_t)> {
+    /// What a real call's outcome means.
+    fn after(&mut self, socket: Socket, outcome: i32, errno: Errno) -> Next {
         let now = shm::now();
         if let Some(recorded) = self.under_way {
             // Counted when it began: `outcome` only tells how far it is.
@@ -198,43 +210,77 @@ impl Redirected {
                 state.record(self.cookie, &Connection { state: ConnectionState::Established, ..recorded }, now);
             }
             Why::Repeated.count();
-            return None;
+            return Next::Done(errno);
+        }
+        if std::mem::take(&mut self.clearing)
+            && errno == libc::ECONNABORTED
+            && let Some((target, length)) = self.target()
+        {
+            return Next::Call(target, length);
         }
         let slot = self.mesh.state().and_then(|state| state.slot(self.pick.endpoint_slot?, self.pick.endpoint_tag));
-        let errno = if outcome == 0 { 0 } else { errno };
-        match errno {
-            0 => {
-                if let Some(slot) = slot {
-                    slot.succeeded(now);
-                }
-                self.record(socket, ConnectionState::Established, now);
-                self.log_outcome(Level::Debug, errno);
-            }
+        let next = match if outcome == 0 { 0 } else { errno } {
+            0 => self.established(socket, slot, now),
             // Under way: the kernel goes on, and the program will ask.
-            libc::EINPROGRESS | libc::EINTR => {
-                self.record(socket, ConnectionState::Connecting, now);
-                self.log_outcome(Level::Debug, errno);
+            libc::EINPROGRESS => {
+                let grace = grace::patience(slot, self.mesh.context.settings.connect_grace, now);
+                // Worth a look only where there is somewhere else to go.
+                let progress = if self.pick.alternatives { grace::look(socket, grace) } else { Progress::UnderWay };
+                match progress {
+                    Progress::Established => {
+                        self.established(socket, slot, now);
+                        Next::Done(errno)
+                    }
+                    Progress::UnderWay => self.under_way(socket, errno, now),
+                    Progress::Failed(reason) => {
+                        self.clearing = true;
+                        self.failed(socket, slot, reason, now)
+                    }
+                }
             }
+            libc::EINTR => self.under_way(socket, errno, now),
             libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::ETIMEDOUT => {
-                if let Some(slot) = slot {
-                    slot.failed();
-                }
-                self.uncount();
-                self.log_outcome(Level::Info, errno);
-                if let Some(target) = self.again(socket, now) {
-                    return Some(target);
-                }
+                self.failed(socket, slot, errno, now)
             }
             // Not the endpoint's fault (EADDRNOTAVAIL, EISCONN, EALREADY, EBADF..): the program's to know.
             _ => {
                 self.uncount();
                 self.log_outcome(Level::Debug, errno);
+                Next::Done(errno)
             }
-        }
-        if let Some(time) = self.send_timeout {
+        };
+        if let (Next::Done(_), Some(time)) = (&next, self.send_timeout) {
             socket.set_send_timeout(time);
         }
-        None
+        next
+    }
+
+    fn established(&self, socket: Socket, slot: Option<Slot<'_>>, now: Millis) -> Next {
+        if let Some(slot) = slot {
+            slot.succeeded(now);
+        }
+        self.record(socket, ConnectionState::Established, now);
+        self.log_outcome(Level::Debug, 0);
+        Next::Done(0)
+    }
+
+    fn under_way(&self, socket: Socket, errno: Errno, now: Millis) -> Next {
+        self.record(socket, ConnectionState::Connecting, now);
+        self.log_outcome(Level::Debug, errno);
+        Next::Done(errno)
+    }
+
+    /// The endpoint did not answer: another one, or the failure is the program's to know.
+    fn failed(&mut self, socket: Socket, slot: Option<Slot<'_>>, errno: Errno, now: Millis) -> Next {
+        if let Some(slot) = slot {
+            slot.failed();
+        }
+        self.uncount();
+        self.log_outcome(Level::Info, errno);
+        match self.again(socket, now) {
+            Some((target, length)) => Next::Call(target, length),
+            None => Next::Done(errno),
+        }
     }
 
     /// Another endpoint, if the bounds allow one.

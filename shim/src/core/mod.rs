@@ -8,6 +8,7 @@
 pub mod address;
 pub mod choose;
 pub mod connect;
+pub mod grace;
 pub mod hostent;
 pub mod lead;
 pub mod log;

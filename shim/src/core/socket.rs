@@ -37,6 +37,11 @@ impl Socket {
         self.option(libc::SOL_SOCKET, libc::SO_COOKIE, 0_u64).filter(|cookie| *cookie != 0)
     }
 
+    /// SO_ERROR, which this takes from the socket; 0 = none.
+    pub fn take_error(self) -> Option<c_int> {
+        self.option(libc::SOL_SOCKET, libc::SO_ERROR, 0)
+    }
+
     /// True when IPv4 cannot be reached through this IPv6 socket.
     pub fn is_v6_only(self) -> bool {
         self.option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0).is_none_or(|only| only != 0)

@@ -1,0 +1,133 @@
+//! `ldmesh agent`: the leader as a program.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use xds_runtime::config::{Settings, parse_duration};
+use xds_runtime::leader::{Ended, Host, HostKind, NotLeading, attempt};
+use xds_runtime::pod::{AttachError, Pod};
+
+/// Leads this pod and user: one stream to the control plane, one configuration for every process.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Ends after this long without a question and without live connections (`30s`, `5m`)
+    /// [default: never; 60s when a program spawned it].
+    #[arg(long, value_name = "D", value_parser = duration)]
+    idle_exit: Option<Duration>,
+    /// Waits while another process leads, and takes over from it, instead of ending.
+    #[arg(long)]
+    standby: bool,
+    /// A program spawned it: it ends with the last process of the pod.
+    #[arg(long, hide = true)]
+    spawned: bool,
+}
+
+const SPAWNED_IDLE_EXIT: Duration = Duration::from_secs(60);
+/// Between two looks of a standby, and of an agent that finds CONTROL being made.
+const PAUSE: Duration = Duration::from_millis(250);
+const ATTACH_ATTEMPTS: u32 = 20;
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|remedy| remedy.to_string())
+}
+
+/// Leads until nobody needs a leader, another one took over, or SIGTERM.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    // Never freed: an attachment holds on to its settings.
+    let settings: &'static Settings = Box::leak(Box::new(Settings::from_env(std::env::vars_os())));
+    if settings.source.is_none() {
+        bail!("no control plane is configured: set LDMESH_XDS as the programs have it");
+    }
+    log_as_configured(settings);
+    for problem in &settings.problems {
+        log::warn!("{problem}");
+    }
+    let stop = Arc::new(Notify::new());
+    let signals = stop_on_signals(Arc::clone(&stop))?;
+    let idle_exit = args.idle_exit.or_else(|| args.spawned.then_some(SPAWNED_IDLE_EXIT));
+    let kind = HostKind::Agent { idle_exit, spawned: args.spawned };
+    let pod = attach(settings)?;
+    loop {
+        if signals.is_finished() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let host = Host { kind, enter: || (), stop: Arc::clone(&stop) };
+        match attempt(&pod, settings, host) {
+            Ok(Ended::Failed(reason)) => return Err(reason.into()),
+            Ok(Ended::Deposed) | Err(NotLeading::Led) if args.standby => std::thread::sleep(PAUSE),
+            Ok(ended) => {
+                log::info!("the term ended: {ended:?}");
+                return Ok(ExitCode::SUCCESS);
+            }
+            Err(NotLeading::Led) => {
+                log::info!("another process leads already");
+                return Ok(ExitCode::SUCCESS);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn attach(settings: &'static Settings) -> Result<Pod> {
+    for _ in 1..ATTACH_ATTEMPTS {
+        match Pod::attach(settings) {
+            Err(AttachError::Busy) => std::thread::sleep(PAUSE),
+            outcome => return Ok(outcome?),
+        }
+    }
+    Ok(Pod::attach(settings)?)
+}
+
+/// A thread that waits for SIGTERM and SIGINT, so that the leader ends in good order.
+fn stop_on_signals(stop: Arc<Notify>) -> Result<std::thread::JoinHandle<()>> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().build().context("cannot start a runtime")?;
+    let (mut interrupt, mut terminate) = {
+        let _inside = runtime.enter();
+        let interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+        (interrupt, signal(SignalKind::terminate()).context("cannot handle SIGTERM")?)
+    };
+    let wait = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        });
+        stop.notify_one();
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(wait).context("cannot start a thread")
+}
+
+/// `LDMESH_LOG`, `LDMESH_LOG_FILE`: one line a record.
+fn log_as_configured(settings: &Settings) {
+    struct Lines(Option<Mutex<File>>);
+    impl log::Log for Lines {
+        fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+            metadata.target().starts_with("xds_runtime") || metadata.target().starts_with("ldmesh")
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            if !self.enabled(record.metadata()) {
+                return;
+            }
+            let line = format!("ldmesh agent[{}] {}: {}\n", std::process::id(), record.level(), record.args());
+            // A log that cannot be written is no reason to stop leading.
+            let _ = match &self.0 {
+                Some(file) => file.lock().map_or(Ok(()), |mut file| file.write_all(line.as_bytes())),
+                None => std::io::stderr().write_all(line.as_bytes()),
+            };
+        }
+        fn flush(&self) {}
+    }
+    let path = settings.log_file.as_ref().map(|file| file.path(std::process::id()));
+    let file = path.and_then(|path| OpenOptions::new().create(true).append(true).open(path).ok());
+    if log::set_boxed_logger(Box::new(Lines(file.map(Mutex::new)))).is_ok() {
+        log::set_max_level(settings.log);
+    }
+}

@@ -1,0 +1,111 @@
+//! `ldmesh status`: what the pod's processes and their leader know.
+//!
+//! ```text
+//! CONTROL, STATE, IMAGE, status.json --gather--> Report --> text, or JSON (--json)
+//! ```
+
+mod gather;
+mod text;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+use xds_runtime::config::Settings;
+use xds_runtime::leader::status::Status;
+use xds_runtime::pod::Pod;
+
+/// Shows the leader, the state of each type, processes, clusters and endpoints.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the report; succeeds whether or not there is a leader.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let settings: &'static Settings = Box::leak(Box::new(Settings::from_env(std::env::vars_os())));
+    if settings.source.is_none() {
+        bail!("no control plane is configured, so there is nothing to show: set LDMESH_XDS as the programs have it");
+    }
+    let report = gather::gather(&Pod::attach(settings)?)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", text::render(&report));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The report. Ages and remaining times are milliseconds.
+#[derive(Debug, Serialize)]
+struct Report {
+    run_dir: String,
+    switch: &'static str,
+    left_behind: u64,
+    leader: Leader,
+    /// What the leader last said; absent before the first one.
+    said: Option<Status>,
+    image: Option<Image>,
+    processes: Vec<Process>,
+    wanted: Vec<Wanted>,
+    clusters: Vec<Cluster>,
+}
+
+#[derive(Debug, Serialize)]
+struct Leader {
+    alive: bool,
+    epoch: u32,
+    heartbeat_age: Option<u64>,
+    /// Since the control plane was last heard; absent = never.
+    contact_age: Option<u64>,
+    stale: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Image {
+    term: u32,
+    generation: u64,
+    age: u64,
+    names: u32,
+    destinations: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Process {
+    pid: u32,
+    name: String,
+    seen_age: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Wanted {
+    age: u64,
+    answered: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Cluster {
+    name: String,
+    policy: String,
+    /// False: endpoints were not received yet.
+    endpoints_known: bool,
+    active: u64,
+    endpoints: Vec<Endpoint>,
+}
+
+#[derive(Debug, Serialize)]
+struct Endpoint {
+    address: String,
+    priority: u32,
+    locality: String,
+    weight: u32,
+    health: String,
+    picks: u64,
+    active: u64,
+    failures: u64,
+    consecutive_failures: u32,
+    /// Remaining; absent = not ejected.
+    ejected_for: Option<u64>,
+}
