@@ -2,6 +2,7 @@
 //!
 //! Runs in a user and network namespace of its own with nothing but a loopback, so no packet to the made-up
 //! addresses below leaves it. No harness: a namespace of users can only be entered with a single thread.
+#![allow(clippy::unwrap_used)]
 
 use std::io::Write;
 use std::net::{IpAddr, TcpListener};
@@ -26,6 +27,9 @@ const ENDPOINTS: [&str; 3] = ["127.0.1.1", "127.0.1.2", "127.0.1.3"];
 /// Nobody listens here.
 const DEAD: &str = "127.0.1.9";
 
+/// A behaviour, and what checks it.
+type Check = (&'static str, fn(&Fixture));
+
 fn main() {
     let library = library();
     if let Err(why) = enter_namespace() {
@@ -33,7 +37,7 @@ fn main() {
         return;
     }
     let mesh = Fixture::new(library);
-    let checks: [(&str, fn(&Fixture)); 12] = [
+    let checks: [Check; 12] = [
         ("a_program_without_configuration_is_left_alone", without_configuration),
         ("connections_to_a_vip_reach_every_endpoint", spread),
         ("a_peer_is_the_address_that_was_dialled_even_after_exec", peer),

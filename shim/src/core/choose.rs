@@ -14,12 +14,13 @@ use xds_runtime::config::{FailMode, Mode, is_never_mesh};
 use xds_runtime::control::Switch;
 use xds_runtime::image::{DefaultAction, ImageFile, Torn, View};
 use xds_runtime::lb::{self, Choice, Pick, Seeded};
+use xds_runtime::leader::subscriptions::WISH_EXPIRY_MS;
 use xds_runtime::shm::futex::Wake;
 use xds_runtime::shm::{self, Millis, WordAddr};
 
 use crate::core::Errno;
 use crate::core::address::{Form, Inet};
-use crate::core::mesh::{Mesh, Occasion, WANT_EXPIRY_MS};
+use crate::core::mesh::{Mesh, Occasion};
 use crate::core::process::Context;
 use crate::core::socket::Socket;
 use crate::core::verdict::{Verdict, Why};
@@ -39,7 +40,7 @@ pub type Chosen = Verdict<(Pick, u64), Errno>;
 
 /// What needs no pod: `Some` = the call passes.
 pub fn is_outside(context: &Context, dialled: Inet) -> Option<Why> {
-    if dialled.port == 0 || is_never_mesh(dialled.ip) {
+    if dialled.port == 0 || is_never_mesh(dialled.ip) || context.is_own(dialled.ip, dialled.port) {
         Some(Why::NeverMesh)
     } else if context.settings.scope.excludes_address(dialled.ip, dialled.port) {
         Some(Why::Excluded)
@@ -133,7 +134,7 @@ fn settle(
         Err(why @ Why::NoImage) => return Settled::Wait(why, control.wait_until(now, patience)),
         Err(why) => return Settled::Pass(why),
     };
-    let wish = control.want(address.wanted_key(), now, WANT_EXPIRY_MS);
+    let wish = control.want(address.wanted_key(), now, WISH_EXPIRY_MS);
     match choice {
         Choice::NotMesh => Settled::Pass(Why::NotInMesh),
         Choice::Refuse => Settled::Refuse,
@@ -206,5 +207,134 @@ pub fn reachable(socket: Socket, dialled: Inet, pick: &Pick) -> bool {
         // A socket that dials a v4-mapped address may be bound to one, too.
         (Form::V4, _) | (Form::V6, true) => endpoint_is_v4,
         (Form::V6, false) => !endpoint_is_v4 || !socket.is_v6_only(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsRawFd, OwnedFd};
+    use std::sync::atomic::Ordering;
+
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    use xds_runtime::image::Mesh as Tables;
+    use xds_runtime::names::NameFiles;
+
+    use super::*;
+    use crate::core::testing::{MemoryPod, VIP, greeter};
+
+    fn context(variables: &[(&str, &str)]) -> &'static Context {
+        let own = [("LDMESH_XDS", "http://127.0.0.1:1"), ("LDMESH_READY_TIMEOUT", "30ms")];
+        let variables: Vec<_> = variables.iter().copied().chain(own).collect();
+        Context::for_test(&variables, NameFiles::system(Default::default()))
+    }
+
+    fn tcp(family: AddressFamily, flags: SocketFlags) -> OwnedFd {
+        socket_with(family, SocketType::STREAM, flags, None).unwrap()
+    }
+
+    fn dial(form: Form, ip: &str, port: u16) -> Inet {
+        Inet { form, ip: ip.parse().unwrap(), port }
+    }
+
+    #[track_caller]
+    fn check_passes(pod: &MemoryPod, fd: &OwnedFd, dialled: Inet, expected: Why) {
+        let verdict = choose_first(context(&[]), pod, Socket(fd.as_raw_fd()), dialled);
+        assert_eq!(verdict, Verdict::Pass(expected));
+    }
+
+    fn blocking() -> OwnedFd {
+        tcp(AddressFamily::INET, SocketFlags::CLOEXEC)
+    }
+
+    #[test]
+    fn a_vip_leads_to_an_endpoint_and_is_wanted() {
+        let pod = MemoryPod::with(&greeter(Some(&["10.1.0.1"])));
+        let (fd, dialled) = (blocking(), dial(Form::V4, VIP, 80));
+        let Verdict::Redirect((pick, cookie)) = choose_first(context(&[]), &pod, Socket(fd.as_raw_fd()), dialled)
+        else {
+            panic!("not redirected");
+        };
+        assert_eq!(pick.address.socket(pick.port), "10.1.0.1:8080".parse().unwrap());
+        assert_eq!(Some(cookie), Socket(fd.as_raw_fd()).cookie());
+        let key = WordAddr::new(dialled.ip).wanted_key();
+        assert!(pod.control().wanted(shm::now(), WISH_EXPIRY_MS).any(|wish| wish.key == key));
+    }
+
+    #[test]
+    fn another_port_or_a_datagram_is_not_the_meshs() {
+        let pod = MemoryPod::with(&greeter(Some(&["10.1.0.1"])));
+        check_passes(&pod, &blocking(), dial(Form::V4, VIP, 81), Why::NotInMesh);
+        let datagram = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).unwrap();
+        check_passes(&pod, &datagram, dial(Form::V4, VIP, 80), Why::NotStream);
+    }
+
+    #[test]
+    fn an_endpoint_of_another_family_passes() {
+        let pod = MemoryPod::with(&greeter(Some(&["fd00::1"])));
+        check_passes(&pod, &blocking(), dial(Form::V4, VIP, 80), Why::OtherFamily);
+        let v6 = tcp(AddressFamily::INET6, SocketFlags::CLOEXEC);
+        check_passes(&pod, &v6, dial(Form::V6, "::ffff:10.96.0.10", 80), Why::OtherFamily);
+    }
+
+    #[test]
+    fn a_non_blocking_connect_never_waits() {
+        let pod = MemoryPod::with(&greeter(None));
+        let fd = tcp(AddressFamily::INET, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+        check_passes(&pod, &fd, dial(Form::V4, VIP, 80), Why::WouldWait);
+        let empty = MemoryPod::empty();
+        check_passes(&empty, &fd, dial(Form::V4, VIP, 80), Why::WouldWait);
+        assert_eq!(empty.called.load(Ordering::Relaxed), 0, "and starts no leader");
+    }
+
+    #[test]
+    fn a_blocking_connect_waits_for_endpoints_as_long_as_the_pod_may() {
+        let pod = MemoryPod::with(&greeter(None));
+        let before = shm::now();
+        check_passes(&pod, &blocking(), dial(Form::V4, VIP, 80), Why::NoEndpointsYet);
+        assert!(shm::now() - before >= 30);
+        let empty = MemoryPod::empty();
+        check_passes(&empty, &blocking(), dial(Form::V4, VIP, 80), Why::NoImage);
+        assert!(empty.called.load(Ordering::Relaxed) > 0, "a leader is called for");
+    }
+
+    #[test]
+    fn a_stale_image_leaves_cluster_ips_to_the_kernel() {
+        let pod = MemoryPod::with(&greeter(Some(&["10.1.0.1"])));
+        pod.control().set_max_stale(1000);
+        pod.control().heard(shm::now() - 2000);
+        check_passes(&pod, &blocking(), dial(Form::V4, VIP, 80), Why::Stale);
+    }
+
+    #[test]
+    fn the_switch_and_shadow_mode_change_nothing() {
+        let pod = MemoryPod::with(&greeter(Some(&["10.1.0.1"])));
+        let (fd, dialled) = (blocking(), dial(Form::V4, VIP, 80));
+        let shadow = context(&[("LDMESH_MODE", "shadow")]);
+        let verdict = choose_first(shadow, &pod, Socket(fd.as_raw_fd()), dialled);
+        assert_eq!(verdict, Verdict::Pass(Why::Shadow));
+        pod.control().set_switch(Switch::Off);
+        check_passes(&pod, &fd, dialled, Why::SwitchedOff);
+    }
+
+    #[test]
+    fn outside_the_registry_is_refused_where_the_mesh_says_so() {
+        let pod = MemoryPod::with(&Tables { default_action: DefaultAction::Refuse, ..greeter(None) });
+        let (fd, dialled) = (blocking(), dial(Form::V4, "192.0.2.1", 443));
+        let verdict = choose_first(context(&[]), &pod, Socket(fd.as_raw_fd()), dialled);
+        assert_eq!(verdict, Verdict::Fail(libc::ECONNREFUSED));
+    }
+
+    #[test]
+    fn loopback_excludes_and_port_zero_need_no_pod() {
+        let own = ("INSTANCE_IP", "10.1.0.7");
+        let context = context(&[("LDMESH_EXCLUDE", "10.96.0.0/16:443"), ("LDMESH_XDS", "http://10.9.9.9:15010"), own]);
+        assert_eq!(is_outside(context, dial(Form::V4, "10.1.0.7", 80)), Some(Why::NeverMesh));
+        assert_eq!(is_outside(context, dial(Form::V6, "::ffff:10.9.9.9", 15010)), Some(Why::NeverMesh));
+        assert_eq!(is_outside(context, dial(Form::V4, "10.9.9.9", 80)), None);
+        assert_eq!(is_outside(context, dial(Form::V4, "127.0.0.1", 80)), Some(Why::NeverMesh));
+        assert_eq!(is_outside(context, dial(Form::V6, "::ffff:169.254.169.254", 80)), Some(Why::NeverMesh));
+        assert_eq!(is_outside(context, dial(Form::V4, VIP, 0)), Some(Why::NeverMesh));
+        assert_eq!(is_outside(context, dial(Form::V6, "::ffff:10.96.0.10", 443)), Some(Why::Excluded));
+        assert_eq!(is_outside(context, dial(Form::V4, VIP, 80)), None);
     }
 }

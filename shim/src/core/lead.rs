@@ -8,12 +8,12 @@ use std::os::unix::ffi::OsStrExt;
 
 use log::Level;
 use xds_runtime::config::Lead;
-use xds_runtime::leader::host;
+use xds_runtime::leader::{host, lead_in_thread};
 use xds_runtime::pod::Pod;
 use xds_runtime::shm::Millis;
 
 use crate::core::mesh::Occasion;
-use crate::core::process::Context;
+use crate::core::process::{self, Context};
 
 /// After one process tried to start a leader, no other tries for this long.
 const PAUSE_MS: Millis = 1_000;
@@ -22,30 +22,40 @@ const PAUSE_MS: Millis = 1_000;
 #[cold]
 pub fn call(context: &'static Context, pod: &'static Pod, occasion: Occasion, now: Millis) {
     let lead = context.settings.lead;
-    // While another process of the pod tries, not even the binary is looked for.
-    if lead == Lead::Never || !pod.control().may_attempt(now, PAUSE_MS) {
+    let agent = match lead {
+        Lead::Never => return,
+        Lead::Thread => None,
+        Lead::Agent => agent(context),
+        Lead::Auto => agent(context).filter(|_| !host::adopts_orphans()),
+    };
+    let may_thread = occasion == Occasion::Lookup && matches!(lead, Lead::Auto | Lead::Thread);
+    if (agent.is_none() && !may_thread) || !pod.control().may_attempt(now, PAUSE_MS) {
         return;
     }
-    match agent(context).filter(|_| lead == Lead::Agent || (lead == Lead::Auto && !host::adopts_orphans())) {
-        Some(binary) => spawn(context, &binary),
-        None => context.log.line(Level::Warn, format_args!("nobody leads, and {occasion:?} cannot start a leader")),
+    if agent.is_some_and(|binary| spawn(context, &binary)) || !may_thread {
+        return;
+    }
+    match lead_in_thread(pod, context.settings, process::enter_runtime_thread) {
+        Ok(()) => context.log.line(Level::Info, format_args!("a thread of this process leads")),
+        Err(error) => context.log.line(Level::Warn, format_args!("{error}")),
     }
 }
 
-fn spawn(context: &Context, binary: &CStr) {
+fn spawn(context: &Context, binary: &CStr) -> bool {
     let mut environment: Vec<*const c_char> = context.environment().map(CStr::as_ptr).collect();
     environment.push(std::ptr::null());
     // SAFETY: nul-terminated copies that live as long as the process.
-    match unsafe { host::agent::spawn(binary, &environment) } {
+    let spawned = unsafe { host::agent::spawn(binary, &environment) };
+    match &spawned {
         Ok(()) => context.log.line(Level::Info, format_args!("started an agent to lead")),
         Err(error) => context.log.line(Level::Warn, format_args!("no agent could be started: {error}")),
     }
+    spawned.is_ok()
 }
 
 /// The binary beside this library, if there is one.
 fn agent(context: &Context) -> Option<CString> {
     let path = context.library.as_ref()?.with_file_name("ldmesh");
     let path = CString::new(path.as_os_str().as_bytes()).ok()?;
-    let executable = rustix::fs::access(path.as_c_str(), rustix::fs::Access::EXEC_OK).is_ok();
-    executable.then_some(path)
+    context.has_agent(|| rustix::fs::access(path.as_c_str(), rustix::fs::Access::EXEC_OK).is_ok()).then_some(path)
 }

@@ -11,12 +11,13 @@ use log::Level;
 use xds_runtime::config::{FailMode, Mode};
 use xds_runtime::control::Switch;
 use xds_runtime::image::{Torn, View};
+use xds_runtime::leader::subscriptions::WISH_EXPIRY_MS;
 use xds_runtime::names::{Candidates, Families, LibcName, Whose};
 use xds_runtime::shm::futex::Wake;
 use xds_runtime::shm::{self, Millis, WordAddr};
 
 use crate::core::choose::await_news;
-use crate::core::mesh::{Attached, Mesh, OLD_IMAGE_MS, Occasion, WANT_EXPIRY_MS, confirmed};
+use crate::core::mesh::{Attached, Mesh, OLD_IMAGE_MS, Occasion, confirmed};
 use crate::core::process::Context;
 use crate::core::verdict::{Verdict, Why};
 
@@ -182,7 +183,7 @@ fn judge(context: &Context, mesh: &dyn Mesh, found: &Found, now: Millis) -> (Ver
     let patience = context.settings.ready_timeout.as_millis() as Millis;
     let mut until = 0;
     for address in found.addresses() {
-        if let Some(wish) = control.want(address.wanted_key(), now, WANT_EXPIRY_MS)
+        if let Some(wish) = control.want(address.wanted_key(), now, WISH_EXPIRY_MS)
             && !wish.answered
         {
             until = until.max(wish.first.saturating_add(patience));
@@ -201,5 +202,107 @@ impl From<LibcName> for Why {
             LibcName::HostAlias => Self::HostAlias,
             LibcName::Malformed => Self::NotAName,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use xds_runtime::names::{NameFiles, ResolvConf, ResolverEnv, candidates};
+
+    use super::*;
+    use crate::core::testing::{MemoryPod, VIP, greeter};
+
+    const SEARCH: &str = "search shop.svc.cluster.local svc.cluster.local\noptions ndots:5";
+
+    fn found(pod: &MemoryPod, variables: &[(&str, &str)], name: &str) -> (Verdict<(), Fault>, Found) {
+        let own = [("LDMESH_READY_TIMEOUT", "30ms")];
+        let variables: Vec<_> = variables.iter().copied().chain(own).collect();
+        let context = Context::for_test(&variables, NameFiles::system(ResolverEnv::default()));
+        let conf = ResolvConf::parse(SEARCH.as_bytes(), &ResolverEnv::default(), "host");
+        let mut found = Found::EMPTY;
+        let verdict = find(context, pod, &candidates(name, &conf), &mut found);
+        (verdict, found)
+    }
+
+    fn answered(pod: &MemoryPod) {
+        let address = WordAddr::new(VIP.parse().unwrap());
+        pod.control().want(address.wanted_key(), shm::now(), WISH_EXPIRY_MS);
+        pod.control().sweep_wanted(shm::now(), WISH_EXPIRY_MS, |_| true);
+    }
+
+    #[test]
+    fn a_short_name_is_found_through_the_search_list() {
+        let pod = MemoryPod::with(&greeter(None));
+        answered(&pod);
+        for name in ["greeter", "Greeter.shop", "greeter.shop.svc.cluster.local."] {
+            let (verdict, found) = found(&pod, &[], name);
+            assert_eq!(verdict, Verdict::Redirect(()), "{name}");
+            assert_eq!(found.name(), b"greeter.shop.svc.cluster.local");
+            assert_eq!(found.c_name().last(), Some(&0));
+            assert_eq!(found.addresses(), [WordAddr::new(VIP.parse().unwrap())]);
+        }
+        for name in ["greeter.", "greeter.other", "greete", "greeters"] {
+            assert_eq!(found(&pod, &[], name).0, Verdict::Pass(Why::NotInMesh), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_whose_endpoints_are_asked_for_waits_and_is_answered_all_the_same() {
+        let pod = MemoryPod::with(&greeter(None));
+        let before = shm::now();
+        assert_eq!(found(&pod, &[], "greeter").0, Verdict::Redirect(()));
+        assert!(shm::now() - before >= 30);
+    }
+
+    #[test]
+    fn a_headless_name_waits_for_nothing_and_keeps_its_order() {
+        let pod = MemoryPod::with(&greeter(None));
+        let (verdict, found) = found(&pod, &[("LDMESH_READY_TIMEOUT", "60s")], "db");
+        assert_eq!(verdict, Verdict::Redirect(()));
+        assert_eq!((found.of_family(true).count(), found.of_family(false).count()), (1, 1));
+    }
+
+    #[test]
+    fn an_excluded_name_passes_by_its_full_name_too() {
+        let pod = MemoryPod::with(&greeter(None));
+        let exclude = [("LDMESH_EXCLUDE", "*.shop.svc.cluster.local")];
+        assert_eq!(found(&pod, &exclude, "greeter").0, Verdict::Pass(Why::Excluded));
+    }
+
+    #[test]
+    fn past_its_staleness_only_headless_names_are_answered() {
+        let pod = MemoryPod::with(&greeter(None));
+        pod.control().set_max_stale(1000);
+        pod.control().heard(shm::now() - 2000);
+        assert_eq!(found(&pod, &[], "greeter").0, Verdict::Pass(Why::Stale));
+        assert_eq!(found(&pod, &[], "db").0, Verdict::Redirect(()));
+    }
+
+    #[test]
+    fn without_configuration_a_pod_waits_once_and_calls_for_a_leader() {
+        let pod = MemoryPod::empty();
+        let before = shm::now();
+        assert_eq!(found(&pod, &[], "greeter").0, Verdict::Pass(Why::NoImage));
+        let first = shm::now();
+        assert!(first - before >= 30);
+        assert_eq!(found(&pod, &[("LDMESH_READY_TIMEOUT", "60s")], "greeter").0, Verdict::Pass(Why::NoImage));
+        assert!(shm::now() - first < 30_000, "the pod's wait is over");
+        assert!(pod.called.load(Ordering::Relaxed) >= 2);
+    }
+
+    #[test]
+    fn news_end_the_wait() {
+        let pod = MemoryPod::empty();
+        let before = shm::now();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| found(&pod, &[("LDMESH_READY_TIMEOUT", "60s")], "greeter").0);
+            while !waiting.is_finished() {
+                pod.control().set_switch(Switch::Off);
+            }
+            assert_eq!(waiting.join().unwrap(), Verdict::Pass(Why::SwitchedOff));
+        });
+        assert!(shm::now() - before < 30_000);
     }
 }

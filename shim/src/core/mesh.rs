@@ -9,8 +9,6 @@ use xds_runtime::state::State;
 use crate::core::lead;
 use crate::core::process::Context;
 
-/// How long a wish stays in the wanted set after it was last renewed.
-pub const WANT_EXPIRY_MS: Millis = 30 * 60 * 1000;
 /// Without a leader, an image not confirmed for this long is old: lookups wait for a successor.
 pub const OLD_IMAGE_MS: Millis = 5_000;
 

@@ -20,6 +20,8 @@ pub mod resolve;
 pub mod reverse;
 pub mod socket;
 
+#[cfg(test)]
+mod testing;
 pub mod verdict;
 
 use std::ffi::c_int;
@@ -44,3 +46,21 @@ pub fn guarded<T>(decide: impl FnOnce() -> T) -> Option<T> {
 
 /// An errno.
 pub type Errno = c_int;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_of_ours_is_caught_and_counted_and_errno_kept() {
+        let before = Why::Panicked.counted();
+        socket::set_errno(libc::EAGAIN);
+        let outcome = guarded(|| {
+            socket::set_errno(libc::EBADF);
+            std::panic::panic_any("on purpose");
+        });
+        assert_eq!(outcome, None::<()>);
+        assert_eq!(socket::errno(), libc::EAGAIN);
+        assert_eq!(Why::Panicked.counted(), before + 1);
+    }
+}

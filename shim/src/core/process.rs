@@ -8,13 +8,14 @@
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, OsStr, c_char, c_void};
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering};
 
 use log::Level;
 use once_cell::race::OnceBox;
-use xds_runtime::config::Settings;
+use xds_runtime::config::{ControlPlane, Settings, Source};
 use xds_runtime::names::NameFiles;
 use xds_runtime::pod::Pod;
 use xds_runtime::shm::{self, Millis};
@@ -40,7 +41,10 @@ pub struct Context {
     /// Absolute path of this library's file, where that can be told.
     pub library: Option<PathBuf>,
     environment: Vec<CString>,
+    /// The control plane, where it is configured by its address.
+    control_plane: Option<(IpAddr, u16)>,
     excluded: AtomicU8,
+    agent: AtomicU8,
     reported: AtomicBool,
 }
 
@@ -108,18 +112,23 @@ pub fn load() -> Result<(), Why> {
     }
     // A panic of ours is caught; its message must not appear in the program's stderr.
     std::panic::set_hook(Box::new(|_| {}));
-    CONTEXT.get_or_init(|| {
+    let context = CONTEXT.get_or_init(|| {
         let settings: &'static Settings = Box::leak(Box::new(settings));
         Box::new(Context {
             settings,
             files: NameFiles::system(settings.resolver.clone()),
             log: Log::new(settings.log, settings.log_file.clone()),
             library: library_path(),
+            control_plane: control_plane(settings),
             environment,
             excluded: AtomicU8::new(UNKNOWN),
+            agent: AtomicU8::new(UNKNOWN),
             reported: AtomicBool::new(false),
         })
     });
+    if context.settings.log != log::LevelFilter::Off && log::set_logger(&RuntimeLog).is_ok() {
+        log::set_max_level(context.settings.log);
+    }
     CONFIGURED.store(YES, Ordering::Release);
     Ok(())
 }
@@ -154,6 +163,13 @@ fn is_mentioned() -> bool {
     })
 }
 
+/// Address and port of the control plane, if they are known without asking anybody.
+fn control_plane(settings: &Settings) -> Option<(IpAddr, u16)> {
+    let Some(Source::Address(ControlPlane::Http(at) | ControlPlane::Https(at))) = &settings.source else { return None };
+    let ip: IpAddr = at.host.parse().ok()?;
+    Some((ip.to_canonical(), at.port))
+}
+
 /// The file this code was loaded from.
 fn library_path() -> Option<PathBuf> {
     // SAFETY: dladdr fills the struct; all zeros is a valid one.
@@ -173,6 +189,13 @@ impl Context {
     /// The environment as it was at load, without this library's own preloading.
     pub fn environment(&self) -> impl Iterator<Item = &CStr> {
         self.environment.iter().map(CString::as_c_str)
+    }
+
+    /// True for the pod's own address (as INSTANCE_IP tells it) and for the control plane's.
+    pub fn is_own(&self, ip: IpAddr, port: u16) -> bool {
+        let ip = ip.to_canonical();
+        self.settings.identity.instance_ip.is_some_and(|own| own.to_canonical() == ip)
+            || self.control_plane == Some((ip, port))
     }
 
     fn is_excluded(&self) -> bool {
@@ -199,6 +222,14 @@ impl Context {
             }
             known => known == YES,
         }
+    }
+
+    /// Whether an agent's binary stands beside the library; looked for once.
+    pub fn has_agent(&self, look: impl FnOnce() -> bool) -> bool {
+        if self.agent.load(Ordering::Relaxed) == UNKNOWN {
+            self.agent.store(if look() { YES } else { NO }, Ordering::Relaxed);
+        }
+        self.agent.load(Ordering::Relaxed) == YES
     }
 
     /// Counts and logs a pass.
@@ -249,6 +280,8 @@ impl Context {
                     place.compare_exchange(null, attachment, Ordering::AcqRel, Ordering::Relaxed).is_ok()
                 });
                 if !stored {
+                    RETRY_UID.store(u64::from(uid), Ordering::Relaxed);
+                    RETRY_AT.store(Millis::MAX, Ordering::Relaxed);
                     self.log.line(Level::Warn, format_args!("too many users in one process; calls of uid {uid} pass"));
                     return Err(Why::NoRunDirectory);
                 }
@@ -281,6 +314,23 @@ impl Context {
     }
 }
 
+/// What the runtime logs in a thread of this process goes where our own lines go.
+struct RuntimeLog;
+
+impl log::Log for RuntimeLog {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        CONTEXT.get().is_some_and(|context| context.log.takes(metadata.level()))
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if let Some(context) = CONTEXT.get() {
+            context.log.line(record.level(), *record.args());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
 struct Attachment {
     uid: u32,
     pod: Pod,
@@ -291,3 +341,22 @@ static CURRENT: AtomicPtr<Attachment> = AtomicPtr::new(std::ptr::null_mut());
 static CHECKED: AtomicU64 = AtomicU64::new(0);
 static RETRY_AT: AtomicU64 = AtomicU64::new(0);
 static RETRY_UID: AtomicU64 = AtomicU64::new(u64::MAX);
+
+#[cfg(test)]
+impl Context {
+    /// A process with these variables, and names from these files.
+    pub fn for_test(variables: &[(&str, &str)], files: NameFiles) -> &'static Self {
+        let settings: &'static Settings = Box::leak(Box::new(Settings::from_env(variables.iter().copied())));
+        Box::leak(Box::new(Self {
+            settings,
+            files,
+            log: Log::new(log::LevelFilter::Off, None),
+            library: None,
+            control_plane: control_plane(settings),
+            environment: Vec::new(),
+            excluded: AtomicU8::new(NO),
+            agent: AtomicU8::new(NO),
+            reported: AtomicBool::new(true),
+        }))
+    }
+}
