@@ -6,10 +6,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod check;
+mod explain;
 mod install;
 mod library;
 mod preloadable;
 mod run;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -26,14 +28,18 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Serve(serve::Args),
     Check(check::Args),
+    Explain(explain::Args),
     Install(install::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Install(args) => install::run(&args),
     };
     outcome.unwrap_or_else(|error| {

@@ -51,17 +51,11 @@ pub(crate) fn harness_binary(name: &str) -> Result<PathBuf> {
 
 /// Cargo's target directory.
 fn target_dir() -> Result<PathBuf> {
-<<<<<<< HEAD
-    let me = std::env::current_exe()?;
-    let tagged = me.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
-    tagged.map(Path::to_path_buf).context("not started from a cargo target directory")
-=======
     if let Some(folder) = std::env::var_os("CARGO_TARGET_DIR") {
         return Ok(PathBuf::from(folder));
     }
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     Ok(workspace.context("the workspace's folder")?.join("target"))
->>>>>>> harness
 }
 
 /// A folder in the target directory for what the harness builds.

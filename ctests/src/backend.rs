@@ -54,9 +54,7 @@ impl Pod {
     /// [`crate::Manifest::greeter`] names them.
     #[track_caller]
     pub fn greeters(&self, mode: Mode, count: u8) -> Vec<Backend> {
-        (1..=count)
-            .map(|n| self.backend_of(mode, &format!("127.0.1.{n}:8080"), &format!("greeter-{n}")))
-            .collect()
+        (1..=count).map(|n| self.backend_of(mode, &format!("127.0.1.{n}:8080"), &format!("greeter-{n}"))).collect()
     }
 
     /// Starts a backend of another kind and waits until it is ready.

@@ -62,24 +62,13 @@ impl ControlPlane<'_> {
         let mut command = self.pod.command(&artifacts::artifacts().ldmesh);
         command.arg("serve").arg(&self.manifest).args(["--listen", LISTEN]);
         command.arg("--stats").arg(&self.stats);
-<<<<<<< HEAD
-        self.running = Some(Running::start(&mut command));
-        let serving = || self.try_stats().ok();
-        wait_for("the control plane serves", READY, || self.pod.dump(), serving);
-=======
         let mut running = Running::start(&mut command);
         let settled = || running.has_ended() || self.try_stats().is_ok();
-        wait_until(
-            "the control plane serves",
-            READY,
-            || self.pod.dump(),
-            settled,
-        );
+        wait_until("the control plane serves", READY, || self.pod.dump(), settled);
         if running.has_ended() {
             panic!("the control plane ended: {}", running.finish());
         }
         self.running = Some(running);
->>>>>>> harness
     }
 
     /// Kills it with SIGKILL.
@@ -147,9 +136,7 @@ impl Stats {
     /// The generation that every open stream has accepted of a type (`LDS`, `RDS`, `CDS`, `EDS`,
     /// `NDS`); 0 before the first.
     pub fn acked(&self, kind: &str) -> u64 {
-        self.of_type(kind, "acked")
-            .and_then(Value::as_u64)
-            .unwrap_or_default()
+        self.of_type(kind, "acked").and_then(Value::as_u64).unwrap_or_default()
     }
 
     /// The message of the last NACK of a type.

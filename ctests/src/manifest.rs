@@ -125,10 +125,38 @@ impl Manifest {
         self
     }
 
+    /// With endpoints for a cluster that a client has to reject: an overprovisioning factor of 0.
+    /// They take the place of those that its service would give.
+    pub fn and_rejected_endpoints(self, cluster: &str) -> Self {
+        // ClusterLoadAssignment { cluster_name: 1, policy: 4 { overprovisioning_factor: 3 {} } }
+        let length = u8::try_from(cluster.len()).unwrap_or(u8::MAX);
+        let message = [&[0x0a, length], cluster.as_bytes(), &[0x22, 2, 0x1a, 0]].concat();
+        self.and(&format!(
+            "apiVersion: ldmesh.io/v1\nkind: XdsResource\nmetadata: {{name: rejected}}\nspec:\n  \
+             typeUrl: type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment\n  \
+             name: '{cluster}'\n  base64: '{}'\n",
+            base64(&message)
+        ))
+    }
+
     /// The YAML.
     pub fn as_str(&self) -> &str {
         &self.text
     }
+}
+
+/// RFC 4648, section 4.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let word = (0..3).fold(0, |word, n| word << 8 | usize::from(chunk.get(n).copied().unwrap_or(0)));
+        for n in 0..4 {
+            let digit = DIGITS.get(word >> (18 - 6 * n) & 63).filter(|_| n <= chunk.len());
+            text.push(digit.map_or('=', |digit| char::from(*digit)));
+        }
+    }
+    text
 }
 
 #[track_caller]
@@ -151,6 +179,12 @@ mod tests {
         assert_eq!(text.matches("kind: EndpointSlice").count(), 2);
         assert!(text.contains("addressType: IPv6"), "{text}");
         assert!(text.contains("clusterIPs: ['10.96.0.1']"), "{text}");
+    }
+
+    #[test]
+    fn base64_is_padded() {
+        let encoded = ["f", "fo", "foo", "foob"].map(|text| base64(text.as_bytes()));
+        assert_eq!(encoded, ["Zg==", "Zm8=", "Zm9v", "Zm9vYg=="]);
     }
 
     #[test]

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::Mode;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use rustix::thread::UnshareFlags;
 
@@ -153,9 +152,4 @@ pub fn ip(batch: &str) -> Result<()> {
         bail!("ip -batch: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
-}
-
-/// Makes files that programs of every user in the pod may read.
-pub fn world_readable() {
-    rustix::process::umask(Mode::WGRP | Mode::WOTH);
 }

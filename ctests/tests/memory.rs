@@ -31,9 +31,13 @@ fn start_idle(pod: &Pod) -> Idle {
     idle
 }
 
-/// A mesh of 200 services whose endpoints change with the generation.
+/// A mesh of 200 services whose endpoints change with the generation. The greeter is the one whose
+/// endpoints the pod subscribes to; its second one is never connected to.
 fn mesh(generation: u64) -> Manifest {
-    let greeter = Service::new("greeter", "default", &["10.96.0.10"], &["127.0.1.1"]);
+    let second = format!("127.0.1.{}", 2 + generation % 200);
+    let endpoints = ["127.0.1.1", &second];
+    let used = if generation == 0 { &endpoints[..1] } else { &endpoints };
+    let greeter = Service::new("greeter", "default", &["10.96.0.10"], used);
     let others = (0..200_u64).map(|n| {
         let address = format!("10.96.1.{n}");
         let endpoint = format!("127.1.{}.{}", n, 1 + generation % 250);
@@ -42,12 +46,14 @@ fn mesh(generation: u64) -> Manifest {
     Manifest::of(&std::iter::once(greeter).chain(others).collect::<Vec<_>>())
 }
 
-/// Pushes generations `from` to `to`, each acknowledged before the next.
+/// Pushes generations `from` to `to`, each accepted before the next.
 fn push(control_plane: &ControlPlane, from: u64, to: u64) {
     for generation in from..to {
-        let before = control_plane.stats().count("acks");
+        let before = control_plane.stats().generation();
         control_plane.apply(&mesh(generation));
-        control_plane.wait_for_stats("an ACK", Duration::from_secs(10), |stats| stats.count("acks") > before);
+        control_plane.wait_for_stats("it is accepted", Duration::from_secs(10), |stats| {
+            stats.generation() > before && stats.acked("EDS") == stats.generation()
+        });
     }
 }
 

@@ -115,6 +115,8 @@ async fn a_change_of_endpoints_pushes_those_endpoints_and_nothing_else() {
     client.receive_and_ack().await;
     client.subscribe(type_url::ENDPOINT, &[GREETER, SHOP]).await;
     client.receive_and_ack().await;
+    // An acknowledgement that crosses the next push is stale.
+    wait_for(&handle, |stats| stats.acks == 3).await;
     handle.set_snapshot(snapshot(&(http_service("greeter", "10.96.0.10", &["127.0.1.1", "127.0.1.2"]) + &shop)));
     let update = client.receive_and_ack().await;
     assert_eq!((update.type_url.as_str(), names(&update)), (type_url::ENDPOINT, vec![GREETER]));
@@ -191,7 +193,7 @@ async fn a_refused_response_is_counted_with_its_message_and_not_sent_again() {
     client.subscribe(type_url::ENDPOINT, &[GREETER]).await;
     let refused = client.receive().await;
     client.reply(&refused, Some("greeter: no such thing")).await;
-    let stats = wait_for(&handle, |stats| stats.nacks == 1).await;
+    let stats = wait_for(&handle, |stats| !stats.nacks.is_empty()).await;
     let endpoints = stats.types.get("EDS").expect("EDS was pushed");
     assert_eq!(endpoints.last_nack.as_deref(), Some("greeter: no such thing"));
     assert_eq!(endpoints.acked, 0, "a refused generation is not accepted");
@@ -235,7 +237,7 @@ async fn streams_are_counted_and_end_when_the_server_is_shut_down() {
     wait_for(&handle, |stats| stats.streams_open == 2).await;
     drop(first);
     let stats = wait_for(&handle, |stats| stats.streams_open == 1).await;
-    assert_eq!((stats.streams_max, stats.streams_total), (2, 2));
+    assert_eq!((stats.streams_peak, stats.streams_total), (2, 2));
     in_time(&handle, handle.shut_down()).await;
     let end = in_time(&handle, second.responses.message()).await;
     assert!(!matches!(end, Ok(Some(_))), "the stream ended with {end:?}");

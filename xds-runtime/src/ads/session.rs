@@ -39,6 +39,9 @@ struct Kind {
     known: BTreeMap<String, Known>,
     /// Subscribed names without an answer, and when they count as missing.
     awaited: BTreeMap<String, Instant>,
+    /// Subscribed names without a value that were told as missing or rejected: the owner remembers them, and is
+    /// told when they are no longer wanted.
+    told: BTreeSet<String>,
     answered: bool,
 }
 
@@ -95,11 +98,10 @@ impl Session {
     /// Tells the subscribed names that were not sent in time.
     pub fn tick(&mut self, now: Instant) {
         for kind in ResourceType::ALL {
-            let awaited = &mut self.kinds[index(kind)].awaited;
+            let awaited = &self.kind(kind).awaited;
             let late: Vec<String> = awaited.iter().filter(|(_, at)| **at <= now).map(|(n, _)| n.clone()).collect();
             for name in late {
-                awaited.remove(&name);
-                self.events.push(Event::Missing { kind, name });
+                self.missing(kind, name);
             }
         }
     }
@@ -151,7 +153,9 @@ impl Session {
         let state = self.kind_mut(kind);
         let wanted = &state.wanted;
         state.awaited.retain(|name, _| wanted.contains(name));
-        let unwanted: Vec<String> = state.known.keys().filter(|n| !wanted.contains(*n)).cloned().collect();
+        let unwanted: BTreeSet<String> =
+            state.known.keys().chain(&state.told).filter(|n| !wanted.contains(*n)).cloned().collect();
+        state.told.retain(|name| wanted.contains(name));
         for name in unwanted {
             self.removed(kind, name, Removal::Unsubscribed);
         }
@@ -159,16 +163,26 @@ impl Session {
 
     /// The server says that a resource is gone or does not exist.
     pub(super) fn gone(&mut self, kind: ResourceType, name: String) {
-        let awaited = self.kind_mut(kind).awaited.remove(&name).is_some();
         if self.knows(kind, &name) {
             self.removed(kind, name, Removal::Server);
-        } else if awaited {
-            self.events.push(Event::Missing { kind, name });
+        } else if self.kind(kind).awaited.contains_key(&name) {
+            self.missing(kind, name);
         }
     }
 
+    fn missing(&mut self, kind: ResourceType, name: String) {
+        let state = self.kind_mut(kind);
+        state.awaited.remove(&name);
+        state.told.insert(name.clone());
+        self.events.push(Event::Missing { kind, name });
+    }
+
     fn removed(&mut self, kind: ResourceType, name: String, why: Removal) {
-        self.kind_mut(kind).known.remove(&name);
+        let state = self.kind_mut(kind);
+        state.known.remove(&name);
+        if why == Removal::Server && !is_wildcard(kind) {
+            state.told.insert(name.clone());
+        }
         self.events.push(Event::Removed { kind, name, why });
     }
 
@@ -196,6 +210,7 @@ impl Session {
             Decoded::Valid { name, resource } => {
                 let state = self.kind_mut(kind);
                 state.awaited.remove(&name);
+                state.told.remove(&name);
                 let known = Known { version: incoming.version.to_owned(), digest: Some(digest) };
                 let before = state.known.insert(name.clone(), known);
                 // Without a name in the envelope (SotW) the same bytes are recognised only here.
@@ -231,8 +246,12 @@ impl Session {
         complaints.rejected(&name, &reason);
         let state = self.kind_mut(kind);
         state.awaited.remove(&name);
-        if let Some(known) = state.known.get_mut(&name) {
-            known.digest = None;
+        match state.known.get_mut(&name) {
+            Some(known) => known.digest = None,
+            None if !is_wildcard(kind) => {
+                state.told.insert(name.clone());
+            }
+            None => {}
         }
         self.events.push(Event::Rejected { kind, name: name.clone(), reason });
         Some(name)

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::event::Event;
-use super::session::index;
+use super::event::{Event, Removal};
+use super::session::{index, is_wildcard};
 use crate::resource::{Decoded, Resource, ResourceType, decode};
 
 /// Rejections remembered for one type.
@@ -82,11 +82,16 @@ impl Store {
                 state.entries.insert(name, Entry { version, resource: Arc::from(resource) });
                 state.dirty = true;
             }
-            Event::Removed { kind, name, .. } => {
+            Event::Removed { kind, name, why } => {
                 let state = self.kind_mut(kind);
                 state.rejected.remove(&name);
-                state.missing.remove(&name);
                 state.dirty |= state.entries.remove(&name).is_some();
+                // Still subscribed, and the server says that it is not there.
+                if why == Removal::Server && !is_wildcard(kind) {
+                    state.missing.insert(name);
+                } else {
+                    state.missing.remove(&name);
+                }
             }
             Event::Missing { kind, name } => {
                 let state = self.kind_mut(kind);

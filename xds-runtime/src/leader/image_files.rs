@@ -15,8 +15,8 @@ use super::run_dir::RunDir;
 use crate::boot::BootId;
 use crate::control::{Control, ImageId, Term};
 use crate::image::{Publisher, file_words};
+use crate::pod::names::{FileName, IMAGE_PREFIX};
 
-const PREFIX: &str = "image-";
 /// Words of content that the first file holds at least: 1 MiB for both arenas.
 const CONTENT_LEAST: usize = 64 << 10;
 
@@ -44,9 +44,8 @@ pub struct ImageFiles {
     generation: u64,
 }
 
-/// The name of an image file.
-pub fn file_name(id: ImageId) -> String {
-    format!("{PREFIX}{}-{}", id.term, id.sequence)
+fn file_name(id: ImageId) -> String {
+    FileName::image(id).as_str().to_owned()
 }
 
 impl ImageFiles {
@@ -110,7 +109,7 @@ impl ImageFiles {
 }
 
 fn parse_name(name: &str) -> Option<ImageId> {
-    let (term, sequence) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    let (term, sequence) = name.strip_prefix(IMAGE_PREFIX)?.split_once('-')?;
     Some(ImageId { term: term.parse().ok()?, sequence: sequence.parse().ok()? })
 }
 

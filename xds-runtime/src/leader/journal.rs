@@ -22,10 +22,10 @@ use rustix::fs::Dir;
 
 use crate::boot::BootId;
 use crate::leader::run_dir::{Open, RunDir, RunDirError};
+use crate::pod::names::JOURNAL_PREFIX;
 use crate::resource::ResourceType;
 use record::{HEADER, Operation, Record, parse_header, write_header};
 
-const PREFIX: &str = "accepted-";
 /// A journal smaller than this is not worth compacting.
 const COMPACT_FROM: u64 = 64 << 10;
 /// Larger files are not ours.
@@ -74,11 +74,11 @@ pub fn remove_older(dir: &RunDir, term: u32) {
 }
 
 fn file_name(term: u32) -> String {
-    format!("{PREFIX}{term}")
+    format!("{JOURNAL_PREFIX}{term}")
 }
 
 fn temporary_name(term: u32) -> String {
-    format!("{PREFIX}{term}.new")
+    format!("{JOURNAL_PREFIX}{term}.new")
 }
 
 fn terms(dir: &RunDir) -> Vec<u32> {
@@ -86,7 +86,7 @@ fn terms(dir: &RunDir) -> Vec<u32> {
     entries
         .flatten()
         .filter_map(|entry| {
-            let name = entry.file_name().to_str().ok()?.strip_prefix(PREFIX)?;
+            let name = entry.file_name().to_str().ok()?.strip_prefix(JOURNAL_PREFIX)?;
             name.strip_suffix(".new").unwrap_or(name).parse().ok()
         })
         .collect()

@@ -101,7 +101,11 @@ fn in_document<'de, S: DeserializeSeed<'de>>(
 /// The parser's message without the path and the place, which the error carries itself.
 fn message_of(error: &serde_norway::Error, field: &str) -> String {
     let text = error.to_string();
-    let text = text.strip_prefix(field).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&text);
+    // The parser's own path may end early: at the parent of the field.
+    let text = match text.split_once(": ") {
+        Some((path, rest)) if field.starts_with(path) => rest,
+        _ => &text,
+    };
     let text = match text.rfind(" at line ") {
         Some(end) => text.get(..end).unwrap_or(text),
         None => text,

@@ -11,6 +11,9 @@ use super::Shared;
 use super::session::Verdict;
 use crate::type_url;
 
+/// How many refusals the books remember word for word.
+const REMEMBERED: usize = 100;
+
 /// Counters of a control plane. Serialized, it is the content of the stats file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
@@ -23,15 +26,15 @@ pub struct Stats {
     /// Streams open now.
     pub streams_open: u64,
     /// Most streams that were open at once.
-    pub streams_max: u64,
+    pub streams_peak: u64,
     /// Streams ever opened.
     pub streams_total: u64,
     /// Responses sent.
     pub pushes: u64,
     /// Responses accepted.
     pub acks: u64,
-    /// Responses refused.
-    pub nacks: u64,
+    /// Responses refused: type and message of the last 100 ones, oldest first.
+    pub nacks: Vec<String>,
     /// Bytes of responses, before compression and framing.
     pub bytes: u64,
     /// By type: `LDS`, `RDS`, `CDS`, `EDS`, `NDS`, or the type URL of another.
@@ -117,7 +120,7 @@ impl Board {
             let stats = &mut pages.stats;
             stats.streams_total = stats.streams_total.saturating_add(1);
             stats.streams_open = stats.streams_open.saturating_add(1);
-            stats.streams_max = stats.streams_max.max(stats.streams_open);
+            stats.streams_peak = stats.streams_peak.max(stats.streams_open);
             id = stats.streams_total;
             pages.acked.insert(id, BTreeMap::new());
         });
@@ -165,7 +168,10 @@ impl StreamBooks {
                 page.acks = page.acks.saturating_add(1);
             }
             Verdict::Nack { type_url, message, .. } => {
-                pages.stats.nacks = pages.stats.nacks.saturating_add(1);
+                if pages.stats.nacks.len() >= REMEMBERED {
+                    pages.stats.nacks.remove(0);
+                }
+                pages.stats.nacks.push(format!("{}: {message}", short_name(type_url)));
                 let page = pages.stats.types.entry(short_name(type_url).to_owned()).or_default();
                 page.nacks = page.nacks.saturating_add(1);
                 page.last_nack = Some(message.clone());

@@ -329,6 +329,20 @@ fn a_disconnection_stops_the_clocks_and_a_known_name_has_none() {
 }
 
 #[test]
+fn the_owner_is_told_to_forget_a_missing_name_that_is_no_longer_wanted() {
+    let mut session = session();
+    session.set_names(Endpoint, names(&["a", "b", "c", "d"]));
+    let mut stream = open(&mut session);
+    stream.handle(&mut session, endpoints("1", &["a", "b"]));
+    let bad = resource(Endpoint, "d", "1", Bytes::from_static(&[0xff]));
+    stream.handle(&mut session, response(Endpoint, "2", vec![bad], &["b", "c"]));
+    assert_eq!(brief(&mut session), "+a +b . !d -b ?c .");
+    session.set_names(Endpoint, names(&["a"]));
+    sent(&mut stream, &mut session);
+    assert_eq!(brief(&mut session), "~b ~c ~d");
+}
+
+#[test]
 fn a_type_counts_as_answered_from_its_first_response() {
     let mut session = session();
     let mut stream = open(&mut session);

@@ -61,3 +61,13 @@ fn removal_and_absence_are_changes_once() {
     store.apply(missing, 0);
     assert!(!store.take_dirty(Endpoint));
 }
+
+#[test]
+fn an_assignment_that_the_server_removes_is_missing_until_nobody_wants_it() {
+    let mut store = Store::new();
+    let removed = |why| Event::Removed { kind: Endpoint, name: "e".to_owned(), why };
+    store.apply(removed(Removal::Server), 0);
+    assert!(store.is_missing(Endpoint, "e"));
+    store.apply(removed(Removal::Unsubscribed), 0);
+    assert!(!store.is_missing(Endpoint, "e"));
+}

@@ -132,13 +132,15 @@ extern "C" fn become_agent(plan: *mut c_void) -> c_int {
     }
 }
 
-/// Puts every signal at its default: ignored ones would stay ignored across exec.
+/// Puts every signal at its default: ignored ones would stay ignored across exec. By the system call, because the C
+/// library refuses its own signals, which a program may have inherited ignored.
 fn default_signals() {
+    // The kernel's sigaction, all zero: SIG_DFL, no flags.
+    let default = [0_u64; 4];
     for signal in 1..=SIGNALS {
-        // SAFETY: an all-zero sigaction is SIG_DFL without flags; the C library refuses its own signals.
+        // SAFETY: reads the zeros above; SIGKILL and SIGSTOP are refused.
         unsafe {
-            let default: libc::sigaction = std::mem::zeroed();
-            libc::sigaction(signal, &raw const default, null_mut());
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), null_mut::<c_void>(), size_of::<u64>());
         }
     }
 }

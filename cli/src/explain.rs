@@ -1,0 +1,326 @@
+//! `ldmesh explain HOST[:PORT]`: the whole decision for a name or an address, step by step.
+//!
+//! The steps are those of the library: the same settings, name files, image and tables. Nothing is advanced or
+//! counted by asking.
+
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use xds_runtime::config::{Settings, is_never_mesh};
+use xds_runtime::image::{
+    ActionView, ClusterView, DefaultAction, DestinationView, EndpointView, ImageFile, NameView, PassReason, PolicyView,
+    Torn, View,
+};
+use xds_runtime::names::{Families, NameFiles, Whose};
+use xds_runtime::pod::Pod;
+use xds_runtime::resource::Health;
+use xds_runtime::shm::{self, Millis, WordAddr};
+use xds_runtime::state::{State, endpoint_tag};
+
+/// Explains what happens to a name or an address.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// `name`, `name:port`, `address`, `address:port` or `[v6]:port`.
+    #[arg(value_name = "HOST[:PORT]")]
+    target: String,
+}
+
+/// Prints the steps; fails when this environment is not in a mesh or nothing was published.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let (host, port) = split(&args.target)?;
+    let settings: &'static Settings = Box::leak(Box::new(Settings::from_env(std::env::vars_os())));
+    if settings.is_inert() {
+        bail!("no control plane is configured, every call passes: set LDMESH_XDS as the program has it");
+    }
+    let pod = Pod::attach(settings)?;
+    let now = shm::now();
+    let lead = pod.control().lead();
+    let leader = if lead.is_alive(now) { "alive" } else { "gone, the last good configuration is in use" };
+    println!("leader      epoch {}, {leader}; switch {:?}", lead.epoch, pod.control().switch());
+    let image = pod.image().context("nothing was published yet: start a program of the pod, or `ldmesh agent`")?;
+    println!(
+        "image       generation {}, published {} ms ago",
+        image.generation(),
+        now.saturating_sub(pod.control().published())
+    );
+
+    let explainer = Explainer { settings, image, state: pod.state(), now };
+    match host.parse::<IpAddr>() {
+        Ok(ip) => explainer.address(ip, port)?,
+        Err(_) => explainer.name(&host, port)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Host and port of `HOST[:PORT]`.
+fn split(target: &str) -> Result<(String, Option<u16>)> {
+    if let Some(rest) = target.strip_prefix('[') {
+        let (host, port) = rest.split_once(']').with_context(|| format!("{target}: the ] is missing"))?;
+        let port = port.strip_prefix(':').map(|port| parse_port(target, port)).transpose()?;
+        return Ok((host.into(), port));
+    }
+    if target.parse::<IpAddr>().is_ok() {
+        return Ok((target.into(), None));
+    }
+    match target.rsplit_once(':') {
+        Some((host, port)) => Ok((host.into(), Some(parse_port(target, port)?))),
+        None => Ok((target.into(), None)),
+    }
+}
+
+fn parse_port(target: &str, port: &str) -> Result<u16> {
+    port.parse().with_context(|| format!("{target}: {port:?} is no port, give a number from 1 to 65535"))
+}
+
+struct Explainer {
+    settings: &'static Settings,
+    image: ImageFile,
+    state: Option<State>,
+    now: Millis,
+}
+
+impl Explainer {
+    fn read<T>(&self, f: impl FnMut(&View<'_>) -> Result<T, Torn>) -> Result<T> {
+        Ok(self.image.read(f)?)
+    }
+
+    fn name(&self, host: &str, port: Option<u16>) -> Result<()> {
+        if self.settings.scope.excludes_name(host) {
+            println!("name        {host} is excluded by LDMESH_EXCLUDE or LDMESH_INCLUDE: libc answers");
+            return Ok(());
+        }
+        let files = NameFiles::system(self.settings.resolver.clone());
+        let candidates = match files.whose(host, Families::ANY) {
+            Whose::Libc(why) => {
+                println!("name        {host} is libc's business: {why:?}");
+                return Ok(());
+            }
+            Whose::Unknown(why) => {
+                println!("name        {host} passes to libc: {why}");
+                return Ok(());
+            }
+            Whose::Ask(candidates) => candidates,
+        };
+        for candidate in candidates {
+            let found = self.read(|view| {
+                let Some(name) = view.name(candidate.as_str().as_bytes())? else { return Ok(None) };
+                Ok(Some((addresses(view, &name)?, name.headless)))
+            })?;
+            let Some((addresses, headless)) = found else {
+                println!("candidate   {} is not in the mesh", candidate.as_str());
+                continue;
+            };
+            let kind = if headless { "headless, addresses are endpoints" } else { "VIP" };
+            println!("candidate   {} is in the mesh ({kind}): {}", candidate.as_str(), list(&addresses));
+            let Some(ip) = addresses.first() else {
+                println!("verdict     the name exists without an address: EAI_NODATA");
+                return Ok(());
+            };
+            return self.address(*ip, port);
+        }
+        println!("verdict     no candidate of {host} is in the mesh: libc answers");
+        Ok(())
+    }
+
+    fn address(&self, ip: IpAddr, port: Option<u16>) -> Result<()> {
+        let address = WordAddr::new(ip);
+        if let Some(name) = self.read(|view| view.name_of(address)?.map(|name| view.string(name.text)).transpose())? {
+            println!("service     {name}");
+        }
+        let ports = match port {
+            Some(port) => vec![port],
+            None => self.ports_of(address)?,
+        };
+        if ports.is_empty() {
+            println!("verdict     no port of {ip} is a destination of the mesh: connections pass to the kernel");
+        }
+        for port in ports {
+            self.connection(address, port)?;
+        }
+        Ok(())
+    }
+
+    fn ports_of(&self, address: WordAddr) -> Result<Vec<u16>> {
+        let mut ports = self.read(|view| {
+            let mut ports = Vec::new();
+            for index in 0..view.destination_count()? {
+                let (found, port, _) = view.destination_at(index)?;
+                if found == address {
+                    ports.push(port);
+                }
+            }
+            Ok(ports)
+        })?;
+        ports.sort_unstable();
+        Ok(ports)
+    }
+
+    fn connection(&self, address: WordAddr, port: u16) -> Result<()> {
+        let ip = address.ip();
+        println!("connection  {}", address.socket(port));
+        if is_never_mesh(ip) {
+            println!("  verdict   loopback, link-local and the like are never touched");
+            return Ok(());
+        }
+        if self.settings.scope.excludes_address(ip, port) {
+            println!("  verdict   excluded by LDMESH_EXCLUDE or LDMESH_INCLUDE: passes");
+            return Ok(());
+        }
+        let lines = self.read(|view| match view.destination(address, port)? {
+            None => Ok(vec![match view.default_action()? {
+                DefaultAction::Pass => "verdict   not described by the mesh: passes".to_owned(),
+                DefaultAction::Refuse => "verdict   not in the registry (REGISTRY_ONLY): ECONNREFUSED".to_owned(),
+            }]),
+            Some(destination) => self.destination(view, &destination),
+        })?;
+        for line in lines {
+            println!("  {line}");
+        }
+        Ok(())
+    }
+
+    fn destination(&self, view: &View<'_>, destination: &DestinationView) -> Result<Vec<String>, Torn> {
+        let mut lines = Vec::new();
+        let rules = view.string(destination.rules_left_out)?;
+        if !rules.is_empty() {
+            lines.push(format!("left out  HTTP rules that depend on the request: {rules}"));
+        }
+        match destination.action {
+            ActionView::Refuse => lines.push("verdict   black hole: ECONNREFUSED".into()),
+            ActionView::Pass(reason) => lines.push(format!("verdict   passes: {}", meaning(reason))),
+            ActionView::Clusters { first, count } => {
+                for nth in 0..count {
+                    let (index, weight) = view.weighted(first, nth)?;
+                    self.cluster(view, &view.cluster(index)?, weight, &mut lines)?;
+                }
+            }
+        }
+        Ok(lines)
+    }
+
+    fn cluster(
+        &self,
+        view: &View<'_>,
+        cluster: &ClusterView,
+        weight: u32,
+        lines: &mut Vec<String>,
+    ) -> Result<(), Torn> {
+        lines.push(format!("cluster   {} (weight {weight})", view.string(cluster.name)?));
+        let policy = match cluster.policy {
+            PolicyView::Pass(reason, detail) => {
+                let detail = view.string(detail)?;
+                lines.push(format!(
+                    "  verdict   passes: {}{}{detail}",
+                    meaning(reason),
+                    if detail.is_empty() { "" } else { ": " }
+                ));
+                return Ok(());
+            }
+            PolicyView::RoundRobin => "round robin".into(),
+            PolicyView::Random => "random".into(),
+            PolicyView::LeastRequest { choice_count, bias_thousandths } => {
+                format!("least request of {choice_count}, bias {}", f64::from(bias_thousandths) / 1000.0)
+            }
+        };
+        let limit = cluster.max_connections.map_or(String::new(), |limit| format!(", at most {limit} connections"));
+        lines.push(format!("  policy    {policy}, connect timeout {} ms{limit}", cluster.connect_timeout_ms));
+        if !cluster.endpoints_known {
+            lines.push(
+                "  verdict   endpoints are not known yet: they are asked for when a program resolves or dials it"
+                    .into(),
+            );
+            return Ok(());
+        }
+        for priority in 0..cluster.priority_count() {
+            let priority_view = view.priority(cluster, priority)?;
+            for nth in 0..priority_view.locality_count() {
+                let locality = view.locality(&priority_view, nth)?;
+                let name = view.string(locality.name)?;
+                let name = if name.is_empty() { "no locality".to_owned() } else { name };
+                lines.push(format!("  priority {priority}, {name}, weight {}", locality.weight));
+                for nth in 0..locality.set.len() {
+                    let endpoint = view.endpoint(&locality.set, nth)?;
+                    lines.push(format!("    {}", self.endpoint(cluster, &endpoint)));
+                }
+            }
+        }
+        if cluster.priority_count() == 0 {
+            lines.push("  verdict   no endpoint: passes to the kernel".into());
+        }
+        Ok(())
+    }
+
+    fn endpoint(&self, cluster: &ClusterView, endpoint: &EndpointView) -> String {
+        let health = match endpoint.health {
+            Health::Healthy => "healthy",
+            Health::Degraded => "degraded",
+            Health::Unhealthy => "unhealthy",
+            Health::Draining => "draining",
+        };
+        let mut line = format!("{} {health}, weight {}", endpoint.address.socket(endpoint.port), endpoint.weight);
+        let tag = endpoint_tag(cluster.hash, endpoint.address, endpoint.port);
+        if let Some(slot) = self.state.zip(endpoint.slot).and_then(|(state, index)| state.slot(index, tag)) {
+            let (failing, ejections) = slot.failing();
+            line += &format!(
+                ", picks {}, active {}, failures {} ({failing} in a row)",
+                slot.picks(),
+                slot.active(),
+                slot.failures()
+            );
+            if slot.ejected_until() > self.now {
+                line += &format!(", ejected for {} ms more ({ejections} times)", slot.ejected_until() - self.now);
+            }
+        }
+        line
+    }
+}
+
+fn addresses(view: &View<'_>, name: &NameView) -> Result<Vec<IpAddr>, Torn> {
+    (0..name.address_count()).map(|nth| view.address(name, nth).map(WordAddr::ip)).collect()
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    let texts: Vec<_> = addresses.iter().map(IpAddr::to_string).collect();
+    if texts.is_empty() { "no address".into() } else { texts.join(", ") }
+}
+
+fn meaning(reason: PassReason) -> &'static str {
+    match reason {
+        PassReason::OriginalDestination => "the control plane says: the address that was dialled",
+        PassReason::NeedsTls => "the endpoints demand TLS",
+        PassReason::NeedsBytes => "the decision depends on bytes of the request",
+        PassReason::Unsupported => "a policy that this build cannot give",
+        PassReason::NoCluster => "the route names a cluster that is not there",
+        PassReason::NoEndpointsYet => "its endpoints are not there yet",
+        PassReason::NoHealthyEndpoint => "it has no usable endpoint",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn a_target_is_a_host_and_perhaps_a_port() {
+        let cases = [
+            ("greeter", "greeter", None),
+            ("greeter.other:80", "greeter.other", Some(80)),
+            ("10.96.0.10", "10.96.0.10", None),
+            ("10.96.0.10:80", "10.96.0.10", Some(80)),
+            ("2001:db8::1", "2001:db8::1", None),
+            ("[2001:db8::1]:443", "2001:db8::1", Some(443)),
+            ("[2001:db8::1]", "2001:db8::1", None),
+        ];
+        for (target, host, port) in cases {
+            assert_eq!(split(target).unwrap(), (host.to_owned(), port), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_bad_port_is_named() {
+        for target in ["greeter:http", "greeter:70000", "[::1"] {
+            assert!(format!("{:#}", split(target).unwrap_err()).contains(target));
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `ldmesh serve PATH...`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use control_plane::{Listener, Server, Source, watch};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Serves Kubernetes and Istio YAML as a control plane, and reloads it on change.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Files and folders (*.yaml, *.yml, *.json in them).
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// Where to listen: host:port or unix:///path. Port 0 picks a free one.
+    #[arg(long, default_value = "127.0.0.1:15010")]
+    listen: String,
+    /// Keeps counters as JSON in this file: streams, pushes, and what clients accepted.
+    #[arg(long, value_name = "FILE")]
+    stats: Option<PathBuf>,
+}
+
+/// Serves until SIGINT or SIGTERM.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    log_to_stderr();
+    let source = Source::new(args.paths.clone());
+    let snapshot = source.load()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start threads: is the limit of processes reached?")?;
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+        let listener = Listener::bind(&args.listen).await?;
+        for warning in snapshot.warnings() {
+            log::warn!("{warning}");
+        }
+        eprintln!("ldmesh: serving {} services on {}", snapshot.service_count(), listener.address());
+        let handle = Server::builder().snapshot(snapshot).stats_file(args.stats.clone()).serve(listener);
+        let watching = tokio::spawn(watch(source, handle.clone()));
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        watching.abort();
+        handle.shut_down().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// The control plane reports by the `log` crate; here that is one line each on standard error.
+fn log_to_stderr() {
+    struct Stderr;
+    impl log::Log for Stderr {
+        fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+            metadata.target().starts_with("control_plane")
+        }
+
+        fn log(&self, record: &log::Record<'_>) {
+            if self.enabled(record.metadata()) {
+                let level = record.level().as_str().to_ascii_lowercase();
+                eprintln!("ldmesh: {level}: {}", record.args());
+            }
+        }
+
+        fn flush(&self) {}
+    }
+    // A logger that is there already serves as well.
+    if log::set_logger(&Stderr).is_ok() {
+        log::set_max_level(log::LevelFilter::Info);
+    }
+}

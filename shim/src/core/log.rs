@@ -1,0 +1,123 @@
+//! One line per write(2), from a stack buffer, to stderr or a file that is opened for the line alone.
+//!
+//! Never stdout; nothing at all while `LDMESH_LOG` is off. Raw system calls: no cancellation point, no lock.
+
+use std::ffi::{CString, c_long};
+use std::fmt::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+
+use log::{Level, LevelFilter};
+use xds_runtime::config::LogFile;
+
+/// Longest line; what is longer is cut.
+const LINE: usize = 400;
+
+/// Where lines go, and which.
+pub struct Log {
+    filter: LevelFilter,
+    file: Option<LogFile>,
+}
+
+impl Log {
+    /// A log as configured.
+    pub const fn new(filter: LevelFilter, file: Option<LogFile>) -> Self {
+        Self { filter, file }
+    }
+
+    /// Whether lines of this level are written.
+    #[inline]
+    pub fn takes(&self, level: Level) -> bool {
+        level <= self.filter
+    }
+
+    /// Writes a line.
+    pub fn line(&self, level: Level, text: fmt::Arguments<'_>) {
+        if !self.takes(level) {
+            return;
+        }
+        // SAFETY: takes no argument.
+        let pid = unsafe { libc::syscall(libc::SYS_getpid) } as u32;
+        let mut line = Line { bytes: [0; LINE], length: 0 };
+        let _ = write!(line, "ldmesh[{pid}] {level}: {text}");
+        line.end();
+        match &self.file {
+            None => line.write(2),
+            Some(file) => {
+                let Ok(path) = CString::new(file.path(pid).as_os_str().as_bytes()) else { return };
+                let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NOCTTY;
+                // SAFETY: a nul-terminated path; the descriptor is ours and closed again.
+                unsafe {
+                    let fd = libc::syscall(
+                        libc::SYS_openat,
+                        c_long::from(libc::AT_FDCWD),
+                        path.as_ptr(),
+                        c_long::from(flags),
+                        0o600_i64,
+                    );
+                    if fd >= 0 {
+                        line.write(fd);
+                        libc::syscall(libc::SYS_close, fd);
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Line {
+    bytes: [u8; LINE],
+    length: usize,
+}
+
+impl Line {
+    fn end(&mut self) {
+        self.length = self.length.min(LINE - 1);
+        if let Some(last) = self.bytes.get_mut(self.length) {
+            *last = b'\n';
+        }
+        self.length += 1;
+    }
+
+    fn write(&self, fd: c_long) {
+        // SAFETY: `length` bytes of the buffer are initialised; a short or failed write loses the line.
+        unsafe { libc::syscall(libc::SYS_write, fd, self.bytes.as_ptr(), self.length) };
+    }
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            let Some(place) = self.bytes.get_mut(self.length) else { break };
+            // A line is one line, whatever a name contains.
+            *place = if byte.is_ascii_control() { b'?' } else { byte };
+            self.length += 1;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logged(text: fmt::Arguments<'_>) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("%p.log");
+        let log = Log::new(LevelFilter::Info, file.to_str().map(|path| path.parse().unwrap()));
+        log.line(Level::Debug, format_args!("not this"));
+        log.line(Level::Info, text);
+        std::fs::read(folder.path().join(format!("{}.log", std::process::id()))).unwrap()
+    }
+
+    #[test]
+    fn a_line_names_the_process_and_stays_one_line() {
+        let expected = format!("ldmesh[{}] INFO: a?b\n", std::process::id());
+        assert_eq!(logged(format_args!("a\nb")), expected.as_bytes());
+    }
+
+    #[test]
+    fn a_long_line_is_cut() {
+        let line = logged(format_args!("{}", "x".repeat(1000)));
+        assert_eq!((line.len(), line.last()), (LINE, Some(&b'\n')));
+    }
+}

@@ -1,0 +1,205 @@
+//! Whether a name is the mesh's, and its addresses.
+//!
+//! ```text
+//! libc's own (digits, hosts file, ..) -> pass
+//! candidates -> image -> hit: wanted, endpoints there?  -> found
+//!                   \--> nothing published, or the image is old and nobody leads: wait, then pass
+//! ```
+//! Lookups of a pod wait together, under one deadline; a signal ends the wait with the real call.
+
+use log::Level;
+use xds_runtime::config::{FailMode, Mode};
+use xds_runtime::control::Switch;
+use xds_runtime::image::{Torn, View};
+use xds_runtime::names::{Candidates, Families, LibcName, Whose};
+use xds_runtime::shm::futex::Wake;
+use xds_runtime::shm::{self, Millis, WordAddr};
+
+use crate::core::choose::await_news;
+use crate::core::mesh::{Attached, Mesh, OLD_IMAGE_MS, Occasion, WANT_EXPIRY_MS, confirmed};
+use crate::core::process::Context;
+use crate::core::verdict::{Verdict, Why};
+
+/// Addresses of one name that are answered at most.
+pub const ADDRESSES: usize = 48;
+/// Longest name (RFC 1035) and a final nul.
+const NAME: usize = 256;
+
+/// A name of the mesh.
+pub struct Found {
+    addresses: [WordAddr; ADDRESSES],
+    count: usize,
+    name: [u8; NAME],
+    name_length: usize,
+    headless: bool,
+}
+
+/// A lookup that the mesh fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// No configuration, and `LDMESH_FAIL=closed`.
+    Again,
+}
+
+impl Found {
+    /// Nothing yet.
+    pub const EMPTY: Self = Self {
+        addresses: [WordAddr { hi: 0, lo: 0 }; ADDRESSES],
+        count: 0,
+        name: [0; NAME],
+        name_length: 0,
+        headless: false,
+    };
+
+    /// The addresses in the image's order.
+    pub fn addresses(&self) -> &[WordAddr] {
+        self.addresses.get(..self.count).unwrap_or(&[])
+    }
+
+    /// The addresses of one family.
+    pub fn of_family(&self, v4: bool) -> impl Iterator<Item = WordAddr> + Clone + '_ {
+        self.addresses().iter().copied().filter(move |address| address.ip().is_ipv4() == v4)
+    }
+
+    /// The full name.
+    pub fn name(&self) -> &[u8] {
+        self.name.get(..self.name_length).unwrap_or(&[])
+    }
+
+    /// The full name, nul-terminated.
+    pub fn c_name(&self) -> &[u8] {
+        self.name.get(..=self.name_length).unwrap_or(&[0])
+    }
+
+    /// Copies the first candidate that the image knows.
+    fn fill(&mut self, view: &View<'_>, candidates: &Candidates<'_>) -> Result<bool, Torn> {
+        for candidate in candidates.clone() {
+            let Some(name) = view.name(candidate.as_str().as_bytes())? else { continue };
+            self.count = 0;
+            self.headless = name.headless;
+            for (nth, place) in (0..name.address_count()).zip(&mut self.addresses) {
+                *place = view.address(&name, nth)?;
+                self.count += 1;
+            }
+            let room = self.name.get_mut(..NAME - 1).unwrap_or_default();
+            self.name_length = view.text(name.text, room)?.len();
+            if let Some(end) = self.name.get_mut(self.name_length) {
+                *end = 0;
+            }
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
+
+/// Looks a name up as the program wrote it.
+pub fn lookup(context: &'static Context, name: &str, asked: Families, found: &mut Found) -> Verdict<(), Fault> {
+    if context.settings.scope.excludes_name(name) {
+        return Verdict::Pass(Why::Excluded);
+    }
+    let candidates = match context.files.whose(name, asked) {
+        Whose::Ask(candidates) => candidates,
+        Whose::Libc(reason) => return Verdict::Pass(Why::from(reason)),
+        Whose::Unknown(unknown) => {
+            context.log.line(Level::Warn, format_args!("{unknown}"));
+            return Verdict::Pass(Why::FilesUnknown);
+        }
+    };
+    let verdict = match context.attach(true, shm::now()) {
+        Ok(pod) => find(context, &Attached { context, pod }, &candidates, found),
+        Err(why) => Verdict::Pass(why),
+    };
+    match verdict {
+        Verdict::Pass(Why::NoImage | Why::NoRunDirectory)
+            if context.settings.fail == FailMode::Closed && context.settings.mode != Mode::Shadow =>
+        {
+            Verdict::Fail(Fault::Again)
+        }
+        Verdict::Redirect(()) if context.settings.mode == Mode::Shadow => {
+            let name = String::from_utf8_lossy(found.name());
+            context.log.line(Level::Info, format_args!("lookup: would answer {name} from the mesh"));
+            Verdict::Pass(Why::Shadow)
+        }
+        verdict => verdict,
+    }
+}
+
+/// Finds a candidate in the image, waiting as long as the pod may.
+pub fn find(context: &Context, mesh: &dyn Mesh, candidates: &Candidates<'_>, found: &mut Found) -> Verdict<(), Fault> {
+    let control = mesh.control();
+    let patience = context.settings.ready_timeout.as_millis() as Millis;
+    loop {
+        let now = shm::now();
+        if control.switch() != Switch::On {
+            return Verdict::Pass(Why::SwitchedOff);
+        }
+        let news = control.news();
+        control.ask(now);
+        let mark = control.mark(std::ptr::from_ref(&now) as usize, now);
+        let read = match mesh.image() {
+            None => Err(Why::NoImage),
+            Some(image) => image.read(|view| found.fill(view, candidates)).map_err(Why::from),
+        };
+        control.unmark(mark);
+        let leads = control.lead().is_alive(now);
+        if !leads {
+            mesh.call_leader(Occasion::Lookup, now);
+        }
+        let is_old = !leads && now.saturating_sub(confirmed(control)) > OLD_IMAGE_MS;
+        let (verdict, deadline) = match read {
+            Err(why @ Why::NoImage) => (Verdict::Pass(why), control.wait_until(now, patience)),
+            Err(why) => return Verdict::Pass(why),
+            Ok(known) => {
+                let (verdict, until) = if known { judge(context, mesh, found, now) } else { NOT_IN_MESH };
+                let until = if leads { until } else { 0 };
+                (verdict, if is_old { control.wait_until(now, patience) } else { until })
+            }
+        };
+        if now >= deadline || context.settings.mode == Mode::Shadow {
+            return verdict;
+        }
+        if await_news(mesh, news, deadline - now) == Wake::Interrupted {
+            return Verdict::Pass(Why::Interrupted);
+        }
+    }
+}
+
+const NOT_IN_MESH: (Verdict<(), Fault>, Millis) = (Verdict::Pass(Why::NotInMesh), 0);
+
+/// A hit: what it comes to now, and until when waiting for its endpoints is worth while.
+fn judge(context: &Context, mesh: &dyn Mesh, found: &Found, now: Millis) -> (Verdict<(), Fault>, Millis) {
+    let control = mesh.control();
+    let name = std::str::from_utf8(found.name()).unwrap_or_default();
+    if context.settings.scope.excludes_name(name) {
+        return (Verdict::Pass(Why::Excluded), 0);
+    }
+    if found.headless {
+        return (Verdict::Redirect(()), 0);
+    }
+    if control.is_stale(now) {
+        return (Verdict::Pass(Why::Stale), 0);
+    }
+    let patience = context.settings.ready_timeout.as_millis() as Millis;
+    let mut until = 0;
+    for address in found.addresses() {
+        if let Some(wish) = control.want(address.wanted_key(), now, WANT_EXPIRY_MS)
+            && !wish.answered
+        {
+            until = until.max(wish.first.saturating_add(patience));
+        }
+    }
+    (Verdict::Redirect(()), until)
+}
+
+impl From<LibcName> for Why {
+    fn from(reason: LibcName) -> Self {
+        match reason {
+            LibcName::Numeric => Self::Numeric,
+            LibcName::OwnHostname => Self::OwnHostname,
+            LibcName::Localhost => Self::Localhost,
+            LibcName::HostsFile => Self::HostsFile,
+            LibcName::HostAlias => Self::HostAlias,
+            LibcName::Malformed => Self::NotAName,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What decisions read: CONTROL, IMAGE and STATE of one pod, wherever they come from.
+
+use xds_runtime::control::Control;
+use xds_runtime::image::ImageFile;
+use xds_runtime::pod::Pod;
+use xds_runtime::shm::Millis;
+use xds_runtime::state::State;
+
+use crate::core::lead;
+use crate::core::process::Context;
+
+/// How long a wish stays in the wanted set after it was last renewed.
+pub const WANT_EXPIRY_MS: Millis = 30 * 60 * 1000;
+/// Without a leader, an image not confirmed for this long is old: lookups wait for a successor.
+pub const OLD_IMAGE_MS: Millis = 5_000;
+
+/// The call on whose behalf a leader is wanted: a thread is only ever started from a lookup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// A name lookup.
+    Lookup,
+    /// A blocking connect.
+    Connect,
+}
+
+/// A pod's files.
+pub trait Mesh {
+    /// CONTROL.
+    fn control(&self) -> Control;
+    /// The current image.
+    fn image(&self) -> Option<ImageFile>;
+    /// STATE.
+    fn state(&self) -> Option<State>;
+    /// Nobody leads: start a leader if this process may.
+    fn call_leader(&self, occasion: Occasion, now: Millis);
+}
+
+/// The pod that this process is attached to.
+#[derive(Clone, Copy)]
+pub struct Attached {
+    /// The process.
+    pub context: &'static Context,
+    /// Its pod.
+    pub pod: &'static Pod,
+}
+
+impl Mesh for Attached {
+    #[inline]
+    fn control(&self) -> Control {
+        self.pod.control()
+    }
+
+    #[inline]
+    fn image(&self) -> Option<ImageFile> {
+        self.pod.image()
+    }
+
+    #[inline]
+    fn state(&self) -> Option<State> {
+        self.pod.state()
+    }
+
+    fn call_leader(&self, occasion: Occasion, now: Millis) {
+        lead::call(self.context, self.pod, occasion, now);
+    }
+}
+
+/// When the image was last known to be kept up: by a publish, the control plane or a leader's heartbeat.
+pub fn confirmed(control: Control) -> Millis {
+    control.published().max(control.contact()).max(control.lead().heartbeat)
+}

@@ -1,0 +1,293 @@
+//! This process: what it was configured with at load, and its attachment to the pod of its present user.
+//!
+//! ```text
+//! load: environ -> Settings (nothing else is touched)     inert: one atomic load per call, for ever
+//! first call that needs it: attach                        user changed: attach to that user's folder
+//! ```
+//! Fork needs nothing: there is no lock and no thread of ours, mappings are shared, time and attachments stay true.
+
+use std::cell::Cell;
+use std::ffi::{CStr, CString, OsStr, c_char, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering};
+
+use log::Level;
+use once_cell::race::OnceBox;
+use xds_runtime::config::Settings;
+use xds_runtime::names::NameFiles;
+use xds_runtime::pod::Pod;
+use xds_runtime::shm::{self, Millis};
+
+use crate::core::log::Log;
+use crate::core::verdict::Why;
+
+/// After attaching failed, no other attempt for this long.
+const ATTACH_PAUSE_MS: Millis = 1000;
+/// On connects the user is looked at once in this time.
+const USER_CHECK_MS: Millis = 1000;
+/// Users that one process can be in its life; more pass.
+const USERS: usize = 8;
+
+/// What a process was configured with.
+pub struct Context {
+    /// The settings.
+    pub settings: &'static Settings,
+    /// /etc/hosts and resolv.conf.
+    pub files: NameFiles,
+    /// The log.
+    pub log: Log,
+    /// Absolute path of this library's file, where that can be told.
+    pub library: Option<PathBuf>,
+    environment: Vec<CString>,
+    excluded: AtomicU8,
+    reported: AtomicBool,
+}
+
+const UNKNOWN: u8 = 0;
+const NO: u8 = 1;
+const YES: u8 = 2;
+
+/// Whether the process is configured at all.
+static CONFIGURED: AtomicU8 = AtomicU8::new(UNKNOWN);
+static CONTEXT: OnceBox<Context> = OnceBox::new();
+
+thread_local! {
+    // Const and without destructor: a plain thread-local word.
+    static RUNTIME_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks the calling thread as the runtime's: its calls pass.
+pub fn enter_runtime_thread() {
+    RUNTIME_THREAD.set(true);
+}
+
+/// The context, if calls of this thread are to be decided.
+///
+/// # Errors
+/// Why not.
+#[inline]
+pub fn enter() -> Result<&'static Context, Why> {
+    match CONFIGURED.load(Ordering::Relaxed) {
+        NO => return Err(Why::Inert),
+        UNKNOWN => load()?,
+        _ => {}
+    }
+    if RUNTIME_THREAD.get() {
+        return Err(Why::RuntimeThread);
+    }
+    let context = CONTEXT.get().ok_or(Why::Inert)?;
+    if context.is_excluded() { Err(Why::ExcludedExe) } else { Ok(context) }
+}
+
+/// False while it is known that no call is ever decided here.
+#[inline]
+pub fn is_configured() -> bool {
+    CONFIGURED.load(Ordering::Relaxed) != NO
+}
+
+/// Reads the environment once (in the constructor, or in a call that comes before it).
+///
+/// # Errors
+/// [`Why::Inert`] without a control plane, or with `LDMESH_MODE=off`.
+#[cold]
+pub fn load() -> Result<(), Why> {
+    if !is_mentioned() {
+        CONFIGURED.store(NO, Ordering::Relaxed);
+        return Err(Why::Inert);
+    }
+    let environment: Vec<CString> = environment().map(CStr::to_owned).collect();
+    let settings = Settings::from_env(environment.iter().filter_map(|entry| {
+        let entry = entry.as_bytes();
+        let split = entry.iter().position(|byte| *byte == b'=')?;
+        Some((OsStr::from_bytes(entry.get(..split)?), OsStr::from_bytes(entry.get(split + 1..)?)))
+    }));
+    if settings.is_inert() {
+        CONFIGURED.store(NO, Ordering::Relaxed);
+        return Err(Why::Inert);
+    }
+    // A panic of ours is caught; its message must not appear in the program's stderr.
+    std::panic::set_hook(Box::new(|_| {}));
+    CONTEXT.get_or_init(|| {
+        let settings: &'static Settings = Box::leak(Box::new(settings));
+        Box::new(Context {
+            settings,
+            files: NameFiles::system(settings.resolver.clone()),
+            log: Log::new(settings.log, settings.log_file.clone()),
+            library: library_path(),
+            environment,
+            excluded: AtomicU8::new(UNKNOWN),
+            reported: AtomicBool::new(false),
+        })
+    });
+    CONFIGURED.store(YES, Ordering::Release);
+    Ok(())
+}
+
+/// The environment as it stands: libc's pointer, without std's lock.
+fn environment() -> impl Iterator<Item = &'static CStr> {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    // SAFETY: libc's variable; null before libc set it up, else a null-terminated array.
+    let mut next = unsafe { environ };
+    std::iter::from_fn(move || {
+        if next.is_null() {
+            return None;
+        }
+        // SAFETY: within the array, whose end was not reached.
+        let entry = unsafe { *next };
+        if entry.is_null() {
+            return None;
+        }
+        next = next.wrapping_add(1);
+        // SAFETY: entries are nul-terminated strings, copied before the program can change them.
+        Some(unsafe { CStr::from_ptr(entry) })
+    })
+}
+
+/// True when a variable that can configure the library is there: nothing is allocated for a process without.
+fn is_mentioned() -> bool {
+    environment().any(|entry| {
+        let entry = entry.to_bytes();
+        entry.starts_with(b"LDMESH_XDS=") || entry.starts_with(b"GRPC_XDS_BOOTSTRAP")
+    })
+}
+
+/// The file this code was loaded from.
+fn library_path() -> Option<PathBuf> {
+    // SAFETY: dladdr fills the struct; all zeros is a valid one.
+    let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
+    let here = library_path as fn() -> Option<PathBuf> as *const c_void;
+    // SAFETY: an address of this library, and a struct to fill.
+    if unsafe { libc::dladdr(here, &raw mut info) } == 0 || info.dli_fname.is_null() {
+        return None;
+    }
+    // SAFETY: the linker's own nul-terminated name.
+    let name = unsafe { CStr::from_ptr(info.dli_fname) };
+    let path = PathBuf::from(OsStr::from_bytes(name.to_bytes()));
+    if path.is_absolute() { Some(path) } else { std::path::absolute(path).ok() }
+}
+
+impl Context {
+    /// The environment as it was at load, without this library's own preloading.
+    pub fn environment(&self) -> impl Iterator<Item = &CStr> {
+        self.environment.iter().map(CString::as_c_str)
+    }
+
+    fn is_excluded(&self) -> bool {
+        if self.settings.exclude_exe.is_empty() {
+            return false;
+        }
+        match self.excluded.load(Ordering::Relaxed) {
+            UNKNOWN => {
+                let mut path = [0_u8; 1024];
+                // SAFETY: writes at most the buffer's length.
+                let length = unsafe {
+                    libc::syscall(
+                        libc::SYS_readlinkat,
+                        i64::from(libc::AT_FDCWD),
+                        c"/proc/self/exe".as_ptr(),
+                        path.as_mut_ptr(),
+                        path.len(),
+                    )
+                };
+                let path = usize::try_from(length).ok().and_then(|length| path.get(..length));
+                let excluded = path.is_some_and(|path| self.settings.exclude_exe.matches(path));
+                self.excluded.store(if excluded { YES } else { NO }, Ordering::Relaxed);
+                excluded
+            }
+            known => known == YES,
+        }
+    }
+
+    /// Counts and logs a pass.
+    pub fn passed(&self, why: Why, call: std::fmt::Arguments<'_>) {
+        why.count();
+        self.log.line(Level::Trace, format_args!("{call}: passes: {why}"));
+    }
+
+    /// The attachment of the present user. `always` = look at the user now (lookups), else once a second.
+    ///
+    /// # Errors
+    /// [`Why::NoRunDirectory`].
+    #[inline]
+    pub fn attach(&self, always: bool, now: Millis) -> Result<&'static Pod, Why> {
+        let current = CURRENT.load(Ordering::Acquire);
+        if !always && now.wrapping_sub(CHECKED.load(Ordering::Relaxed)) < USER_CHECK_MS {
+            // SAFETY: a non-null pointer came from `Box::leak`.
+            if let Some(attachment) = unsafe { current.as_ref() } {
+                return Ok(&attachment.pod);
+            }
+        }
+        self.attach_user(now)
+    }
+
+    #[cold]
+    fn attach_user(&self, now: Millis) -> Result<&'static Pod, Why> {
+        let uid = rustix::process::geteuid().as_raw();
+        for place in &ATTACHED {
+            // SAFETY: as above.
+            if let Some(attachment) = unsafe { place.load(Ordering::Acquire).as_ref() }
+                && attachment.uid == uid
+            {
+                CURRENT.store(std::ptr::from_ref(attachment).cast_mut(), Ordering::Release);
+                CHECKED.store(now, Ordering::Relaxed);
+                return Ok(&attachment.pod);
+            }
+        }
+        let retry_at = RETRY_AT.load(Ordering::Relaxed);
+        if now < retry_at && RETRY_UID.load(Ordering::Relaxed) == u64::from(uid) {
+            return Err(Why::NoRunDirectory);
+        }
+        self.report_problems();
+        match Pod::attach(self.settings) {
+            Ok(pod) => {
+                let attachment = Box::leak(Box::new(Attachment { uid, pod }));
+                let stored = ATTACHED.iter().any(|place| {
+                    let null = std::ptr::null_mut();
+                    place.compare_exchange(null, attachment, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+                });
+                if !stored {
+                    self.log.line(Level::Warn, format_args!("too many users in one process; calls of uid {uid} pass"));
+                    return Err(Why::NoRunDirectory);
+                }
+                CURRENT.store(attachment, Ordering::Release);
+                CHECKED.store(now, Ordering::Relaxed);
+                Ok(&attachment.pod)
+            }
+            Err(error) => {
+                RETRY_UID.store(u64::from(uid), Ordering::Relaxed);
+                RETRY_AT.store(now.saturating_add(ATTACH_PAUSE_MS), Ordering::Relaxed);
+                self.log.line(Level::Warn, format_args!("everything passes: {error}"));
+                Err(Why::NoRunDirectory)
+            }
+        }
+    }
+
+    fn report_problems(&self) {
+        if !self.reported.swap(true, Ordering::Relaxed) {
+            for problem in &self.settings.problems {
+                self.log.line(Level::Warn, format_args!("{problem}"));
+            }
+        }
+    }
+
+    /// A seed for picks: no two calls get the same, forked twins included.
+    pub fn entropy(&self, cookie: u64) -> u64 {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let here = std::ptr::from_ref(&time) as u64;
+        shm::hash_words(&[cookie, here, time.tv_sec as u64, time.tv_nsec as u64])
+    }
+}
+
+struct Attachment {
+    uid: u32,
+    pod: Pod,
+}
+
+static ATTACHED: [AtomicPtr<Attachment>; USERS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; USERS];
+static CURRENT: AtomicPtr<Attachment> = AtomicPtr::new(std::ptr::null_mut());
+static CHECKED: AtomicU64 = AtomicU64::new(0);
+static RETRY_AT: AtomicU64 = AtomicU64::new(0);
+static RETRY_UID: AtomicU64 = AtomicU64::new(u64::MAX);

@@ -1,0 +1,271 @@
+//! getaddrinfo: the real call with the digits of each address, the lists joined.
+//!
+//! ```text
+//! Fresh --step--> Pass: the real call as the program made it
+//!            \--> Call: the real call with `digits` and `hints`, once per address --step--> Done
+//! ```
+//! Everything that hints mean for services, socket types and v4-mapped addresses is thus libc's own. glibc frees a
+//! result node by node, so joined lists and a canonical name of our own are freed by its freeaddrinfo.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::fmt::Write;
+
+use libc::{AF_INET, AF_INET6, AF_UNSPEC, addrinfo};
+use log::Level;
+use xds_runtime::names::Families;
+use xds_runtime::shm::WordAddr;
+
+use crate::core::address::{Form, RawAddress, plausible};
+use crate::core::lookup::{ADDRESSES, Fault, Found, lookup};
+use crate::core::process;
+use crate::core::socket;
+use crate::core::verdict::{Verdict, Why};
+
+pub use crate::core::connect::Step;
+
+/// glibc: the name is known, but not in this family.
+const EAI_NODATA: c_int = -5;
+/// What glibc assumes without hints.
+const NO_HINTS: c_int = libc::AI_V4MAPPED | libc::AI_ADDRCONFIG;
+/// AI_IDN, AI_CANONIDN: an ASCII name is itself.
+const AI_IDNS: c_int = 0x40 | 0x80;
+
+/// One getaddrinfo of the program's.
+#[repr(C)]
+pub struct Lookup {
+    /// The address that the next real call is asked for, nul-terminated.
+    pub digits: [u8; 64],
+    /// The hints of the next real call.
+    pub hints: addrinfo,
+    /// Where the next real call leaves its list.
+    pub part: *mut addrinfo,
+    /// What the last real call returned; in the end what the hook returns.
+    pub code: c_int,
+    /// The whole list so far.
+    head: *mut addrinfo,
+    plan: Plan,
+    is_answered: bool,
+    wants_canonical_name: bool,
+    found: Found,
+}
+
+/// Which addresses are left to ask for.
+struct Plan {
+    places: [u8; ADDRESSES],
+    count: usize,
+    next: usize,
+}
+
+const EMPTY_HINTS: addrinfo = addrinfo {
+    ai_flags: 0,
+    ai_family: AF_UNSPEC,
+    ai_socktype: 0,
+    ai_protocol: 0,
+    ai_addrlen: 0,
+    ai_addr: std::ptr::null_mut(),
+    ai_canonname: std::ptr::null_mut(),
+    ai_next: std::ptr::null_mut(),
+};
+
+impl Lookup {
+    /// Nothing decided yet.
+    pub const FRESH: Self = Self {
+        digits: [0; 64],
+        hints: EMPTY_HINTS,
+        part: std::ptr::null_mut(),
+        code: 0,
+        head: std::ptr::null_mut(),
+        plan: Plan { places: [0; ADDRESSES], count: 0, next: 0 },
+        is_answered: false,
+        wants_canonical_name: false,
+        found: Found::EMPTY,
+    };
+
+    /// Decides what comes next.
+    ///
+    /// # Safety
+    /// `node` and `hints` as for getaddrinfo(3); `self.part` as the last real call left it.
+    pub unsafe fn step(&mut self, node: *const c_char, hints: *const addrinfo) -> Step {
+        if self.is_answered {
+            // SAFETY: as the caller says.
+            return unsafe { self.take_part() };
+        }
+        let context = match process::enter() {
+            Ok(context) => context,
+            Err(why) => {
+                why.count();
+                return Step::Pass;
+            }
+        };
+        // SAFETY: null, or the program's hints.
+        self.hints = unsafe { hints.as_ref() }.copied().unwrap_or(addrinfo { ai_flags: NO_HINTS, ..EMPTY_HINTS });
+        let families = asked(&self.hints);
+        // SAFETY: null, or the program's nul-terminated name.
+        let name = unsafe { text(node) }.filter(|_| self.hints.ai_flags & libc::AI_NUMERICHOST == 0);
+        let (Some(name), Some(families)) = (name, families) else {
+            Why::NotAName.count();
+            return Step::Pass;
+        };
+        match lookup(context, name, families, &mut self.found) {
+            Verdict::Pass(why) => {
+                context.passed(why, format_args!("lookup of {name}"));
+                Step::Pass
+            }
+            Verdict::Fail(Fault::Again) => {
+                self.code = libc::EAI_AGAIN;
+                Step::Done
+            }
+            Verdict::Redirect(()) => {
+                self.is_answered = true;
+                self.plan();
+                context.log.line(Level::Debug, format_args!("lookup of {name}: {} addresses", self.plan.count));
+                self.next()
+            }
+        }
+    }
+
+    /// Which addresses the hints let through, in order.
+    fn plan(&mut self) {
+        let flags = self.hints.ai_flags;
+        let mapped = flags & libc::AI_V4MAPPED != 0;
+        let (has_v4, has_v6) = (self.found.of_family(true).next().is_some(), self.found.of_family(false).next());
+        let (take_v4, mut take_v6) = match self.hints.ai_family {
+            AF_INET => (true, false),
+            AF_INET6 => (mapped && (has_v6.is_none() || flags & libc::AI_ALL != 0), true),
+            _ => (true, true),
+        };
+        // AI_ADDRCONFIG asks whether the family is of use here; only where there is a choice does it matter.
+        if flags & libc::AI_ADDRCONFIG != 0
+            && take_v4
+            && has_v4
+            && let Some(address) = has_v6
+        {
+            take_v6 = is_routed(address);
+        }
+        for (place, address) in (0_u8..).zip(self.found.addresses()) {
+            let take = if address.ip().is_ipv4() { take_v4 } else { take_v6 };
+            if let Some(free) = self.plan.places.get_mut(self.plan.count)
+                && take
+            {
+                *free = place;
+                self.plan.count += 1;
+            }
+        }
+        self.wants_canonical_name = flags & libc::AI_CANONNAME != 0;
+        self.hints.ai_flags = flags & !(libc::AI_ADDRCONFIG | AI_IDNS) | libc::AI_NUMERICHOST;
+    }
+
+    /// Prepares the real call of the next address.
+    fn next(&mut self) -> Step {
+        if self.plan.count == 0 {
+            self.code = EAI_NODATA;
+            return Step::Done;
+        }
+        let place = self.plan.places.get(..self.plan.count).and_then(|places| places.get(self.plan.next));
+        let Some(address) = place.and_then(|place| self.found.addresses().get(usize::from(*place))) else {
+            return Step::Done;
+        };
+        let mut digits = Digits { bytes: &mut self.digits, length: 0 };
+        // The longest address has 39 characters; the buffer stays nul-terminated.
+        let _ = write!(digits, "{}", address.ip());
+        self.plan.next += 1;
+        self.part = std::ptr::null_mut();
+        Step::Call
+    }
+
+    /// Joins the list of the last real call.
+    unsafe fn take_part(&mut self) -> Step {
+        if self.code != 0 {
+            // The service or the hints are wrong: for one address as for all.
+            if !self.head.is_null() {
+                // SAFETY: a list of the real getaddrinfo's, not handed out.
+                unsafe { libc::freeaddrinfo(self.head) };
+                self.head = std::ptr::null_mut();
+            }
+            return Step::Done;
+        }
+        if self.head.is_null() {
+            self.head = self.part;
+            if self.wants_canonical_name {
+                // SAFETY: the first node of a fresh list, or null.
+                unsafe { self.name_canonically() };
+            }
+            self.hints.ai_flags &= !libc::AI_CANONNAME;
+        } else {
+            let mut last = self.head;
+            // SAFETY: nodes of lists that the real call made; the last one's next is null.
+            unsafe {
+                while let Some(next) = (*last).ai_next.as_mut() {
+                    last = next;
+                }
+                (*last).ai_next = self.part;
+            }
+        }
+        self.part = std::ptr::null_mut();
+        self.next()
+    }
+
+    /// Puts the full name where libc put the digits.
+    unsafe fn name_canonically(&mut self) {
+        let name = self.found.c_name();
+        // SAFETY: glibc frees the name of each node by itself; without memory the digits stay.
+        unsafe {
+            let Some(first) = self.head.as_mut() else { return };
+            let copy = libc::strdup(name.as_ptr().cast());
+            if !copy.is_null() {
+                libc::free(first.ai_canonname.cast());
+                first.ai_canonname = copy;
+            }
+        }
+    }
+
+    /// The list to hand out, once done with code 0.
+    pub const fn list(&self) -> *mut addrinfo {
+        self.head
+    }
+}
+
+/// The families that hints ask for; `None` for others than IPv4 and IPv6.
+fn asked(hints: &addrinfo) -> Option<Families> {
+    match hints.ai_family {
+        AF_INET => Some(Families::V4),
+        AF_INET6 if hints.ai_flags & libc::AI_V4MAPPED == 0 => Some(Families::V6),
+        AF_INET6 | AF_UNSPEC => Some(Families::ANY),
+        _ => None,
+    }
+}
+
+/// A name as the program wrote it.
+///
+/// # Safety
+/// Null, or nul-terminated and unchanged for as long as the result is used.
+pub unsafe fn text<'a>(name: *const c_char) -> Option<&'a str> {
+    if !plausible(name) {
+        return None;
+    }
+    // SAFETY: as the caller says.
+    unsafe { CStr::from_ptr(name) }.to_str().ok()
+}
+
+fn is_routed(address: WordAddr) -> bool {
+    RawAddress::new(Form::V6, address, 9).is_some_and(|(raw, length)| socket::is_routed(&raw, length, AF_INET6))
+}
+
+struct Digits<'a> {
+    bytes: &'a mut [u8; 64],
+    length: usize,
+}
+
+impl Write for Digits<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let end = self.length.saturating_add(text.len());
+        // One byte stays for the nul.
+        let place = self.bytes.get_mut(..63).and_then(|bytes| bytes.get_mut(self.length..end));
+        place.ok_or(std::fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.length = end;
+        if let Some(nul) = self.bytes.get_mut(end) {
+            *nul = 0;
+        }
+        Ok(())
+    }
+}

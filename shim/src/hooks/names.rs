@@ -1,0 +1,60 @@
+//! getaddrinfo.
+
+use std::ffi::{c_char, c_int};
+
+use libc::addrinfo;
+
+use super::reals::GETADDRINFO;
+use crate::core::guarded;
+use crate::core::resolve::{Lookup, Step};
+
+/// getaddrinfo(3): answers names of the mesh with its addresses.
+///
+/// # Safety
+/// As getaddrinfo(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn getaddrinfo(
+    node: *const c_char,
+    service: *const c_char,
+    hints: *const addrinfo,
+    result: *mut *mut addrinfo,
+) -> c_int {
+    let mut lookup = Lookup::FRESH;
+    loop {
+        // SAFETY: `lookup` is whole; the rest are the program's arguments.
+        match unsafe { step(&raw mut lookup, node, hints, result) } {
+            // SAFETY: the call as the program made it.
+            Step::Pass => return unsafe { real(node, service, hints, result) },
+            Step::Call => {
+                let digits = &raw const lookup.digits as *const c_char;
+                // SAFETY: digits, hints and result are ours, the service is the program's.
+                lookup.code = unsafe { real(digits, service, &raw const lookup.hints, &raw mut lookup.part) };
+            }
+            Step::Done => return lookup.code,
+        }
+    }
+}
+
+/// Decides; hands out the list when it is done.
+unsafe extern "C" fn step(
+    lookup: *mut Lookup,
+    node: *const c_char,
+    hints: *const addrinfo,
+    result: *mut *mut addrinfo,
+) -> Step {
+    // SAFETY: the hook's own local, borrowed for this call alone.
+    let lookup = unsafe { &mut *lookup };
+    // SAFETY: the program's arguments, as it promises getaddrinfo(3).
+    let step = guarded(|| unsafe { lookup.step(node, hints) }).unwrap_or(Step::Pass);
+    if matches!(step, Step::Done) && lookup.code == 0 {
+        // SAFETY: where the real call would write too.
+        unsafe { *result = lookup.list() };
+    }
+    step
+}
+
+super::macros::or_unavailable! {
+    GETADDRINFO => real(
+        node: *const c_char, service: *const c_char, hints: *const addrinfo, result: *mut *mut addrinfo
+    ) -> c_int = libc::EAI_FAIL;
+}

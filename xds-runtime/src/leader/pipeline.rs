@@ -1,0 +1,203 @@
+//! From accepted resources to a published image.
+//!
+//! ```text
+//! resources + DNS answers + slots --compile--> mesh --encode--> words --publish--> image file
+//! ```
+//! A publish that fails leaves readers with the image they have.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::dns::Hostnames;
+use super::files::FileError;
+use super::image_files::{ImageFiles, PublishError};
+use super::memory;
+use super::resources::Resources;
+use super::run_dir::RunDir;
+use super::state_file;
+use super::subscriptions::is_answered;
+use crate::boot::BootId;
+use crate::compile::{Compiled, Input, compile};
+use crate::control::{Control, Term};
+use crate::image::{EncodeError, encode, file_words};
+use crate::resource::{Locality, ResourceType};
+use crate::shm::Millis;
+use crate::state::{SlotAllocator, State};
+
+/// Room in the memory cgroup below which nothing is published: the kernel would rather kill the program.
+const ROOM_LEAST: u64 = 4 << 20;
+
+/// Why nothing was published.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The image file.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The mesh.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The memory cgroup.
+    #[error("the memory cgroup has room for {room} more bytes, too little for an image; raise the container's limit")]
+    NoRoom {
+        /// Bytes.
+        room: u64,
+    },
+}
+
+/// Everything between accepting and publishing.
+pub struct Pipeline {
+    dir: Arc<RunDir>,
+    boot: BootId,
+    state: State,
+    slots: SlotAllocator,
+    images: ImageFiles,
+    own_addresses: Vec<IpAddr>,
+    locality: Locality,
+    /// Last good resources.
+    pub resources: Resources,
+    /// Host names of DNS clusters.
+    pub hostnames: Hostnames,
+    compiled: Compiled,
+    /// EDS names that the published image has (or knows to be missing).
+    settled: BTreeSet<String>,
+    digest: Option<u128>,
+}
+
+impl Pipeline {
+    /// A pipeline with nothing in it.
+    ///
+    /// # Errors
+    /// [`FileError`] when STATE cannot be made.
+    pub fn new(
+        dir: &Arc<RunDir>,
+        boot: BootId,
+        control: Control,
+        own_addresses: Vec<IpAddr>,
+        locality: Locality,
+    ) -> Result<Self, FileError> {
+        let state = state_file::open_or_create(dir, boot)?;
+        Ok(Self {
+            dir: Arc::clone(dir),
+            boot,
+            state,
+            slots: SlotAllocator::recover(state),
+            images: ImageFiles::new(Arc::clone(dir), boot, control, 0),
+            own_addresses,
+            locality,
+            resources: Resources::default(),
+            hostnames: Hostnames::default(),
+            compiled: Compiled::default(),
+            settled: BTreeSet::new(),
+            digest: None,
+        })
+    }
+
+    /// STATE, as large as it is by now.
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// What was compiled last.
+    pub const fn compiled(&self) -> &Compiled {
+        &self.compiled
+    }
+
+    /// Generation published last; 0 = none in this term.
+    pub const fn generation(&self) -> u64 {
+        self.images.generation()
+    }
+
+    /// Whether the published image answers a wish.
+    pub fn answers(&self, key: u64) -> bool {
+        self.digest.is_some() && is_answered(key, &self.compiled.wanted, &self.settled)
+    }
+
+    /// Compiles what there is, growing STATE when slots run out.
+    pub fn compile(&mut self) {
+        let missing = self.compile_once();
+        let Some(slots) = state_file::larger(self.state.mapped_slots(), missing) else { return };
+        match state_file::grow(&self.dir, self.boot, self.state, slots) {
+            Ok(grown) => {
+                self.state = grown;
+                self.slots.grown(grown);
+                self.compile_once();
+            }
+            // Endpoints without a slot are balanced without counters.
+            Err(error) => log::warn!("{error}; {missing} endpoints go without counters"),
+        }
+    }
+
+    /// Returns how many slots were missing.
+    fn compile_once(&mut self) -> usize {
+        let (resources, slots) = (&self.resources, &mut self.slots);
+        let input = Input {
+            listeners: &resources.listeners,
+            routes: &resources.routes,
+            clusters: &resources.clusters,
+            endpoints: &resources.endpoints,
+            names: resources.names.as_ref(),
+            resolved: self.hostnames.resolved(),
+            own_addresses: &self.own_addresses,
+            locality: self.locality.clone(),
+        };
+        let mut missing = 0;
+        self.compiled = compile(&input, &mut |tag| {
+            let slot = slots.slot(tag);
+            missing += usize::from(slot.is_none());
+            slot
+        });
+        self.hostnames.watch(&self.compiled.hostnames);
+        missing
+    }
+
+    /// Publishes what was compiled; `subscribed` are the EDS names that are subscribed. True when the image changed.
+    ///
+    /// # Errors
+    /// [`PipelineError`].
+    pub fn publish(&mut self, term: &Term, subscribed: &BTreeSet<String>) -> Result<bool, PipelineError> {
+        let content = encode(&self.compiled.mesh)?;
+        let mut bytes = Vec::with_capacity(content.len().saturating_mul(8));
+        bytes.extend(content.iter().flat_map(|word| word.to_le_bytes()));
+        let digest = xxh3_128(&bytes);
+        drop(bytes);
+        let changed = self.digest != Some(digest);
+        if changed {
+            check_room(memory::room(), content.len())?;
+            self.images.publish(term, &content)?;
+            self.digest = Some(digest);
+        }
+        let resources = &self.resources;
+        let settled = subscribed.iter().filter(|name| resources.is_settled(ResourceType::Endpoint, name));
+        self.settled = settled.cloned().collect();
+        Ok(changed)
+    }
+
+    /// Retires slots that the published image no longer names.
+    pub fn sweep_slots(&mut self, now: Millis) {
+        self.slots.sweep(&self.compiled.live_tags, now);
+    }
+}
+
+fn check_room(room: Option<u64>, words: usize) -> Result<(), PipelineError> {
+    let needed = (file_words(words) as u64).saturating_mul(8).max(ROOM_LEAST);
+    match room {
+        Some(room) if room < needed => Err(PipelineError::NoRoom { room }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_memory_cgroup_refuses_the_publish() {
+        assert!(check_room(None, 1 << 20).is_ok());
+        assert!(check_room(Some(64 << 20), 1 << 20).is_ok());
+        assert!(matches!(check_room(Some(1 << 20), 10), Err(PipelineError::NoRoom { .. })));
+        assert!(matches!(check_room(Some(5 << 20), 1 << 20), Err(PipelineError::NoRoom { .. })));
+    }
+}

@@ -1,0 +1,241 @@
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3 as proto;
+use envoy_types::pb::envoy::extensions::load_balancing_policies as policies;
+use proto::cluster::{ClusterDiscoveryType, DiscoveryType};
+
+use super::*;
+
+fn of_type(discovery: DiscoveryType) -> proto::Cluster {
+    proto::Cluster {
+        name: "it".to_owned(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery as i32)),
+        ..Default::default()
+    }
+}
+
+fn eds() -> proto::Cluster {
+    let ads = core::config_source::ConfigSourceSpecifier::Ads(core::AggregatedConfigSource {});
+    let source = core::ConfigSource { config_source_specifier: Some(ads), ..Default::default() };
+    let config = proto::cluster::EdsClusterConfig { eds_config: Some(source), ..Default::default() };
+    proto::Cluster { eds_cluster_config: Some(config), ..of_type(DiscoveryType::Eds) }
+}
+
+#[track_caller]
+fn decoded(wire: &proto::Cluster) -> Cluster {
+    match valid(ResourceType::Cluster, wire) {
+        Resource::Cluster(cluster) => cluster,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn check(wire: &proto::Cluster, reason: &str) {
+    check_rejected(ResourceType::Cluster, wire, reason);
+}
+
+#[test]
+fn a_bare_eds_cluster_has_envoys_defaults() {
+    let want = Cluster {
+        name: "it".to_owned(),
+        discovery: Discovery::Eds("it".to_owned()),
+        policy: LbPolicy::RoundRobin,
+        locality_weighted: false,
+        panic_threshold: 50.0,
+        connect_timeout: Duration::from_secs(5),
+        max_connections: None,
+        outlier_detection: None,
+        tls: UpstreamTls::None,
+        keepalive: None,
+        unsupported: vec![],
+    };
+    assert_eq!(decoded(&eds()), want);
+}
+
+#[test]
+fn an_eds_cluster_needs_its_source() {
+    check(&of_type(DiscoveryType::Eds), "eds_cluster_config: required and missing");
+    let config = Some(proto::cluster::EdsClusterConfig::default());
+    let wire = proto::Cluster { eds_cluster_config: config, ..of_type(DiscoveryType::Eds) };
+    check(&wire, "eds_cluster_config.eds_config: required and missing");
+}
+
+#[test]
+fn the_service_name_is_what_eds_is_asked_for() {
+    let mut wire = eds();
+    wire.eds_cluster_config.as_mut().expect("set").service_name = "other".to_owned();
+    assert_eq!(decoded(&wire).discovery, Discovery::Eds("other".to_owned()));
+}
+
+#[test]
+fn a_static_cluster_may_be_empty_and_a_logical_dns_cluster_has_one_endpoint() {
+    assert!(
+        matches!(decoded(&of_type(DiscoveryType::Static)).discovery, Discovery::Static(a) if a.localities.is_empty())
+    );
+    let with = |count: usize| {
+        let lb_endpoints = (0..count).map(|i| lb_endpoint(&format!("host{i}"), 80)).collect();
+        let locality = endpoint::LocalityLbEndpoints { lb_endpoints, ..Default::default() };
+        let assignment = endpoint::ClusterLoadAssignment { endpoints: vec![locality], ..Default::default() };
+        proto::Cluster { load_assignment: Some(assignment), ..of_type(DiscoveryType::LogicalDns) }
+    };
+    assert!(matches!(decoded(&with(1)).discovery, Discovery::LogicalDns(_)));
+    check(&with(2), "load_assignment: LOGICAL_DNS needs exactly one endpoint");
+    let fixed = proto::Cluster { load_assignment: with(1).load_assignment, ..of_type(DiscoveryType::Static) };
+    check(
+        &fixed,
+        "load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address.address: \"host0\" is no IP address",
+    );
+}
+
+fn policy_list(entries: Vec<protobuf::Any>) -> proto::Cluster {
+    let one = |any| proto::load_balancing_policy::Policy {
+        typed_extension_config: Some(core::TypedExtensionConfig { name: "p".to_owned(), typed_config: Some(any) }),
+    };
+    let list = proto::LoadBalancingPolicy { policies: entries.into_iter().map(one).collect() };
+    proto::Cluster { load_balancing_policy: Some(list), ..eds() }
+}
+
+fn extension<M: Message>(name: &str, message: &M) -> protobuf::Any {
+    typed_any(&format!("envoy.extensions.load_balancing_policies.{name}"), message)
+}
+
+#[test]
+fn the_first_supported_policy_of_a_list_wins_and_none_is_named() {
+    let pick_first = || extension("pick_first.v3.PickFirst", &policies::pick_first::v3::PickFirst::default());
+    let random = extension("random.v3.Random", &policies::random::v3::Random::default());
+    assert_eq!(decoded(&policy_list(vec![pick_first(), random])).policy, LbPolicy::Random);
+    let want = "envoy.extensions.load_balancing_policies.pick_first.v3.PickFirst";
+    assert_eq!(decoded(&policy_list(vec![pick_first()])).policy, LbPolicy::Unsupported(want.to_owned()));
+    check(&policy_list(vec![]), "load_balancing_policy.policies: required and missing");
+}
+
+#[test]
+fn wrr_locality_weighs_localities_around_the_policy_inside() {
+    let least = policies::least_request::v3::LeastRequest { choice_count: u32v(3), ..Default::default() };
+    let inner = policy_list(vec![extension("least_request.v3.LeastRequest", &least)]).load_balancing_policy;
+    let outer = policies::wrr_locality::v3::WrrLocality { endpoint_picking_policy: inner };
+    let found = decoded(&policy_list(vec![extension("wrr_locality.v3.WrrLocality", &outer)]));
+    assert!(found.locality_weighted);
+    assert_eq!(found.policy, LbPolicy::LeastRequest { choice_count: 3, active_request_bias: 1.0 });
+}
+
+#[test]
+fn policies_that_contain_themselves_too_deep_are_rejected() {
+    let mut list = policy_list(vec![extension("random.v3.Random", &policies::random::v3::Random::default())]);
+    for _ in 0..10 {
+        let outer = policies::wrr_locality::v3::WrrLocality { endpoint_picking_policy: list.load_balancing_policy };
+        list = policy_list(vec![extension("wrr_locality.v3.WrrLocality", &outer)]);
+    }
+    assert!(
+        matches!(decode(ResourceType::Cluster, "", &list.encode_to_vec()), Decoded::Rejected { reason, .. } if reason.ends_with("nested too deep"))
+    );
+}
+
+#[test]
+fn numbers_out_of_their_range_are_rejected() {
+    let least = proto::cluster::LeastRequestLbConfig { choice_count: u32v(1), ..Default::default() };
+    let mut wire = eds();
+    wire.lb_policy = proto::cluster::LbPolicy::LeastRequest as i32;
+    wire.lb_config = Some(proto::cluster::LbConfig::LeastRequestLbConfig(least));
+    check(&wire, "least_request_lb_config.choice_count: 1 is below 2");
+
+    let maglev = proto::cluster::MaglevLbConfig { table_size: Some(protobuf::UInt64Value { value: 65536 }) };
+    wire.lb_policy = proto::cluster::LbPolicy::Maglev as i32;
+    wire.lb_config = Some(proto::cluster::LbConfig::MaglevLbConfig(maglev));
+    check(&wire, "maglev_lb_config.table_size: 65536 is no prime up to 5000011");
+
+    check(&proto::Cluster { lb_policy: 99, ..eds() }, "lb_policy: 99 is not defined");
+    check(&proto::Cluster { connect_timeout: seconds(0), ..eds() }, "connect_timeout: must be over 0");
+    check(&proto::Cluster { connect_timeout: seconds(-1), ..eds() }, "connect_timeout: -1s 0ns is no duration");
+    let common = proto::cluster::CommonLbConfig {
+        healthy_panic_threshold: Some(envoy_types::pb::envoy::r#type::v3::Percent { value: f64::NAN }),
+        ..Default::default()
+    };
+    check(
+        &proto::Cluster { common_lb_config: Some(common), ..eds() },
+        "common_lb_config.healthy_panic_threshold: is no percentage",
+    );
+}
+
+#[test]
+fn outlier_detection_has_envoys_defaults_and_a_detector_that_is_not_enforced_is_off() {
+    let with = |outlier| proto::Cluster { outlier_detection: Some(outlier), ..eds() };
+    let found = decoded(&with(proto::OutlierDetection::default())).outlier_detection.expect("set");
+    let want = OutlierDetection {
+        consecutive_5xx: Some(5),
+        consecutive_gateway_failure: None,
+        consecutive_local_origin_failure: Some(5),
+        split_external_local_origin_errors: false,
+        interval: Duration::from_secs(10),
+        base_ejection_time: Duration::from_secs(30),
+        max_ejection_time: Duration::from_secs(300),
+        max_ejection_percent: 10,
+    };
+    assert_eq!(found, want);
+    // What istiod sends for consecutiveGatewayErrors: 3 with consecutive5xxErrors: 0.
+    let istio = proto::OutlierDetection {
+        consecutive_gateway_failure: u32v(3),
+        enforcing_consecutive_gateway_failure: u32v(100),
+        consecutive_5xx: u32v(0),
+        enforcing_consecutive_5xx: u32v(0),
+        enforcing_success_rate: u32v(0),
+        base_ejection_time: seconds(600),
+        ..Default::default()
+    };
+    let cluster = decoded(&with(istio.clone()));
+    assert_eq!(cluster.unsupported, Vec::<String>::new());
+    let found = cluster.outlier_detection.expect("set");
+    assert_eq!((found.consecutive_5xx, found.consecutive_gateway_failure), (None, Some(3)));
+    assert_eq!(found.max_ejection_time, Duration::from_secs(600));
+    let short = proto::OutlierDetection { max_ejection_time: seconds(1), ..istio };
+    check(&with(short), "outlier_detection.max_ejection_time: is below base_ejection_time");
+    let over = proto::OutlierDetection { max_ejection_percent: u32v(101), ..Default::default() };
+    check(&with(over), "outlier_detection.max_ejection_percent: 101 is over 100");
+}
+
+#[test]
+fn valid_settings_that_are_not_honoured_are_named() {
+    let slow =
+        proto::cluster::RoundRobinLbConfig { slow_start_config: Some(proto::cluster::SlowStartConfig::default()) };
+    let wire = proto::Cluster {
+        lb_config: Some(proto::cluster::LbConfig::RoundRobinLbConfig(slow)),
+        lb_subset_config: Some(proto::cluster::LbSubsetConfig::default()),
+        ..eds()
+    };
+    assert_eq!(decoded(&wire).unsupported, ["slow_start_config", "lb_subset_config"]);
+}
+
+fn transport_socket(tls: bool) -> Option<core::TransportSocket> {
+    let name = if tls { "tls.v3.UpstreamTlsContext" } else { "raw_buffer.v3.RawBuffer" };
+    let any = typed_any(&format!("envoy.extensions.transport_sockets.{name}"), &protobuf::Struct::default());
+    let config_type = Some(core::transport_socket::ConfigType::TypedConfig(any));
+    Some(core::TransportSocket { name: "s".to_owned(), config_type })
+}
+
+#[track_caller]
+fn check_tls(matches: &[(Option<&str>, bool)], rest: Option<bool>, want: UpstreamTls) {
+    let one = |(mode, tls): &(Option<&str>, bool)| proto::cluster::TransportSocketMatch {
+        name: "m".to_owned(),
+        r#match: Some(mode.map_or_else(protobuf::Struct::default, tls_mode)),
+        transport_socket: transport_socket(*tls),
+    };
+    let wire = proto::Cluster {
+        transport_socket_matches: matches.iter().map(one).collect(),
+        transport_socket: rest.and_then(transport_socket),
+        ..eds()
+    };
+    assert_eq!(decoded(&wire).tls, want);
+}
+
+#[test]
+fn tls_is_demanded_of_the_cluster_or_by_its_endpoints() {
+    check_tls(&[], None, UpstreamTls::None);
+    check_tls(&[], Some(false), UpstreamTls::None);
+    check_tls(&[], Some(true), UpstreamTls::Required);
+    // Istio's automatic mTLS.
+    check_tls(&[(Some("istio"), true), (None, false)], None, UpstreamTls::ByEndpoint);
+    check_tls(&[(Some("istio"), true)], Some(true), UpstreamTls::Required);
+    check_tls(&[(Some("istio"), true), (None, true)], None, UpstreamTls::Required);
+    check_tls(&[(Some("other"), true), (None, false)], None, UpstreamTls::Required);
+    check_tls(&[(Some("other"), false)], None, UpstreamTls::None);
+}

@@ -1,0 +1,118 @@
+use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, LocalityLbEndpoints};
+
+use super::*;
+
+fn locality(priority: u32, endpoints: Vec<endpoint::LbEndpoint>) -> LocalityLbEndpoints {
+    LocalityLbEndpoints { priority, lb_endpoints: endpoints, ..Default::default() }
+}
+
+fn assignment(endpoints: Vec<LocalityLbEndpoints>) -> ClusterLoadAssignment {
+    ClusterLoadAssignment { cluster_name: "it".to_owned(), endpoints, ..Default::default() }
+}
+
+#[track_caller]
+fn check(endpoints: Vec<LocalityLbEndpoints>, reason: &str) {
+    check_rejected(ResourceType::Endpoint, &assignment(endpoints), reason);
+}
+
+#[test]
+fn an_endpoint_keeps_health_weight_and_tls_mode() {
+    let mut one = lb_endpoint("10.0.0.1", 8080);
+    one.health_status = core::HealthStatus::Draining as i32;
+    one.load_balancing_weight = u32v(7);
+    let filter_metadata = [("envoy.transport_socket_match".to_owned(), tls_mode("istio"))].into();
+    one.metadata = Some(core::Metadata { filter_metadata, ..Default::default() });
+    let two = lb_endpoint("::ffff:10.0.0.2", 8080);
+    let Resource::Endpoints(found) = valid(ResourceType::Endpoint, &assignment(vec![locality(0, vec![one, two])]))
+    else {
+        panic!("endpoints")
+    };
+    assert_eq!(found.overprovisioning_factor, 140);
+    let want = |address: &str, health, weight, tls_mode_istio| Endpoint {
+        address: EndpointAddress::Socket(address.parse().expect("an address")),
+        health,
+        weight,
+        tls_mode_istio,
+    };
+    let list = [want("10.0.0.1:8080", Health::Draining, 7, true), want("10.0.0.2:8080", Health::Healthy, 1, false)];
+    assert_eq!(found.localities[0].endpoints, list);
+}
+
+#[test]
+fn internal_addresses_and_pipes_are_kept_by_name() {
+    let internal = core::EnvoyInternalAddress {
+        endpoint_id: "10.0.0.1:80".to_owned(),
+        address_name_specifier: Some(core::envoy_internal_address::AddressNameSpecifier::ServerListenerName(
+            "connect_originate".to_owned(),
+        )),
+    };
+    let mut wire = lb_endpoint("10.0.0.1", 80);
+    let address = core::Address { address: Some(core::address::Address::EnvoyInternalAddress(internal)) };
+    wire.host_identifier = Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(endpoint::Endpoint {
+        address: Some(address),
+        ..Default::default()
+    }));
+    let Resource::Endpoints(found) = valid(ResourceType::Endpoint, &assignment(vec![locality(0, vec![wire])])) else {
+        panic!("endpoints")
+    };
+    let want = EndpointAddress::Internal("internal:connect_originate/10.0.0.1:80".to_owned());
+    assert_eq!(found.localities[0].endpoints[0].address, want);
+}
+
+#[test]
+fn addresses_must_be_addresses() {
+    let at = "endpoints[0].lb_endpoints[0].endpoint.address";
+    check(
+        vec![locality(0, vec![lb_endpoint("a.b", 80)])],
+        &format!("{at}.socket_address.address: \"a.b\" is no IP address"),
+    );
+    check(
+        vec![locality(0, vec![lb_endpoint("10.0.0.1", 65536)])],
+        "endpoints[0].lb_endpoints[0].endpoint.address.socket_address.port_value: 65536 is over 65535",
+    );
+    let missing = endpoint::LbEndpoint::default();
+    check(vec![locality(0, vec![missing])], "endpoints[0].lb_endpoints[0].endpoint: required and missing");
+}
+
+#[test]
+fn the_same_address_twice_in_a_locality_is_rejected_and_in_two_it_is_not() {
+    let one = || lb_endpoint("10.0.0.1", 80);
+    let mapped = lb_endpoint("::ffff:10.0.0.1", 80);
+    check(
+        vec![locality(0, vec![one(), mapped])],
+        "endpoints[0].lb_endpoints[1].endpoint.address: 10.0.0.1:80 is there twice",
+    );
+    valid(ResourceType::Endpoint, &assignment(vec![locality(0, vec![one()]), locality(1, vec![one()])]));
+}
+
+#[test]
+fn priorities_have_no_gaps() {
+    check(
+        vec![locality(0, vec![]), locality(2, vec![])],
+        "endpoints.priority: priority 1 is missing below a higher one",
+    );
+    check(vec![locality(1, vec![])], "endpoints.priority: priority 0 is missing below a higher one");
+    check(vec![locality(129, vec![])], "endpoints[0].priority: 129 is over 128");
+    valid(ResourceType::Endpoint, &assignment(vec![locality(1, vec![]), locality(0, vec![])]));
+}
+
+#[test]
+fn weights_are_at_least_1_and_their_sums_stay_within_32_bits() {
+    let weighted =
+        |address, weight| endpoint::LbEndpoint { load_balancing_weight: u32v(weight), ..lb_endpoint(address, 80) };
+    check(
+        vec![locality(0, vec![weighted("10.0.0.1", 0)])],
+        "endpoints[0].lb_endpoints[0].load_balancing_weight: must be at least 1",
+    );
+    check(
+        vec![locality(0, vec![weighted("10.0.0.1", u32::MAX), weighted("10.0.0.2", 1)])],
+        "endpoints[0].lb_endpoints.load_balancing_weight: the sum of weights is over 4294967295",
+    );
+    let heavy =
+        |priority, weight| LocalityLbEndpoints { load_balancing_weight: u32v(weight), ..locality(priority, vec![]) };
+    check(
+        vec![heavy(0, u32::MAX), heavy(0, 1)],
+        "endpoints.load_balancing_weight: the sum of weights is over 4294967295",
+    );
+    valid(ResourceType::Endpoint, &assignment(vec![heavy(0, u32::MAX), heavy(1, u32::MAX)]));
+}
