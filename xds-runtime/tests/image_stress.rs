@@ -2,6 +2,7 @@
 //!
 //! Generation `g` says `g` in every part of a pick: the endpoint's address, its port, the cluster's connect timeout.
 //! A publisher that forgets the epoch is caught by the same readers, so the test can fail.
+#![allow(clippy::unwrap_used)] // a test: what fails here is to be seen
 
 use std::fs::File;
 use std::net::SocketAddr;
