@@ -135,7 +135,11 @@ PY
 }
 
 answers_from() { [[ $(curl_once "$greeter") == "$1 "* ]]; }
-no_answer_from() { ! curls 10 "$greeter" | grep -Eq "^($1) "; }
+no_answer_from() {
+  local answers
+  answers=$(curls 10 "$greeter")
+  ! grep -Eq "^($1) " <<<"$answers"
+}
 port_open() { (exec 3<>/dev/tcp/127.0.0.1/15010) 2>/dev/null; }
 
 for n in 1 2 3 4; do start_backend "greeter-$n" "127.0.1.$n"; done

@@ -194,6 +194,7 @@ impl Redirected {
             return false;
         }
         if let Some(slot) = self.pick.endpoint_slot.and_then(|index| state.slot(index, self.pick.endpoint_tag)) {
+            slot.advance();
             slot.open_connection(u32::MAX);
         }
         true

@@ -110,7 +110,9 @@ fn answer(bytes: &[u8], sequence: u32) -> Option<Result<Found, Errno>> {
         return None;
     }
     if kind == NLMSG_ERROR {
-        let error = Errno::from_raw_os_error((word(HEADER)? as i32).wrapping_neg());
+        // 0 is an acknowledgement, which was not asked for.
+        let number = (word(HEADER)? as i32).checked_neg().filter(|number| (1..4096).contains(number))?;
+        let error = Errno::from_raw_os_error(number);
         // ESTALE: the four-tuple belongs to another socket by now.
         return Some(if matches!(error, Errno::NOENT | Errno::STALE) { Ok(Found::Gone) } else { Err(error) });
     }
