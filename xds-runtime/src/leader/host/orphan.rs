@@ -56,7 +56,10 @@ impl Surroundings {
 fn init_state(wchan: &str) -> InitState {
     match wchan.trim() {
         "" | "0" => InitState::Unknown,
-        symbol if symbol.contains("do_wait") || symbol.contains("kernel_wait") => InitState::Waiting,
+        // A shell's `wait` sleeps in sigsuspend(2) until SIGCHLD.
+        symbol if ["do_wait", "kernel_wait", "sigsuspend"].iter().any(|part| symbol.contains(part)) => {
+            InitState::Waiting
+        }
         _ => InitState::Busy,
     }
 }
@@ -78,6 +81,7 @@ mod tests {
     #[test]
     fn the_wait_channel_tells_what_init_does() {
         assert_eq!(init_state("do_wait"), InitState::Waiting);
+        assert_eq!(init_state("sigsuspend"), InitState::Waiting);
         assert_eq!(init_state("ep_poll"), InitState::Busy);
         assert_eq!(init_state("0"), InitState::Unknown);
     }
