@@ -290,6 +290,14 @@ fn non_blocking(fixture: &Fixture) {
          s.setblocking(True)\nprint(s.recv(99)[:8])"
     );
     assert_eq!(fixture.python(&script), format!("True\n0 0 ('{VIP}', 80)\nb'127.0.1.'"));
+    // Asking again about a connection changes nothing; a socket that was disconnected is connected anew.
+    let script = format!(
+        "import ctypes\ns=socket.socket()\ns.connect(('{VIP}',80))\n\
+         print(s.connect_ex(('{VIP}',80))==errno.EISCONN, s.getpeername())\n\
+         ctypes.CDLL(None).connect(s.fileno(), bytes(16), 16)\n\
+         print(s.connect_ex(('{VIP}',80)), s.getpeername(), s.recv(99)[:8])"
+    );
+    assert_eq!(fixture.python(&script), format!("True ('{VIP}', 80)\n0 ('{VIP}', 80) b'127.0.1.'"));
 }
 
 fn mapped(fixture: &Fixture) {

@@ -155,8 +155,8 @@ fn decide(context: &'static Context, socket: Socket, dialled: Inet, errno_before
     };
     let tried = [(NOWHERE, 0); ATTEMPTS];
     let under_way = mesh.state().and_then(|state| state.connection(cookie)).filter(|recorded| {
-        recorded.state == ConnectionState::Connecting
-            && (recorded.dialled, recorded.dialled_port) == (WordAddr::new(dialled.ip), dialled.port)
+        (recorded.dialled, recorded.dialled_port) == (WordAddr::new(dialled.ip), dialled.port)
+            && (recorded.state == ConnectionState::Connecting || is_connected_to(socket, recorded))
     });
     let mut redirected = Redirected {
         mesh,
@@ -179,6 +179,13 @@ fn decide(context: &'static Context, socket: Socket, dialled: Inet, errno_before
         return Verdict::Fail(libc::ECONNREFUSED);
     }
     Verdict::Redirect(redirected)
+}
+
+/// A connect that is established in the kernel may still be asked about (the first connect after it answers 0, later
+/// ones EISCONN); a socket that was disconnected since begins anew.
+fn is_connected_to(socket: Socket, recorded: &Connection) -> bool {
+    let remote = (recorded.remote, recorded.remote_port);
+    socket.peer().is_some_and(|peer| (WordAddr::new(peer.ip), peer.port) == remote)
 }
 
 impl Redirected {
