@@ -29,6 +29,8 @@ int main(int argc, char **argv) {
     struct sigaction action = {.sa_handler = count, .sa_flags = SA_RESTART};
     sigaction(SIGCHLD, &action, NULL);
     sigset_t before, after;
+    /* The kernel fills less than the whole set. */
+    sigemptyset(&before), sigemptyset(&after);
     sigprocmask(SIG_BLOCK, NULL, &before);
     umask(027);
     int fds_before = descriptors();

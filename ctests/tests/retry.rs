@@ -56,7 +56,8 @@ fn a_killed_backend_costs_no_failed_request() {
     let pod = Pod::new();
     let mut backends = pod.greeters(Mode::Http, 3);
     let _control_plane = pod.serve(&Manifest::greeter(3));
-    wait_for_mesh(&pod);
+    let answers = || pod.curl("http://greeter/").output().is_ok_and(|output| output.status.success());
+    wait_until("the greeter answers", Duration::from_secs(5), || pod.dump(), answers);
     backends.remove(1).kill();
     for _ in 0..60 {
         let answer = Finished::of(&mut pod.curl("http://greeter/"));

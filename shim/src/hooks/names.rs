@@ -26,6 +26,11 @@ pub unsafe extern "C" fn getaddrinfo(
             // SAFETY: the call as the program made it.
             Step::Pass => return unsafe { real(node, service, hints, result) },
             Step::Call => {
+                if lookup.list().is_null() {
+                    // Digits are no cancellation point; the lookup that they stand for is one. Nothing is held yet.
+                    // SAFETY: ends this thread, or returns.
+                    unsafe { pthread_testcancel() };
+                }
                 let digits = &raw const lookup.digits as *const c_char;
                 // SAFETY: digits, hints and result are ours, the service is the program's.
                 lookup.code = unsafe { real(digits, service, &raw const lookup.hints, &raw mut lookup.part) };
@@ -57,4 +62,8 @@ super::macros::or_unavailable! {
     GETADDRINFO => real(
         node: *const c_char, service: *const c_char, hints: *const addrinfo, result: *mut *mut addrinfo
     ) -> c_int = libc::EAI_FAIL;
+}
+
+unsafe extern "C" {
+    fn pthread_testcancel();
 }
