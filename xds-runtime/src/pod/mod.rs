@@ -270,6 +270,27 @@ mod tests {
     }
 
     #[test]
+    fn a_leader_resumed_in_the_middle_of_a_publish_cannot_touch_what_its_successor_publishes() {
+        let base = tempfile::tempdir().unwrap();
+        let pod = Pod::attach(settings(base.path())).unwrap();
+        let frozen = ImageId { term: 1, sequence: 0 };
+        publish(&pod, frozen, "first.example");
+        assert!(knows(&pod, "first.example"));
+        publish(&pod, ImageId { term: 2, sequence: 0 }, "second.example");
+        // Whatever instruction it was stopped at, all it can still write is its own file..
+        let file =
+            pod.run_dir().unwrap().open_file(FileName::image(frozen).as_str(), Open::ReadWrite).unwrap().unwrap();
+        for word in map_write(file.as_fd(), HEADER_WORDS).unwrap() {
+            word.store(u64::MAX, Ordering::Relaxed);
+        }
+        assert!(knows(&pod, "second.example"));
+        // ..and CONTROL does not take its name again, nor that of a larger file.
+        assert!(!pod.control().set_image(frozen));
+        assert!(!pod.control().set_image(ImageId { term: 1, sequence: 7 }));
+        assert!(knows(&pod, "second.example"));
+    }
+
+    #[test]
     fn an_image_that_cannot_be_mapped_leaves_the_last_one_in_use() {
         let base = tempfile::tempdir().unwrap();
         let pod = Pod::attach(settings(base.path())).unwrap();
