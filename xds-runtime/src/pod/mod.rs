@@ -44,6 +44,10 @@ pub enum AttachError {
 /// After a mapping failed, no other attempt for this long.
 const RETRY_MS: Millis = 100;
 
+/// How long an attaching process waits for another one that makes CONTROL, and how often it looks.
+const LOCK_PATIENCE_MS: Millis = 50;
+const LOCK_LOOK: rustix::time::Timespec = rustix::time::Timespec { tv_sec: 0, tv_nsec: 200_000 };
+
 /// A process's attachment. Never freed.
 pub struct Pod {
     settings: &'static Settings,
@@ -117,7 +121,7 @@ impl Pod {
     /// True when the CONTROL at the run directory's path is no longer the mapped one: it was replaced, or the
     /// directory was moved away. The process should attach anew.
     pub fn is_orphaned(&self) -> bool {
-        let Ok(dir) = self.run_dir() else { return false };
+        let Ok(dir) = RunDir::open_existing(self.settings) else { return false };
         let found = dir.open_file(names::CONTROL, Open::Read).ok().flatten();
         found.and_then(|fd| FileId::of(fd.as_fd())) != Some(self.control_id)
     }
@@ -137,18 +141,21 @@ impl Pod {
     /// STATE, mapped again when it grew; `None` until a leader made it.
     #[inline]
     pub fn state(&self) -> Option<State> {
-        // SAFETY: as for the image.
-        let mapped = unsafe { self.state.load(Ordering::Acquire).as_ref() };
-        match mapped {
-            Some(state) if state.allocated_slots() <= state.mapped_slots() => Some(*state),
-            _ => self.map_state().or(mapped.copied()),
+        match self.mapped_state() {
+            Some(state) if state.allocated_slots() <= state.mapped_slots() => Some(state),
+            mapped => self.map_state().or(mapped),
         }
+    }
+
+    fn mapped_state(&self) -> Option<State> {
+        // SAFETY: as for the image.
+        unsafe { self.state.load(Ordering::Acquire).as_ref() }.copied()
     }
 
     #[cold]
     fn map_image(&self, id: ImageId) -> Option<ImageFile> {
         self.unless_just_failed(|| {
-            let dir = self.run_dir().ok()?;
+            let dir = RunDir::open_existing(self.settings).ok()?;
             let fd = dir.open_file(FileName::image(id).as_str(), Open::Read).ok()??;
             let words = map_read(fd.as_fd(), HEADER_WORDS).ok()?;
             let file = ImageFile::open(words, self.boot, id.term)?;
@@ -161,8 +168,14 @@ impl Pod {
     #[cold]
     fn map_state(&self) -> Option<State> {
         self.unless_just_failed(|| {
-            let dir = self.run_dir().ok()?;
-            let state = open_state(&dir, self.boot)?;
+            let dir = RunDir::open_existing(self.settings).ok()?;
+            // Mappings stay for ever: a header that promises more than the file has must not add one at each call.
+            let former = self.mapped_state().map_or(0, |state| state.mapped_slots());
+            let size = dir.file_size(names::STATE).ok()??;
+            if size / 8 < state_words(former.saturating_add(1)) as u64 {
+                return None;
+            }
+            let state = open_state(&dir, self.boot).ok()??;
             let mapped = leak(state)?;
             self.state.store(std::ptr::from_ref(mapped).cast_mut(), Ordering::Release);
             Some(state)
@@ -183,24 +196,35 @@ impl Pod {
 }
 
 /// Maps STATE, if a leader made it in this boot.
-pub fn open_state(dir: &RunDir, boot: BootId) -> Option<State> {
-    let fd = dir.open_file(names::STATE, Open::ReadWrite).ok()??;
-    let words = map_write(fd.as_fd(), state_words(1)).ok()?;
-    State::open(words, boot)
+///
+/// # Errors
+/// [`AttachError`] when nobody could look: it may be there, and must not be replaced.
+pub fn open_state(dir: &RunDir, boot: BootId) -> Result<Option<State>, AttachError> {
+    Ok(mapped(dir, names::STATE, state_words(1))?.and_then(|(words, _)| State::open(words, boot)))
 }
 
 /// Opens CONTROL, making it (or replacing one that cannot be believed) under a lock.
 fn open_control(dir: &RunDir, boot: BootId) -> Result<(Control, FileId), AttachError> {
-    if let Some(found) = believed_control(dir, boot) {
+    if let Some(found) = believed_control(dir, boot)? {
         return Ok(found);
     }
     let lock = match dir.create_file(names::LOCK, 0)? {
         Some(lock) => lock,
         None => dir.open_file(names::LOCK, Open::ReadWrite)?.ok_or(AttachError::Busy)?,
     };
-    // Never blocks: whoever finds the lock taken passes this time.
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| AttachError::Busy)?;
-    if let Some(found) = believed_control(dir, boot) {
+    // The processes that start a pod together all come here; making CONTROL takes far less than this. A maker that
+    // was stopped in the middle is not waited for any longer: the call passes.
+    let patience_ends = shm::now().saturating_add(LOCK_PATIENCE_MS);
+    while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if shm::now() >= patience_ends {
+            return Err(AttachError::Busy);
+        }
+        let _ = rustix::thread::nanosleep(&LOCK_LOOK);
+        if let Some(found) = believed_control(dir, boot)? {
+            return Ok(found);
+        }
+    }
+    if let Some(found) = believed_control(dir, boot)? {
         return Ok(found);
     }
     // What a maker that died left behind; the lock is ours.
@@ -213,10 +237,26 @@ fn open_control(dir: &RunDir, boot: BootId) -> Result<(Control, FileId), AttachE
     Ok((control, id))
 }
 
-fn believed_control(dir: &RunDir, boot: BootId) -> Option<(Control, FileId)> {
-    let fd = dir.open_file(names::CONTROL, Open::ReadWrite).ok()??;
-    let words = map_write(fd.as_fd(), CONTROL_WORDS).ok()?;
-    Some((Control::open(words, boot)?, FileId::of(fd.as_fd())?))
+/// CONTROL, if it is there and can be believed. An error means that nobody could look (no descriptor, no memory): it
+/// must not be replaced for that, the rest of the pod uses it.
+fn believed_control(dir: &RunDir, boot: BootId) -> Result<Option<(Control, FileId)>, AttachError> {
+    let Some((words, id)) = mapped(dir, names::CONTROL, CONTROL_WORDS)? else { return Ok(None) };
+    Ok(Control::open(words, boot).map(|control| (control, id)))
+}
+
+/// A file of ours, mapped for writing; `None` when it is not there, not ours or too short.
+fn mapped(dir: &RunDir, name: &str, least: usize) -> Result<Option<(&'static [AtomicU64], FileId)>, AttachError> {
+    let fd = match dir.open_file(name, Open::ReadWrite) {
+        Ok(Some(fd)) => fd,
+        Ok(None) => return Ok(None),
+        Err(error @ (RunDirError::System { .. } | RunDirError::NoSpace { .. })) => return Err(error.into()),
+        Err(_) => return Ok(None),
+    };
+    match map_write(fd.as_fd(), least) {
+        Ok(words) => Ok(FileId::of(fd.as_fd()).map(|id| (words, id))),
+        Err(MapError::Short { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]
@@ -259,6 +299,24 @@ mod tests {
     }
 
     #[test]
+    fn whoever_comes_while_control_is_made_waits_for_it() {
+        for _ in 0..20 {
+            let base = tempfile::tempdir().unwrap();
+            let settings = settings(base.path());
+            let together = std::sync::Barrier::new(16);
+            let attach = || {
+                together.wait();
+                Pod::attach(settings).map(|pod| pod.control_id.inode).map_err(|error| error.to_string())
+            };
+            let inodes: std::collections::HashSet<u64> = std::thread::scope(|scope| {
+                let all: Vec<_> = (0..16).map(|_| scope.spawn(attach)).collect();
+                all.into_iter().map(|one| one.join().unwrap().unwrap()).collect()
+            });
+            assert_eq!(inodes.len(), 1);
+        }
+    }
+
+    #[test]
     fn the_image_that_control_names_is_followed_across_terms() {
         let base = tempfile::tempdir().unwrap();
         let pod = Pod::attach(settings(base.path())).unwrap();
@@ -290,6 +348,38 @@ mod tests {
             again.control().heard(5);
             assert_eq!(again.control().contact(), 5);
         }
+    }
+
+    #[test]
+    fn a_state_that_promises_more_than_it_has_is_mapped_once() {
+        let base = tempfile::tempdir().unwrap();
+        let pod = Pod::attach(settings(base.path())).unwrap();
+        let dir = pod.run_dir().unwrap();
+        let fd = dir.create_file(names::STATE, state_words(4) as u64 * 8).unwrap().unwrap();
+        State::format(map_write(fd.as_fd(), state_words(4)).unwrap(), pod.boot()).unwrap();
+        let place = pod.state().unwrap().slot_at(0).unwrap();
+        pod.state().unwrap().set_allocated_slots(usize::MAX);
+        let mappings = || std::fs::read_to_string("/proc/self/maps").unwrap().matches("/state").count();
+        let before = mappings();
+        for _ in 0..50 {
+            pod.retry_at.store(0, Ordering::Relaxed);
+            assert_eq!(pod.state().unwrap().slot_at(0).unwrap().tag(), place.tag());
+        }
+        assert_eq!(mappings(), before);
+    }
+
+    #[test]
+    fn following_the_pod_makes_no_folder() {
+        let base = tempfile::tempdir().unwrap();
+        let pod = Pod::attach(settings(base.path())).unwrap();
+        // As a process finds it that changed its root.
+        std::fs::rename(base.path(), base.path().with_extension("away")).unwrap();
+        pod.control().set_image(ImageId { term: 5, sequence: 0 });
+        assert!(pod.image().is_none());
+        assert!(pod.state().is_none());
+        let _ = pod.is_orphaned();
+        assert!(!base.path().exists());
+        std::fs::rename(base.path().with_extension("away"), base.path()).unwrap();
     }
 
     #[test]
