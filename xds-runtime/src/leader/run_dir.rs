@@ -398,11 +398,19 @@ fn allocate(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
     if size == 0 {
         return Ok(());
     }
+    if size > file_size_limit() {
+        return Err(Errno::FBIG);
+    }
     match retry_on_intr(|| rustix::fs::fallocate(fd, FallocateFlags::empty(), 0, size)) {
         // As posix_fallocate(3) does where the file system cannot: write it.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => write_zeros(fd, size),
         result => result,
     }
+}
+
+/// Bytes that a file of this process may have (`ulimit -f`). To try more would be SIGXFSZ, which ends a program.
+pub(super) fn file_size_limit() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current.unwrap_or(u64::MAX)
 }
 
 fn write_zeros(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
