@@ -3,7 +3,8 @@
 //! Attaching opens the run directory once; what it finds is validated before it is believed (owner, mode, format,
 //! boot). After that no descriptor is kept, nothing is locked and nothing is allocated: the current image is
 //! followed by comparing one word, and mapped anew only when CONTROL names another file. What was mapped stays
-//! mapped, so a process that changes its root or its limits keeps what it has.
+//! mapped (of the images the last two; older ones turn into zeros), so a process that changes its root or its limits
+//! keeps what it has.
 
 pub mod names;
 
@@ -17,7 +18,7 @@ use crate::config::Settings;
 use crate::control::{CONTROL_WORDS, Control, ImageId};
 use crate::image::{HEADER_WORDS, ImageFile};
 use crate::leader::run_dir::{Open, RunDir, RunDirError};
-use crate::shm::{self, MapError, Millis, leak, map_read, map_write};
+use crate::shm::{self, MapError, Millis, leak, map_read, map_write, release};
 use crate::state::{State, state_words};
 use names::FileName;
 
@@ -55,6 +56,8 @@ pub struct Pod {
     control: Control,
     control_id: FileId,
     image: AtomicPtr<MappedImage>,
+    /// The one before: a thread may still be reading it.
+    former_image: AtomicPtr<MappedImage>,
     state: AtomicPtr<State>,
     retry_at: AtomicU64,
 }
@@ -76,6 +79,7 @@ impl FileId {
 #[derive(Clone, Copy)]
 struct MappedImage {
     id: ImageId,
+    words: &'static [AtomicU64],
     file: ImageFile,
 }
 
@@ -94,6 +98,7 @@ impl Pod {
             control,
             control_id,
             image: AtomicPtr::new(std::ptr::null_mut()),
+            former_image: AtomicPtr::new(std::ptr::null_mut()),
             state: AtomicPtr::new(std::ptr::null_mut()),
             retry_at: AtomicU64::new(0),
         })
@@ -134,7 +139,8 @@ impl Pod {
         let mapped = unsafe { self.image.load(Ordering::Acquire).as_ref() };
         match mapped {
             Some(mapped) if mapped.id == id => Some(mapped.file),
-            _ => self.map_image(id).or(mapped.map(|mapped| mapped.file)),
+            None => self.map_image(id),
+            Some(mapped) => self.follow_image(id).or(Some(mapped.file)),
         }
     }
 
@@ -152,17 +158,50 @@ impl Pod {
         unsafe { self.state.load(Ordering::Acquire).as_ref() }.copied()
     }
 
+    /// The first image. Threads that come together may each map it.
     #[cold]
     fn map_image(&self, id: ImageId) -> Option<ImageFile> {
         self.unless_just_failed(|| {
-            let dir = RunDir::open_existing(self.settings).ok()?;
-            let fd = dir.open_file(FileName::image(id).as_str(), Open::Read).ok()??;
-            let words = map_read(fd.as_fd(), HEADER_WORDS).ok()?;
-            let file = ImageFile::open(words, self.boot, id.term)?;
-            let mapped = leak(MappedImage { id, file })?;
+            let mapped = self.new_image(id)?;
             self.image.store(std::ptr::from_ref(mapped).cast_mut(), Ordering::Release);
-            Some(file)
+            Some(mapped.file)
         })
+    }
+
+    /// A later image; one thread maps it, the others keep to the one they have. The one before the last is given back:
+    /// a process that outlives many leaders must not pin all their files.
+    #[cold]
+    fn follow_image(&self, id: ImageId) -> Option<ImageFile> {
+        let now = shm::now();
+        let retry_at = self.retry_at.load(Ordering::Relaxed);
+        let is_blocked = now < retry_at && retry_at - now <= RETRY_MS;
+        let claim = now + RETRY_MS;
+        // A claim ends by itself: its holder may be a thread that a fork did not take along.
+        if is_blocked || self.retry_at.compare_exchange(retry_at, claim, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return None;
+        }
+        let mapped = self.new_image(id)?;
+        let former = self.image.swap(std::ptr::from_ref(mapped).cast_mut(), Ordering::AcqRel);
+        let older = self.former_image.swap(former, Ordering::AcqRel);
+        // SAFETY: as in `image`.
+        if let Some(older) = unsafe { older.as_ref() } {
+            // SAFETY: what `new_image` mapped, whole.
+            unsafe { release(older.words) };
+        }
+        let _ = self.retry_at.compare_exchange(claim, 0, Ordering::AcqRel, Ordering::Relaxed);
+        Some(mapped.file)
+    }
+
+    fn new_image(&self, id: ImageId) -> Option<&'static MappedImage> {
+        let dir = RunDir::open_existing(self.settings).ok()?;
+        let fd = dir.open_file(FileName::image(id).as_str(), Open::Read).ok()??;
+        let words = map_read(fd.as_fd(), HEADER_WORDS).ok()?;
+        let mapped = ImageFile::open(words, self.boot, id.term).and_then(|file| leak(MappedImage { id, words, file }));
+        if mapped.is_none() {
+            // SAFETY: mapped above, whole; nobody else knows it.
+            unsafe { release(words) };
+        }
+        mapped
     }
 
     #[cold]
@@ -325,6 +364,24 @@ mod tests {
         assert!(knows(&pod, "first.example"));
         publish(&pod, ImageId { term: 2, sequence: 0 }, "second.example");
         assert!(knows(&pod, "second.example") && !knows(&pod, "first.example"));
+    }
+
+    #[test]
+    fn a_process_that_outlives_many_leaders_pins_two_of_their_files() {
+        let base = tempfile::tempdir().unwrap();
+        let pod = Pod::attach(settings(base.path())).unwrap();
+        let mut first = None;
+        for term in 1..=20 {
+            publish(&pod, ImageId { term, sequence: 0 }, &format!("name{term}.example"));
+            assert!(knows(&pod, &format!("name{term}.example")));
+            first = first.or(pod.image());
+        }
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let own = base.path().to_str().unwrap();
+        let pinned = maps.lines().filter(|line| line.contains(own) && line.contains(" r--s ")).count();
+        assert!((1..=2).contains(&pinned), "{pinned}: {maps}");
+        let answer = first.unwrap().read(|view| view.name(b"name1.example").map(|found| found.is_some()));
+        assert_eq!(answer, Err(crate::image::ReadError::Empty), "who still reads an old one is told so");
     }
 
     #[test]
