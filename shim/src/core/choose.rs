@@ -61,6 +61,8 @@ pub fn without_configuration<R>(context: &Context, socket: Socket, why: Why) -> 
 pub fn choose_first(context: &Context, mesh: &dyn Mesh, socket: Socket, dialled: Inet) -> Chosen {
     let control = mesh.control();
     let mut cookie = None;
+    // The pod's deadline is another process's word: no wait is longer than this process would make it.
+    let patience_ends = shm::now().saturating_add(context.settings.ready_timeout.as_millis() as Millis);
     loop {
         let now = shm::now();
         if control.switch() != Switch::On {
@@ -83,14 +85,16 @@ pub fn choose_first(context: &Context, mesh: &dyn Mesh, socket: Socket, dialled:
             Settled::Pick(pick) => return shadowed(context, dialled, Verdict::Redirect((pick, cookie))),
             Settled::Refuse => return shadowed(context, dialled, Verdict::Fail(libc::ECONNREFUSED)),
             Settled::Pass(why) => return Verdict::Pass(why),
-            Settled::Wait(why, deadline) if now >= deadline || context.settings.mode == Mode::Shadow => {
+            Settled::Wait(why, deadline)
+                if now >= deadline.min(patience_ends) || context.settings.mode == Mode::Shadow =>
+            {
                 return Verdict::Pass(why);
             }
             Settled::Wait(_, deadline) => {
                 if !socket.is_blocking() {
                     return Verdict::Pass(Why::WouldWait);
                 }
-                if await_news(mesh, news, deadline - now) == Wake::Interrupted {
+                if await_news(mesh, news, deadline.min(patience_ends) - now) == Wake::Interrupted {
                     return Verdict::Pass(Why::Interrupted);
                 }
             }
@@ -295,6 +299,15 @@ mod tests {
         let empty = MemoryPod::empty();
         check_passes(&empty, &blocking(), dial(Form::V4, VIP, 80), Why::NoImage);
         assert!(empty.called.load(Ordering::Relaxed) > 0, "a leader is called for");
+    }
+
+    #[test]
+    fn no_connect_waits_longer_than_its_own_patience() {
+        let empty = MemoryPod::empty();
+        empty.control().wait_until(shm::now(), 3_600_000);
+        let before = shm::now();
+        check_passes(&empty, &blocking(), dial(Form::V4, VIP, 80), Why::NoImage);
+        assert!(shm::now() - before < 10_000);
     }
 
     #[test]

@@ -78,10 +78,42 @@ impl Line {
         self.length += 1;
     }
 
+    /// A reader that is gone (SIGPIPE) or a file at its limit (SIGXFSZ) costs the line, not the program.
     fn write(&self, fd: c_long) {
-        // SAFETY: `length` bytes of the buffer are initialised; a short or failed write loses the line.
-        unsafe { libc::syscall(libc::SYS_write, fd, self.bytes.as_ptr(), self.length) };
+        let signals = kernel_set(libc::SIGPIPE) | kernel_set(libc::SIGXFSZ);
+        let (mut former, mut pending, at_once) = (0_u64, 0_u64, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+        let set = size_of::<u64>() as c_long;
+        // SAFETY: whole sets of the kernel's size; `length` bytes of the buffer are initialised; a short or failed write
+        // loses the line. Both signals are the writing thread's own, so what is taken away is what the write raised.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, set);
+            libc::syscall(
+                libc::SYS_rt_sigprocmask,
+                c_long::from(libc::SIG_BLOCK),
+                &raw const signals,
+                &raw mut former,
+                set,
+            );
+            let written = libc::syscall(libc::SYS_write, fd, self.bytes.as_ptr(), self.length);
+            let raised = signals & !pending;
+            if written < 0 && raised != 0 {
+                let nowhere = std::ptr::null_mut::<libc::siginfo_t>();
+                libc::syscall(libc::SYS_rt_sigtimedwait, &raw const raised, nowhere, &raw const at_once, set);
+            }
+            libc::syscall(
+                libc::SYS_rt_sigprocmask,
+                c_long::from(libc::SIG_SETMASK),
+                &raw const former,
+                std::ptr::null_mut::<u64>(),
+                set,
+            );
+        }
     }
+}
+
+/// A signal in the kernel's set of 64.
+const fn kernel_set(signal: libc::c_int) -> u64 {
+    1 << (signal - 1)
 }
 
 impl Write for Line {
@@ -113,6 +145,22 @@ mod tests {
     fn a_line_names_the_process_and_stays_one_line() {
         let expected = format!("ldmesh[{}] INFO: a?b\n", std::process::id());
         assert_eq!(logged(format_args!("a\nb")), expected.as_bytes());
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_costs_the_line_and_no_signal() {
+        let mut pipe = [0; 2];
+        // SAFETY: plain calls on descriptors made here; the test's process ignores SIGPIPE unless told otherwise.
+        unsafe {
+            assert_eq!(libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC), 0);
+            libc::close(pipe[0]);
+            let former = libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            let mut line = Line { bytes: [b'x'; LINE], length: 5 };
+            line.end();
+            line.write(c_long::from(pipe[1]));
+            libc::signal(libc::SIGPIPE, former);
+            libc::close(pipe[1]);
+        }
     }
 
     #[test]

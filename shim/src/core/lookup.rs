@@ -129,6 +129,8 @@ pub fn lookup(context: &'static Context, name: &str, asked: Families, found: &mu
 pub fn find(context: &Context, mesh: &dyn Mesh, candidates: &Candidates<'_>, found: &mut Found) -> Verdict<(), Fault> {
     let control = mesh.control();
     let patience = context.settings.ready_timeout.as_millis() as Millis;
+    // The pod's deadline is another process's word: no wait is longer than this process would make it.
+    let patience_ends = shm::now().saturating_add(patience);
     loop {
         let now = shm::now();
         if control.switch() != Switch::On {
@@ -156,6 +158,7 @@ pub fn find(context: &Context, mesh: &dyn Mesh, candidates: &Candidates<'_>, fou
                 (verdict, if is_old { control.wait_until(now, patience) } else { until })
             }
         };
+        let deadline = deadline.min(patience_ends);
         if now >= deadline || context.settings.mode == Mode::Shadow {
             return verdict;
         }
@@ -289,6 +292,15 @@ mod tests {
         assert_eq!(found(&pod, &[("LDMESH_READY_TIMEOUT", "60s")], "greeter").0, Verdict::Pass(Why::NoImage));
         assert!(shm::now() - first < 30_000, "the pod's wait is over");
         assert!(pod.called.load(Ordering::Relaxed) >= 2);
+    }
+
+    #[test]
+    fn no_lookup_waits_longer_than_its_own_patience() {
+        let pod = MemoryPod::empty();
+        pod.control().wait_until(shm::now(), 3_600_000);
+        let before = shm::now();
+        assert_eq!(found(&pod, &[], "greeter").0, Verdict::Pass(Why::NoImage));
+        assert!(shm::now() - before < 10_000);
     }
 
     #[test]

@@ -276,20 +276,26 @@ impl Context {
         self.report_problems();
         match Pod::attach(self.settings) {
             Ok(pod) => {
-                let attachment = Box::leak(Box::new(Attachment { uid, pod }));
-                let stored = ATTACHED.iter().any(|place| {
+                let attachment = std::ptr::from_mut(Box::leak(Box::new(Attachment { uid, pod })));
+                // Threads that attach for one user at once meet in one place: the table holds users, not races.
+                let stored = ATTACHED.iter().find_map(|place| {
                     let null = std::ptr::null_mut();
-                    place.compare_exchange(null, attachment, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+                    match place.compare_exchange(null, attachment, Ordering::AcqRel, Ordering::Acquire) {
+                        // SAFETY: leaked just now; nobody writes to it any more.
+                        Ok(_) => Some(unsafe { &*attachment }),
+                        // SAFETY: as above.
+                        Err(other) => unsafe { other.as_ref() }.filter(|other| other.uid == uid),
+                    }
                 });
-                if !stored {
+                let Some(stored) = stored else {
                     RETRY_UID.store(u64::from(uid), Ordering::Relaxed);
                     RETRY_AT.store(Millis::MAX, Ordering::Relaxed);
                     self.log.line(Level::Warn, format_args!("too many users in one process; calls of uid {uid} pass"));
                     return Err(Why::NoRunDirectory);
-                }
-                CURRENT.store(attachment, Ordering::Release);
+                };
+                CURRENT.store(std::ptr::from_ref(stored).cast_mut(), Ordering::Release);
                 CHECKED.store(now, Ordering::Relaxed);
-                Ok(&attachment.pod)
+                Ok(&stored.pod)
             }
             Err(error) => {
                 RETRY_UID.store(u64::from(uid), Ordering::Relaxed);

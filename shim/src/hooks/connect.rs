@@ -55,7 +55,10 @@ unsafe extern "C" fn step(attempt: *mut Attempt, fd: c_int, address: *const sock
     // SAFETY: the program's address, as it promises connect(2).
     let step = guarded(|| unsafe { attempt.step(fd, address, length, errno) });
     // After a fault of ours the last real call's outcome stands; without one the call passes.
-    let step = step.unwrap_or(if attempt.is_redirected() { Step::Done } else { Step::Pass });
+    let step = step.unwrap_or_else(|| {
+        attempt.errno = errno;
+        if attempt.is_redirected() { Step::Done } else { Step::Pass }
+    });
     if matches!(step, Step::Done) {
         socket::set_errno(attempt.errno);
     }

@@ -31,9 +31,10 @@ pub struct LeadView {
 }
 
 impl LeadView {
-    /// True when the leader beat lately.
+    /// True when the leader beat lately. A beat from the future (callers read the clock a little earlier than others)
+    /// counts only when it is near: nobody ever waits for one that cannot have been.
     pub fn is_alive(&self, now: Millis) -> bool {
-        self.heartbeat != 0 && now.saturating_sub(self.heartbeat) < LEADER_STALE_MS
+        self.heartbeat != 0 && now.abs_diff(self.heartbeat) < LEADER_STALE_MS
     }
 }
 
@@ -125,6 +126,14 @@ mod tests {
         assert_eq!(frozen.beat(4000), Err(Deposed));
         frozen.resign();
         assert!(second.holds(), "a deposed leader's resignation changes nothing");
+    }
+
+    #[test]
+    fn a_heartbeat_that_cannot_have_been_is_nobodys() {
+        let control = control();
+        control.take_lead(1_000_000).unwrap();
+        assert!(control.lead().is_alive(999_000), "a clock read earlier");
+        assert_eq!(control.take_lead(5_000).unwrap().epoch(), 2);
     }
 
     #[test]

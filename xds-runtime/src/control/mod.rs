@@ -138,11 +138,14 @@ impl Control {
         }
     }
 
-    /// Names another image file; refused (false) when a later term already named its own.
+    /// Names another image file; refused (false) when a later term already named its own. A file of a term that
+    /// there never was is garbage, and gives way.
     pub fn set_image(&self, id: ImageId) -> bool {
         let word = pack(id.term, id.sequence);
+        // The last term is looked up after the image was: whoever named it had taken its term before.
+        let may_replace = |current| current <= word || unpack(current).0 > self.lead().epoch.max(id.term);
         self.cell(AT_IMAGE)
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |current| (current <= word).then_some(word))
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |current| may_replace(current).then_some(word))
             .is_ok()
     }
 
@@ -277,10 +280,20 @@ mod tests {
     #[test]
     fn a_late_leader_cannot_name_its_image_over_its_successors() {
         let control = control();
+        control.take_lead(1000).unwrap().resign();
+        control.take_lead(1000).unwrap();
         assert!(control.set_image(ImageId { term: 2, sequence: 0 }));
         assert!(!control.set_image(ImageId { term: 1, sequence: 9 }));
         assert!(control.set_image(ImageId { term: 2, sequence: 1 }));
         assert_eq!(control.image(), Some(ImageId { term: 2, sequence: 1 }));
+    }
+
+    #[test]
+    fn an_image_of_a_term_that_never_was_does_not_bar_the_next_leader() {
+        let control = control();
+        control.cell(AT_IMAGE).store(u64::MAX, Ordering::Relaxed);
+        control.take_lead(1000).unwrap();
+        assert!(control.set_image(ImageId { term: 1, sequence: 0 }));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use rustix::fs::{FallocateFlags, fallocate, fstat, ftruncate};
 use rustix::io::Errno;
 
-use super::run_dir::{Open, RunDir, RunDirError};
+use super::run_dir::{Open, RunDir, RunDirError, file_size_limit};
 use crate::shm::{MapError, map_write};
 
 /// Why a shared file could not be made.
@@ -61,6 +61,9 @@ pub fn grow_shared(dir: &RunDir, name: &str, words: usize) -> Result<&'static [A
     let file = dir.open_file(name, Open::ReadWrite)?.ok_or_else(|| FileError::Raced(name.to_owned()))?;
     let before = u64::try_from(fstat(&file).map_err(os)?.st_size).unwrap_or(0);
     let size = (words as u64).saturating_mul(8);
+    if size > file_size_limit() {
+        return Err(os(Errno::FBIG));
+    }
     if let Err(error) = fallocate(&file, FallocateFlags::empty(), 0, size) {
         // Nobody uses what is beyond the size that the file's header states.
         let _ = ftruncate(&file, before);

@@ -122,6 +122,23 @@ impl RunDir {
         Ok(dir)
     }
 
+    /// Opens the run directory if it is there, and makes nothing: what a process that is attached already does. One
+    /// that changed its root since must not leave folders of ours in the new one.
+    ///
+    /// # Errors
+    /// [`RunDirError`], also when a part of it is missing.
+    pub fn open_existing(settings: &Settings) -> Result<RunDir, RunDirError> {
+        let user = rustix::process::geteuid().as_raw();
+        let mut dir = match Base::choose(settings, user) {
+            Base::Given(path) => Base::enter(&path, user)?,
+            Base::Own(parent, name) => Base::enter(&parent, user)?.step_into(&name)?,
+        };
+        for step in [user.to_string().as_str(), &format_and_arch(), &settings.instance(network_namespace())] {
+            dir = dir.step_into(step)?;
+        }
+        Ok(dir)
+    }
+
     /// The path, for people. Never to be opened: what lies there may have changed.
     pub fn path(&self) -> &Path {
         &self.path
@@ -132,6 +149,24 @@ impl RunDir {
         let path = self.path.join(name);
         let fd = open_own_folder(self.fd.as_fd(), name.as_ref(), &path, self.user)?;
         Ok(RunDir { fd, path, user: self.user })
+    }
+
+    /// Enters a folder of ours that is there.
+    fn step_into(&self, name: &str) -> Result<RunDir, RunDirError> {
+        let path = self.path.join(name);
+        let fd = enter_own_folder(self.fd.as_fd(), name.as_ref(), &path, self.user, false)?;
+        Ok(RunDir { fd, path, user: self.user })
+    }
+
+    /// Bytes of a file; `None` if it is not there.
+    ///
+    /// # Errors
+    /// [`RunDirError`] as for [`RunDir::open_file`].
+    pub fn file_size(&self, name: &str) -> Result<Option<u64>, RunDirError> {
+        let Some(fd) = self.open_file(name, Open::Read)? else { return Ok(None) };
+        let path = self.file_path(name)?;
+        let stat = rustix::fs::fstat(&fd).map_err(|error| system(&path, "stat it", error))?;
+        Ok(Some(u64::try_from(stat.st_size).unwrap_or(0)))
     }
 
     /// Opens a file that is there; `None` if it is not.
@@ -267,27 +302,25 @@ impl Base {
     }
 
     fn open(&self, user: u32) -> Result<RunDir, RunDirError> {
-        let open = |path: &Path| {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))
-        };
-        let wrap = |opened: Result<OwnedFd, Errno>, path: &PathBuf| {
-            let fd = opened.and_then(above_stdio).map_err(|error| system(path, "open it", error))?;
-            Ok(RunDir { fd, path: path.clone(), user })
-        };
         match self {
-            Base::Own(parent, name) => wrap(open(parent), parent)?.step(name),
-            Base::Given(path) => {
-                let mut opened = open(path);
-                if matches!(opened, Err(Errno::NOENT)) {
-                    match rustix::fs::mkdir(path, DIR_MODE) {
-                        Ok(()) | Err(Errno::EXIST) => opened = open(path),
-                        Err(error) => return Err(system(path, "make it", error)),
-                    }
-                }
-                wrap(opened, path)
-            }
+            Base::Own(parent, name) => Base::enter(parent, user)?.step(name),
+            Base::Given(path) => match Base::enter(path, user) {
+                Err(RunDirError::System { error: Errno::NOENT, .. }) => match rustix::fs::mkdir(path, DIR_MODE) {
+                    Ok(()) | Err(Errno::EXIST) => Base::enter(path, user),
+                    Err(error) => Err(system(path, "make it", error)),
+                },
+                entered => entered,
+            },
         }
+    }
+
+    /// Opens a folder that is there.
+    fn enter(path: &Path, user: u32) -> Result<RunDir, RunDirError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))
+            .and_then(above_stdio)
+            .map_err(|error| system(path, "open it", error))?;
+        Ok(RunDir { fd, path: path.to_owned(), user })
     }
 }
 
@@ -322,6 +355,17 @@ fn open_own_folder(parent: BorrowedFd<'_>, name: &OsStr, path: &Path, user: u32)
         Err(Errno::EXIST) => false,
         Err(error) => return Err(system(path, "make it", error)),
     };
+    enter_own_folder(parent, name, path, user, made)
+}
+
+/// `made`: just now, by us.
+fn enter_own_folder(
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    path: &Path,
+    user: u32,
+    made: bool,
+) -> Result<OwnedFd, RunDirError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let fd = match retry_on_intr(|| rustix::fs::openat(parent, name, flags, Mode::empty())).and_then(above_stdio) {
         Ok(fd) => fd,
@@ -365,11 +409,19 @@ fn allocate(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
     if size == 0 {
         return Ok(());
     }
+    if size > file_size_limit() {
+        return Err(Errno::FBIG);
+    }
     match retry_on_intr(|| rustix::fs::fallocate(fd, FallocateFlags::empty(), 0, size)) {
         // As posix_fallocate(3) does where the file system cannot: write it.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => write_zeros(fd, size),
         result => result,
     }
+}
+
+/// Bytes that a file of this process may have (`ulimit -f`). To try more would be SIGXFSZ, which ends a program.
+pub(super) fn file_size_limit() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current.unwrap_or(u64::MAX)
 }
 
 fn write_zeros(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {

@@ -3,7 +3,7 @@
 use super::files::{FileError, create_shared, grow_shared};
 use super::run_dir::RunDir;
 use crate::boot::BootId;
-use crate::pod::{names::STATE, open_state};
+use crate::pod::{AttachError, names::STATE, open_state};
 use crate::state::{FIRST_SLOTS, MAX_SLOTS, State, state_words};
 
 const STATE_NEW: &str = "state.new";
@@ -13,9 +13,13 @@ const STATE_NEW: &str = "state.new";
 /// # Errors
 /// [`FileError`]: without STATE there are no counters, and nobody leads.
 pub fn open_or_create(dir: &RunDir, boot: BootId) -> Result<State, FileError> {
-    // A file that cannot be opened as ours is replaced like one of another boot.
-    if let Some(state) = open_state(dir, boot) {
-        return Ok(state);
+    // A file that is not ours is replaced like one of another boot; one that only could not be looked at is not.
+    match open_state(dir, boot) {
+        Ok(Some(state)) => return Ok(state),
+        Ok(None) => {}
+        Err(AttachError::RunDir(error)) => return Err(error.into()),
+        Err(AttachError::Map(error)) => return Err(FileError::Map { name: STATE.to_owned(), error }),
+        Err(_) => return Err(FileError::Raced(STATE.to_owned())),
     }
     let words = create_shared(dir, STATE_NEW, state_words(FIRST_SLOTS))?;
     let state = State::format(words, boot).ok_or_else(|| FileError::Raced(STATE.to_owned()))?;

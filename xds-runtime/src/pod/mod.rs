@@ -3,7 +3,8 @@
 //! Attaching opens the run directory once; what it finds is validated before it is believed (owner, mode, format,
 //! boot). After that no descriptor is kept, nothing is locked and nothing is allocated: the current image is
 //! followed by comparing one word, and mapped anew only when CONTROL names another file. What was mapped stays
-//! mapped, so a process that changes its root or its limits keeps what it has.
+//! mapped (of the images the last two; older ones turn into zeros), so a process that changes its root or its limits
+//! keeps what it has.
 
 pub mod names;
 
@@ -17,7 +18,7 @@ use crate::config::Settings;
 use crate::control::{CONTROL_WORDS, Control, ImageId};
 use crate::image::{HEADER_WORDS, ImageFile};
 use crate::leader::run_dir::{Open, RunDir, RunDirError};
-use crate::shm::{self, MapError, Millis, leak, map_read, map_write};
+use crate::shm::{self, MapError, Millis, leak, map_read, map_write, release};
 use crate::state::{State, state_words};
 use names::FileName;
 
@@ -44,6 +45,10 @@ pub enum AttachError {
 /// After a mapping failed, no other attempt for this long.
 const RETRY_MS: Millis = 100;
 
+/// How long an attaching process waits for another one that makes CONTROL, and how often it looks.
+const LOCK_PATIENCE_MS: Millis = 50;
+const LOCK_LOOK: rustix::time::Timespec = rustix::time::Timespec { tv_sec: 0, tv_nsec: 200_000 };
+
 /// A process's attachment. Never freed.
 pub struct Pod {
     settings: &'static Settings,
@@ -51,6 +56,8 @@ pub struct Pod {
     control: Control,
     control_id: FileId,
     image: AtomicPtr<MappedImage>,
+    /// The one before: a thread may still be reading it.
+    former_image: AtomicPtr<MappedImage>,
     state: AtomicPtr<State>,
     retry_at: AtomicU64,
 }
@@ -72,6 +79,7 @@ impl FileId {
 #[derive(Clone, Copy)]
 struct MappedImage {
     id: ImageId,
+    words: &'static [AtomicU64],
     file: ImageFile,
 }
 
@@ -90,6 +98,7 @@ impl Pod {
             control,
             control_id,
             image: AtomicPtr::new(std::ptr::null_mut()),
+            former_image: AtomicPtr::new(std::ptr::null_mut()),
             state: AtomicPtr::new(std::ptr::null_mut()),
             retry_at: AtomicU64::new(0),
         })
@@ -117,7 +126,7 @@ impl Pod {
     /// True when the CONTROL at the run directory's path is no longer the mapped one: it was replaced, or the
     /// directory was moved away. The process should attach anew.
     pub fn is_orphaned(&self) -> bool {
-        let Ok(dir) = self.run_dir() else { return false };
+        let Ok(dir) = RunDir::open_existing(self.settings) else { return false };
         let found = dir.open_file(names::CONTROL, Open::Read).ok().flatten();
         found.and_then(|fd| FileId::of(fd.as_fd())) != Some(self.control_id)
     }
@@ -130,39 +139,82 @@ impl Pod {
         let mapped = unsafe { self.image.load(Ordering::Acquire).as_ref() };
         match mapped {
             Some(mapped) if mapped.id == id => Some(mapped.file),
-            _ => self.map_image(id).or(mapped.map(|mapped| mapped.file)),
+            None => self.map_image(id),
+            Some(mapped) => self.follow_image(id).or(Some(mapped.file)),
         }
     }
 
     /// STATE, mapped again when it grew; `None` until a leader made it.
     #[inline]
     pub fn state(&self) -> Option<State> {
-        // SAFETY: as for the image.
-        let mapped = unsafe { self.state.load(Ordering::Acquire).as_ref() };
-        match mapped {
-            Some(state) if state.allocated_slots() <= state.mapped_slots() => Some(*state),
-            _ => self.map_state().or(mapped.copied()),
+        match self.mapped_state() {
+            Some(state) if state.allocated_slots() <= state.mapped_slots() => Some(state),
+            mapped => self.map_state().or(mapped),
         }
     }
 
+    fn mapped_state(&self) -> Option<State> {
+        // SAFETY: as for the image.
+        unsafe { self.state.load(Ordering::Acquire).as_ref() }.copied()
+    }
+
+    /// The first image. Threads that come together may each map it.
     #[cold]
     fn map_image(&self, id: ImageId) -> Option<ImageFile> {
         self.unless_just_failed(|| {
-            let dir = self.run_dir().ok()?;
-            let fd = dir.open_file(FileName::image(id).as_str(), Open::Read).ok()??;
-            let words = map_read(fd.as_fd(), HEADER_WORDS).ok()?;
-            let file = ImageFile::open(words, self.boot, id.term)?;
-            let mapped = leak(MappedImage { id, file })?;
+            let mapped = self.new_image(id)?;
             self.image.store(std::ptr::from_ref(mapped).cast_mut(), Ordering::Release);
-            Some(file)
+            Some(mapped.file)
         })
+    }
+
+    /// A later image; one thread maps it, the others keep to the one they have. The one before the last is given back:
+    /// a process that outlives many leaders must not pin all their files.
+    #[cold]
+    fn follow_image(&self, id: ImageId) -> Option<ImageFile> {
+        let now = shm::now();
+        let retry_at = self.retry_at.load(Ordering::Relaxed);
+        let is_blocked = now < retry_at && retry_at - now <= RETRY_MS;
+        let claim = now + RETRY_MS;
+        // A claim ends by itself: its holder may be a thread that a fork did not take along.
+        if is_blocked || self.retry_at.compare_exchange(retry_at, claim, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return None;
+        }
+        let mapped = self.new_image(id)?;
+        let former = self.image.swap(std::ptr::from_ref(mapped).cast_mut(), Ordering::AcqRel);
+        let older = self.former_image.swap(former, Ordering::AcqRel);
+        // SAFETY: as in `image`.
+        if let Some(older) = unsafe { older.as_ref() } {
+            // SAFETY: what `new_image` mapped, whole.
+            unsafe { release(older.words) };
+        }
+        let _ = self.retry_at.compare_exchange(claim, 0, Ordering::AcqRel, Ordering::Relaxed);
+        Some(mapped.file)
+    }
+
+    fn new_image(&self, id: ImageId) -> Option<&'static MappedImage> {
+        let dir = RunDir::open_existing(self.settings).ok()?;
+        let fd = dir.open_file(FileName::image(id).as_str(), Open::Read).ok()??;
+        let words = map_read(fd.as_fd(), HEADER_WORDS).ok()?;
+        let mapped = ImageFile::open(words, self.boot, id.term).and_then(|file| leak(MappedImage { id, words, file }));
+        if mapped.is_none() {
+            // SAFETY: mapped above, whole; nobody else knows it.
+            unsafe { release(words) };
+        }
+        mapped
     }
 
     #[cold]
     fn map_state(&self) -> Option<State> {
         self.unless_just_failed(|| {
-            let dir = self.run_dir().ok()?;
-            let state = open_state(&dir, self.boot)?;
+            let dir = RunDir::open_existing(self.settings).ok()?;
+            // Mappings stay for ever: a header that promises more than the file has must not add one at each call.
+            let former = self.mapped_state().map_or(0, |state| state.mapped_slots());
+            let size = dir.file_size(names::STATE).ok()??;
+            if size / 8 < state_words(former.saturating_add(1)) as u64 {
+                return None;
+            }
+            let state = open_state(&dir, self.boot).ok()??;
             let mapped = leak(state)?;
             self.state.store(std::ptr::from_ref(mapped).cast_mut(), Ordering::Release);
             Some(state)
@@ -183,24 +235,35 @@ impl Pod {
 }
 
 /// Maps STATE, if a leader made it in this boot.
-pub fn open_state(dir: &RunDir, boot: BootId) -> Option<State> {
-    let fd = dir.open_file(names::STATE, Open::ReadWrite).ok()??;
-    let words = map_write(fd.as_fd(), state_words(1)).ok()?;
-    State::open(words, boot)
+///
+/// # Errors
+/// [`AttachError`] when nobody could look: it may be there, and must not be replaced.
+pub fn open_state(dir: &RunDir, boot: BootId) -> Result<Option<State>, AttachError> {
+    Ok(mapped(dir, names::STATE, state_words(1))?.and_then(|(words, _)| State::open(words, boot)))
 }
 
 /// Opens CONTROL, making it (or replacing one that cannot be believed) under a lock.
 fn open_control(dir: &RunDir, boot: BootId) -> Result<(Control, FileId), AttachError> {
-    if let Some(found) = believed_control(dir, boot) {
+    if let Some(found) = believed_control(dir, boot)? {
         return Ok(found);
     }
     let lock = match dir.create_file(names::LOCK, 0)? {
         Some(lock) => lock,
         None => dir.open_file(names::LOCK, Open::ReadWrite)?.ok_or(AttachError::Busy)?,
     };
-    // Never blocks: whoever finds the lock taken passes this time.
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| AttachError::Busy)?;
-    if let Some(found) = believed_control(dir, boot) {
+    // The processes that start a pod together all come here; making CONTROL takes far less than this. A maker that
+    // was stopped in the middle is not waited for any longer: the call passes.
+    let patience_ends = shm::now().saturating_add(LOCK_PATIENCE_MS);
+    while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if shm::now() >= patience_ends {
+            return Err(AttachError::Busy);
+        }
+        let _ = rustix::thread::nanosleep(&LOCK_LOOK);
+        if let Some(found) = believed_control(dir, boot)? {
+            return Ok(found);
+        }
+    }
+    if let Some(found) = believed_control(dir, boot)? {
         return Ok(found);
     }
     // What a maker that died left behind; the lock is ours.
@@ -213,10 +276,26 @@ fn open_control(dir: &RunDir, boot: BootId) -> Result<(Control, FileId), AttachE
     Ok((control, id))
 }
 
-fn believed_control(dir: &RunDir, boot: BootId) -> Option<(Control, FileId)> {
-    let fd = dir.open_file(names::CONTROL, Open::ReadWrite).ok()??;
-    let words = map_write(fd.as_fd(), CONTROL_WORDS).ok()?;
-    Some((Control::open(words, boot)?, FileId::of(fd.as_fd())?))
+/// CONTROL, if it is there and can be believed. An error means that nobody could look (no descriptor, no memory): it
+/// must not be replaced for that, the rest of the pod uses it.
+fn believed_control(dir: &RunDir, boot: BootId) -> Result<Option<(Control, FileId)>, AttachError> {
+    let Some((words, id)) = mapped(dir, names::CONTROL, CONTROL_WORDS)? else { return Ok(None) };
+    Ok(Control::open(words, boot).map(|control| (control, id)))
+}
+
+/// A file of ours, mapped for writing; `None` when it is not there, not ours or too short.
+fn mapped(dir: &RunDir, name: &str, least: usize) -> Result<Option<(&'static [AtomicU64], FileId)>, AttachError> {
+    let fd = match dir.open_file(name, Open::ReadWrite) {
+        Ok(Some(fd)) => fd,
+        Ok(None) => return Ok(None),
+        Err(error @ (RunDirError::System { .. } | RunDirError::NoSpace { .. })) => return Err(error.into()),
+        Err(_) => return Ok(None),
+    };
+    match map_write(fd.as_fd(), least) {
+        Ok(words) => Ok(FileId::of(fd.as_fd()).map(|id| (words, id))),
+        Err(MapError::Short { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]
@@ -259,6 +338,24 @@ mod tests {
     }
 
     #[test]
+    fn whoever_comes_while_control_is_made_waits_for_it() {
+        for _ in 0..20 {
+            let base = tempfile::tempdir().unwrap();
+            let settings = settings(base.path());
+            let together = std::sync::Barrier::new(16);
+            let attach = || {
+                together.wait();
+                Pod::attach(settings).map(|pod| pod.control_id.inode).map_err(|error| error.to_string())
+            };
+            let inodes: std::collections::HashSet<u64> = std::thread::scope(|scope| {
+                let all: Vec<_> = (0..16).map(|_| scope.spawn(attach)).collect();
+                all.into_iter().map(|one| one.join().unwrap().unwrap()).collect()
+            });
+            assert_eq!(inodes.len(), 1);
+        }
+    }
+
+    #[test]
     fn the_image_that_control_names_is_followed_across_terms() {
         let base = tempfile::tempdir().unwrap();
         let pod = Pod::attach(settings(base.path())).unwrap();
@@ -291,6 +388,24 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_outlives_many_leaders_pins_two_of_their_files() {
+        let base = tempfile::tempdir().unwrap();
+        let pod = Pod::attach(settings(base.path())).unwrap();
+        let mut first = None;
+        for term in 1..=20 {
+            publish(&pod, ImageId { term, sequence: 0 }, &format!("name{term}.example"));
+            assert!(knows(&pod, &format!("name{term}.example")));
+            first = first.or(pod.image());
+        }
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let own = base.path().to_str().unwrap();
+        let pinned = maps.lines().filter(|line| line.contains(own) && line.contains(" r--s ")).count();
+        assert!((1..=2).contains(&pinned), "{pinned}: {maps}");
+        let answer = first.unwrap().read(|view| view.name(b"name1.example").map(|found| found.is_some()));
+        assert_eq!(answer, Err(crate::image::ReadError::Empty), "who still reads an old one is told so");
+    }
+
+    #[test]
     fn an_image_that_cannot_be_mapped_leaves_the_last_one_in_use() {
         let base = tempfile::tempdir().unwrap();
         let pod = Pod::attach(settings(base.path())).unwrap();
@@ -311,6 +426,38 @@ mod tests {
             again.control().heard(5);
             assert_eq!(again.control().contact(), 5);
         }
+    }
+
+    #[test]
+    fn a_state_that_promises_more_than_it_has_is_mapped_once() {
+        let base = tempfile::tempdir().unwrap();
+        let pod = Pod::attach(settings(base.path())).unwrap();
+        let dir = pod.run_dir().unwrap();
+        let fd = dir.create_file(names::STATE, state_words(4) as u64 * 8).unwrap().unwrap();
+        State::format(map_write(fd.as_fd(), state_words(4)).unwrap(), pod.boot()).unwrap();
+        let place = pod.state().unwrap().slot_at(0).unwrap();
+        pod.state().unwrap().set_allocated_slots(usize::MAX);
+        let mappings = || std::fs::read_to_string("/proc/self/maps").unwrap().matches("/state").count();
+        let before = mappings();
+        for _ in 0..50 {
+            pod.retry_at.store(0, Ordering::Relaxed);
+            assert_eq!(pod.state().unwrap().slot_at(0).unwrap().tag(), place.tag());
+        }
+        assert_eq!(mappings(), before);
+    }
+
+    #[test]
+    fn following_the_pod_makes_no_folder() {
+        let base = tempfile::tempdir().unwrap();
+        let pod = Pod::attach(settings(base.path())).unwrap();
+        // As a process finds it that changed its root.
+        std::fs::rename(base.path(), base.path().with_extension("away")).unwrap();
+        pod.control().set_image(ImageId { term: 5, sequence: 0 });
+        assert!(pod.image().is_none());
+        assert!(pod.state().is_none());
+        let _ = pod.is_orphaned();
+        assert!(!base.path().exists());
+        std::fs::rename(base.path().with_extension("away"), base.path()).unwrap();
     }
 
     #[test]

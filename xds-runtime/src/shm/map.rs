@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use rustix::fs::fstat;
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags, mmap};
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
 
 /// Why a file could not be mapped.
 #[derive(Debug, thiserror::Error)]
@@ -51,4 +51,16 @@ fn map(fd: BorrowedFd<'_>, min_words: usize, prot: ProtFlags) -> Result<&'static
     // SAFETY: the mapping is page-aligned, `words * 8` bytes long, never unmapped, and only ever seen as
     // atomics; through a read-only mapping callers only load (stores go through `map_write`'s result).
     Ok(unsafe { std::slice::from_raw_parts(base.cast::<AtomicU64>(), words) })
+}
+
+/// Gives a read-only mapping's file back: the words stay readable for ever and are zeros from here on, so that whoever
+/// is still reading them sees an empty image and no fault. True when it was done.
+///
+/// # Safety
+/// `words` is the whole of what [`map_read`] returned.
+pub unsafe fn release(words: &'static [AtomicU64]) -> bool {
+    let start = words.as_ptr().cast_mut().cast();
+    // SAFETY: takes the place of the caller's mapping, at its address and of its length, and is never
+    // unmapped; its words are only ever loaded, as atomics, so that they may change.
+    unsafe { mmap_anonymous(start, size_of_val(words), ProtFlags::READ, MapFlags::PRIVATE | MapFlags::FIXED) }.is_ok()
 }

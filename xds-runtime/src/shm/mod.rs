@@ -12,7 +12,7 @@ mod map;
 
 pub use clock::{Millis, now};
 pub use leak::leak;
-pub use map::{MapError, map_read, map_write};
+pub use map::{MapError, map_read, map_write, release};
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -72,6 +72,8 @@ impl State {
             displaced = self.read_record(index);
         }
         let words = self.connection_words(index)?;
+        // No word of the content may become visible before the claim: a reader tells a torn record by it.
+        std::sync::atomic::fence(Ordering::Release);
         for (at, word) in encode(connection).into_iter().enumerate() {
             words.cell(at + 1)?.store(word, Ordering::Relaxed);
         }

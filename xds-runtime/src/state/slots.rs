@@ -216,8 +216,15 @@ impl SlotAllocator {
     /// The slot of a tag, given out if it had none; `None` when STATE is full (grow it, or go without).
     pub fn slot(&mut self, tag: u64) -> Option<u32> {
         if let Some(index) = self.by_tag.get(&tag) {
-            if let Some(retired) = self.state.slot_at(*index).and_then(|slot| slot.cell(RETIRED_AT)) {
-                retired.store(0, Ordering::Relaxed);
+            // The book is not believed against the file: a predecessor that was frozen while it gave out slots may
+            // have written into it since.
+            match self.state.slot(*index, tag) {
+                Some(slot) => {
+                    if let Some(retired) = slot.cell(RETIRED_AT) {
+                        retired.store(0, Ordering::Relaxed);
+                    }
+                }
+                None => self.state.slot_at(*index)?.clear(tag),
             }
             return Some(*index);
         }
@@ -276,6 +283,16 @@ mod tests {
     use super::*;
     use crate::state::testing::state;
     use std::collections::HashSet;
+
+    #[test]
+    fn a_slot_that_a_resumed_predecessor_took_is_taken_back() {
+        let state = state(8);
+        let (mut frozen, mut leader) = (SlotAllocator::recover(state), SlotAllocator::recover(state));
+        let index = leader.slot(77).unwrap();
+        assert_eq!(frozen.slot(88), Some(index), "given out a second time");
+        assert_eq!(leader.slot(77), Some(index));
+        assert!(state.slot(index, 77).is_some());
+    }
 
     #[test]
     fn a_tag_keeps_its_slot_across_a_take_over() {
