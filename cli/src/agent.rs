@@ -3,15 +3,17 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::{Result, bail};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use xds_runtime::config::{Settings, parse_duration};
 use xds_runtime::leader::{Ended, Host, HostKind, NotLeading, attempt};
 use xds_runtime::pod::{AttachError, Pod};
+
+use crate::signals;
 
 /// Leads this pod and user: one stream to the control plane, one configuration for every process.
 #[derive(Debug, clap::Args)]
@@ -49,7 +51,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         log::warn!("{problem}");
     }
     let stop = Arc::new(Notify::new());
-    let signals = stop_on_signals(Arc::clone(&stop))?;
+    let signals = signals::notify_on_stop(Arc::clone(&stop))?;
     let idle_exit = args.idle_exit.or_else(|| args.spawned.then_some(SPAWNED_IDLE_EXIT));
     let kind = HostKind::Agent { idle_exit, spawned: args.spawned };
     let pod = attach(settings)?;
@@ -84,27 +86,6 @@ fn attach(settings: &'static Settings) -> Result<Pod> {
     Ok(Pod::attach(settings)?)
 }
 
-/// A thread that waits for SIGTERM and SIGINT, so that the leader ends in good order.
-fn stop_on_signals(stop: Arc<Notify>) -> Result<std::thread::JoinHandle<()>> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_io().build().context("cannot start a runtime")?;
-    let (mut interrupt, mut terminate) = {
-        let _inside = runtime.enter();
-        let interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
-        (interrupt, signal(SignalKind::terminate()).context("cannot handle SIGTERM")?)
-    };
-    let wait = move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        });
-        stop.notify_one();
-    };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(wait).context("cannot start a thread")
-}
-
 /// `LDMESH_LOG`, `LDMESH_LOG_FILE`: one line a record.
 fn log_as_configured(settings: &Settings) {
     struct Lines(Option<Mutex<File>>);
@@ -119,7 +100,7 @@ fn log_as_configured(settings: &Settings) {
             let line = format!("ldmesh agent[{}] {}: {}\n", std::process::id(), record.level(), record.args());
             // A log that cannot be written is no reason to stop leading.
             let _ = match &self.0 {
-                Some(file) => file.lock().map_or(Ok(()), |mut file| file.write_all(line.as_bytes())),
+                Some(file) => file.lock().write_all(line.as_bytes()),
                 None => std::io::stderr().write_all(line.as_bytes()),
             };
         }

@@ -13,6 +13,7 @@ mod library;
 mod preloadable;
 mod run;
 mod serve;
+mod signals;
 mod status;
 mod switch;
 

@@ -28,7 +28,7 @@ const CANNOT_START: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
 /// Without one of these the library is inert.
-const CONFIGURATION: [&str; 4] = ["LDMESH_XDS", "GRPC_XDS_BOOTSTRAP", "GRPC_XDS_BOOTSTRAP_CONFIG", "PROXY_CONFIG"];
+const CONFIGURATION: [&str; 3] = ["LDMESH_XDS", "GRPC_XDS_BOOTSTRAP", "GRPC_XDS_BOOTSTRAP_CONFIG"];
 
 /// Becomes the command; returns only when it cannot be started.
 pub fn run(args: &Args) -> Result<ExitCode> {

@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use control_plane::{Listener, Server, Source, watch};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::signals;
 
 /// Serves Kubernetes and Istio YAML as a control plane, and reloads it on change.
 #[derive(Debug, clap::Args)]
@@ -32,8 +35,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         .build()
         .context("cannot start threads: is the limit of processes reached?")?;
     runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
-        let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+        let stop = Arc::new(Notify::new());
+        signals::notify_on_stop(Arc::clone(&stop))?;
         let listener = Listener::bind(&args.listen).await?;
         for warning in snapshot.warnings() {
             log::warn!("{warning}");
@@ -41,10 +44,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         eprintln!("ldmesh: serving {} services on {}", snapshot.service_count(), listener.address());
         let handle = Server::builder().snapshot(snapshot).stats_file(args.stats.clone()).serve(listener);
         let watching = tokio::spawn(watch(source, handle.clone()));
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        stop.notified().await;
         watching.abort();
         handle.shut_down().await;
         Ok(ExitCode::SUCCESS)

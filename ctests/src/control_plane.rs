@@ -120,7 +120,7 @@ impl Stats {
 
     /// The most streams that were ever open at one time.
     pub fn streams_peak(&self) -> u64 {
-        self.count("streams_max")
+        self.count("streams_peak")
     }
 
     /// Streams opened since it started.

@@ -177,9 +177,8 @@ fn judge(context: &Context, mesh: &dyn Mesh, found: &Found, now: Millis) -> (Ver
     if found.headless {
         return (Verdict::Redirect(()), 0);
     }
-    if control.is_stale(now) {
-        return (Verdict::Pass(Why::Stale), 0);
-    }
+    // However old the configuration is, a VIP is a name's best answer: past `LDMESH_MAX_STALE` it is the connect
+    // that passes, to the kernel's own path for that VIP.
     let patience = context.settings.ready_timeout.as_millis() as Millis;
     let mut until = 0;
     for address in found.addresses() {
@@ -272,11 +271,11 @@ mod tests {
     }
 
     #[test]
-    fn past_its_staleness_only_headless_names_are_answered() {
+    fn past_its_staleness_names_are_still_answered() {
         let pod = MemoryPod::with(&greeter(None));
         pod.control().set_max_stale(1000);
         pod.control().heard(shm::now() - 2000);
-        assert_eq!(found(&pod, &[], "greeter").0, Verdict::Pass(Why::Stale));
+        assert_eq!(found(&pod, &[], "greeter").0, Verdict::Redirect(()));
         assert_eq!(found(&pod, &[], "db").0, Verdict::Redirect(()));
     }
 

@@ -5,7 +5,7 @@
 //!                               |   ^                     |
 //!                       updates |   | commands         session (outlives streams: names, versions, events)
 //!                               v   |
-//!                              owner  --> store (last good typed resources)
+//!                              owner (the leader: journal, last good typed resources)
 //! ```
 //!
 //! Invariants:

@@ -16,6 +16,7 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Access, AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
@@ -296,8 +297,18 @@ pub fn format_and_arch() -> String {
 }
 
 /// What tells this network namespace from others; 0 where /proc does not say.
+///
+/// A process that gave up its privileges may not look any more (setuid(2) makes it undumpable): then what it saw
+/// before counts. The library looks once at load.
 pub fn network_namespace() -> u64 {
-    rustix::fs::stat("/proc/self/ns/net").map_or(0, |stat| stat.st_ino)
+    static SEEN: AtomicU64 = AtomicU64::new(0);
+    match rustix::fs::stat("/proc/self/ns/net") {
+        Ok(stat) => {
+            SEEN.store(stat.st_ino, Ordering::Relaxed);
+            stat.st_ino
+        }
+        Err(_) => SEEN.load(Ordering::Relaxed),
+    }
 }
 
 fn is_writable_folder(path: &Path) -> bool {

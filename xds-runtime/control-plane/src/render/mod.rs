@@ -13,7 +13,9 @@ mod target;
 mod wire;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use envoy_types::pb::google::protobuf::Any;
 pub use names::{NameInfo, NameTable};
@@ -89,7 +91,7 @@ impl Snapshot {
 
     /// The resources for a client; rendered once for clients that do not differ.
     pub fn resources(&self, proxy: &Proxy) -> Arc<Resources> {
-        let mut rendered = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rendered = self.rendered.lock();
         if let Some(known) = rendered.get(proxy) {
             return known.clone();
         }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -95,7 +96,7 @@ impl Board {
     }
 
     pub fn read(&self) -> Stats {
-        self.inner.lock().stats.clone()
+        self.inner.pages.lock().stats.clone()
     }
 
     pub fn subscribe(&self) -> watch::Receiver<u64> {
@@ -129,12 +130,8 @@ impl Board {
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, Pages> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn change(&self, change: impl FnOnce(&mut Pages)) {
-        change(&mut self.lock());
+        change(&mut self.pages.lock());
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 }
