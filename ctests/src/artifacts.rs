@@ -38,6 +38,22 @@ pub(crate) fn find() -> Result<Artifacts> {
     Ok(found)
 }
 
+/// Puts `dist/libldmesh-x86_64.so` into `folder` as it is shipped, beside the static `ldmesh`; panics with a
+/// remedy where one is missing. Gives the path of the library there.
+#[track_caller]
+pub fn portable_library(folder: &Path) -> PathBuf {
+    must(copy_portable(folder))
+}
+
+fn copy_portable(folder: &Path) -> Result<PathBuf> {
+    let portable = workspace()?.join("dist/libldmesh-x86_64.so");
+    ensure!(portable.is_file(), "{} is missing: scripts/build-portable.sh builds it", portable.display());
+    let library = folder.join("libldmesh.so");
+    std::fs::copy(portable, &library).context("copy the portable library")?;
+    std::fs::copy(find()?.ldmesh, folder.join("ldmesh")).context("copy ldmesh")?;
+    Ok(library)
+}
+
 /// A program of this crate, built beside the running one (or beside the tests' folder of it).
 pub(crate) fn harness_binary(name: &str) -> Result<PathBuf> {
     let me = std::env::current_exe()?;
@@ -54,8 +70,11 @@ fn target_dir() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("CARGO_TARGET_DIR") {
         return Ok(PathBuf::from(folder));
     }
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    Ok(workspace.context("the workspace's folder")?.join("target"))
+    Ok(workspace()?.join("target"))
+}
+
+fn workspace() -> Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace's folder")
 }
 
 /// A folder in the target directory for what the harness builds.

@@ -23,7 +23,7 @@ mod skip;
 mod trace;
 mod wait;
 
-pub use artifacts::{Artifacts, artifacts};
+pub use artifacts::{Artifacts, artifacts, portable_library};
 pub use backend::{Backend, Mode};
 pub use control_plane::{CONTROL_PLANE_URL, ControlPlane, Stats};
 pub use manifest::{Manifest, Port, Service};

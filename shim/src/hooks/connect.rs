@@ -48,6 +48,7 @@ unsafe extern "C" fn hooked(real: Connect, fd: c_int, address: *const sockaddr, 
 }
 
 /// Decides; on the way out `errno` is what the program shall see.
+#[inline(never)]
 unsafe extern "C" fn step(attempt: *mut Attempt, fd: c_int, address: *const sockaddr, length: socklen_t) -> Step {
     let errno = socket::errno();
     // SAFETY: the hook's own local, borrowed for this call alone.

@@ -161,11 +161,13 @@ pub unsafe extern "C" fn gethostbyname2_r(
     }
 }
 
+#[inline(never)]
 unsafe extern "C" fn named(name: *const c_char, family: c_int) -> Rest<*mut hostent> {
     // SAFETY: the program's name; the room is gethostbyname's own.
     finish(guarded(|| unsafe { by_name(name, family, OWN.room()) }))
 }
 
+#[inline(never)]
 unsafe extern "C" fn named_r(
     name: *const c_char,
     family: c_int,

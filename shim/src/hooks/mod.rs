@@ -2,7 +2,7 @@
 //!
 //! pthread_cancel unwinds through a real call, so no frame of ours with a personality may lie below one. A hook
 //! whose real is a cancellation point is therefore a plain `extern "C"` function that calls nothing but
-//! `extern "C"` functions: decide (which catches inside), then the real.
+//! `extern "C"` functions: decide (which catches inside, and so is never inlined), then the real.
 
 mod connect;
 mod hostbyname;

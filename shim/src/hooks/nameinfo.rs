@@ -48,6 +48,7 @@ pub unsafe extern "C" fn getnameinfo(
     }
 }
 
+#[inline(never)]
 unsafe extern "C" fn host_part(
     address: *const sockaddr,
     length: socklen_t,
@@ -104,11 +105,13 @@ pub unsafe extern "C" fn gethostbyaddr_r(
     }
 }
 
+#[inline(never)]
 unsafe extern "C" fn addressed(address: *const c_void, length: socklen_t, family: c_int) -> Answer<*mut hostent> {
     // SAFETY: the program's address; the room is gethostbyaddr's own.
     finish(guarded(|| unsafe { by_address(address, length as usize, family, OWN.room()) }))
 }
 
+#[inline(never)]
 unsafe extern "C" fn addressed_r(
     address: *const c_void,
     length: socklen_t,

@@ -41,6 +41,7 @@ pub unsafe extern "C" fn getaddrinfo(
 }
 
 /// Decides; hands out the list when it is done.
+#[inline(never)]
 unsafe extern "C" fn step(
     lookup: *mut Lookup,
     node: *const c_char,
