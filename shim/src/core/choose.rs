@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use log::Level;
 use xds_runtime::config::{FailMode, Mode, is_never_mesh};
-use xds_runtime::control::Switch;
+use xds_runtime::control::{Switch, WISH_EXPIRY_MS};
 use xds_runtime::image::{DefaultAction, ImageFile, Torn, View};
 use xds_runtime::lb::{self, Choice, Pick, Seeded};
-use xds_runtime::leader::subscriptions::WISH_EXPIRY_MS;
 use xds_runtime::shm::futex::Wake;
 use xds_runtime::shm::{self, Millis, WordAddr};
 
