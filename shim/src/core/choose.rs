@@ -179,7 +179,7 @@ pub fn choose(
     let image = mesh.image().ok_or(Why::NoImage)?;
     let address = WordAddr::new(dialled.ip);
     let undescribed = |view: &View<'_>| -> Result<bool, Torn> {
-        Ok(view.destination(address, dialled.port)?.is_none() && view.default_action()? == DefaultAction::Pass)
+        Ok(view.destination(address, dialled.port)?.is_none() && view.default_action(address)? == DefaultAction::Pass)
     };
     if image.read(undescribed).map_err(Why::from)? {
         return Ok(Choice::NotMesh);
@@ -321,6 +321,9 @@ mod tests {
         let (fd, dialled) = (blocking(), dial(Form::V4, "192.0.2.1", 443));
         let verdict = choose_first(context(&[]), &pod, Socket(fd.as_raw_fd()), dialled);
         assert_eq!(verdict, Verdict::Fail(libc::ECONNREFUSED));
+        let own = vec!["192.0.2.1".parse().unwrap()];
+        let pod = MemoryPod::with(&Tables { default_action: DefaultAction::Refuse, own, ..greeter(None) });
+        check_passes(&pod, &fd, dialled, Why::NotInMesh);
     }
 
     #[test]
