@@ -168,7 +168,7 @@ impl Explainer {
             return Ok(());
         }
         let lines = self.read(|view| match view.destination(address, port)? {
-            None => Ok(vec![match view.default_action()? {
+            None => Ok(vec![match view.default_action(address)? {
                 DefaultAction::Pass => "verdict   not described by the mesh: passes".to_owned(),
                 DefaultAction::Refuse => "verdict   not in the registry (REGISTRY_ONLY): ECONNREFUSED".to_owned(),
             }]),

@@ -38,6 +38,23 @@ fn every_way_to_write_the_address_reaches_an_endpoint_and_names_it_back() {
 }
 
 #[test]
+fn a_further_address_of_the_pods_own_is_not_redirected() {
+    let pod = Pod::new();
+    pod.ip("address add 10.244.0.9/32 dev eth0");
+    let _own = pod.backend_of(Mode::Echo, "10.244.0.9:80", "own");
+    let _greeters = pod.greeters(Mode::Echo, 1);
+    let _control_plane = pod.serve(&Manifest::of(&[
+        Service::new("greeter", "default", &[VIP], &["127.0.1.1"]),
+        Service::new("self", "default", &["10.244.0.9"], &["127.0.1.1"]),
+    ]));
+    ready(&pod);
+    Finished::of(pod.mesh(c_program("lookup")).args(["self", "80"])).success();
+    let answer = Finished::of(pod.mesh(c_program("dial")).args(["10.244.0.9", "80"]));
+    answer.success();
+    assert_eq!(answer.field("backend"), Some("own"), "{answer}");
+}
+
+#[test]
 fn a_connection_keeps_its_peer_over_dup_fork_passing_and_exec() {
     let pod = Pod::new();
     let _backends = pod.greeters(Mode::Echo, 2);

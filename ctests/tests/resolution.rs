@@ -1,7 +1,7 @@
 //! Names, in libc's order and with libc's meaning of every hint.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use ctests::{Finished, Manifest, Pod, Service, c_program};
+use ctests::{Finished, Manifest, Pod, Port, Service, c_program};
 
 fn mesh() -> Manifest {
     Manifest::of(&[
@@ -184,6 +184,21 @@ fn a_headless_service_gives_every_endpoint() {
     let pod = Pod::new();
     let _control_plane = pod.serve(&mesh());
     check_addresses(&pod, &["db", "8080", "stream"], &["127.0.3.1", "127.0.3.2"]);
+}
+
+#[test]
+fn an_endpoint_is_answered_on_demand_where_its_ports_are_the_services() {
+    let pod = Pod::builder().env("LDMESH_RESOLVE", "endpoint").build();
+    let same = Service::new("same", "default", &["10.96.0.40"], &["127.0.4.1"]).ports(&[Port::new("tcp", 8080, 8080)]);
+    let mixed = Service::new("mixed", "default", &["10.96.0.50"], &["127.0.4.1"])
+        .ports(&[Port::new("tcp", 8080, 8080), Port::new("http", 80, 8081)]);
+    let _control_plane = pod.serve(&Manifest::of(&[same, mixed]));
+    check_addresses(&pod, &["same", "8080", "stream"], &["127.0.4.1"]);
+    let name = lookup(&pod, &["same", "8080", "stream", "canonname"]);
+    assert_eq!(name.field("canon"), Some("same.default.svc.cluster.local"), "{name}");
+    check_addresses(&pod, &["mixed", "80", "stream"], &["10.96.0.50"]);
+    let old = Finished::of(pod.mesh(c_program("hostent")).args(["byname", "same"]));
+    assert_eq!(old.field("addrs"), Some("127.0.4.1"), "{old}");
 }
 
 #[test]

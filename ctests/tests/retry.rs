@@ -65,6 +65,43 @@ fn a_killed_backend_costs_no_failed_request() {
     }
 }
 
+/// The greeter with a connect timeout of 1 s.
+fn impatient(count: u8) -> Manifest {
+    Manifest::greeter(count).and(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: greeter, namespace: default}\n\
+         spec:\n  host: greeter.default.svc.cluster.local\n  trafficPolicy:\n    connectionPool:\n      \
+         tcp: {connectTimeout: 1s}\n",
+    )
+}
+
+#[test]
+fn a_blocking_connect_leaves_an_endpoint_that_hangs_after_the_clusters_connect_timeout() {
+    let pod = Pod::new();
+    let _alive = pod.backend_of(Mode::Echo, "127.0.1.2:8080", "greeter-2");
+    let _hanging = pod.backend_of(Mode::Hang, "127.0.1.1:8080", "greeter-1");
+    let _control_plane = pod.serve(&impatient(2));
+    wait_for_mesh(&pod);
+    let went_on = (0..30).any(|_| {
+        let answer = dial(&pod, "dial", &[]);
+        answer.success();
+        assert_eq!(answer.field("backend"), Some("greeter-2"), "{answer}");
+        assert!(answer.took < Duration::from_secs(3), "{answer}");
+        answer.took >= Duration::from_millis(900)
+    });
+    assert!(went_on, "no connect met the endpoint that hangs");
+}
+
+#[test]
+fn when_all_endpoints_hang_the_connect_times_out() {
+    let pod = Pod::new();
+    let _hanging = pod.greeters(Mode::Hang, 2);
+    let _control_plane = pod.serve(&impatient(2));
+    wait_for_mesh(&pod);
+    let answer = dial(&pod, "dial", &[]);
+    assert_eq!(answer.field("connect"), Some("ETIMEDOUT"), "{answer}");
+    assert!((Duration::from_millis(1900)..Duration::from_secs(4)).contains(&answer.took), "{answer}");
+}
+
 #[test]
 fn a_send_timeout_holds_in_total() {
     let pod = Pod::new();

@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
-use ctests::{Finished, Manifest, Mode, Pod, can_map_users, skipped, wait_until};
+use ctests::{Finished, Manifest, Mode, Pod, Service, can_map_users, skipped, wait_until};
 use rustix::process::Signal;
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {
@@ -131,6 +133,49 @@ print([line.split()[5] for line in open('/proc/self/maps') if '/run/ldmesh/0/' i
 ";
     let maps = Finished::of(python.args(["-c", script]));
     assert_eq!(maps.success(), "[]", "{maps}");
+}
+
+/// A program that looks up each name it is given on a line and says `known` or `unknown`.
+const ASKS: &str = "
+import socket, sys
+for line in sys.stdin:
+    try:
+        socket.getaddrinfo(line.strip(), 80)
+        print('known', flush=True)
+    except OSError:
+        print('unknown', flush=True)
+";
+
+#[test]
+fn a_running_process_attaches_anew_when_its_run_directory_was_removed() {
+    let pod = Pod::new();
+    let control_plane = pod.serve(&Manifest::greeter(1));
+    let mut python = pod.mesh("/usr/bin/python3");
+    python.args(["-c", ASKS]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut held = python.spawn().unwrap();
+    let mut input = held.stdin.take().unwrap();
+    let mut output = BufReader::new(held.stdout.take().unwrap());
+    let mut ask = |name: &str| {
+        writeln!(input, "{name}").unwrap();
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    };
+    assert_eq!(ask("greeter"), "known");
+    assert_eq!(ask("late"), "unknown");
+    // What only a new leader can tell shows that it is the new directory which answers.
+    end_agents(&pod);
+    fs::remove_dir_all(pod.run_dir().join("0")).unwrap();
+    let late = Service::new("late", "default", &["10.96.0.11"], &["127.0.1.1"]);
+    let services = [Service::new("greeter", "default", &["10.96.0.10"], &["127.0.1.1"]), late];
+    control_plane.apply(&Manifest::of(&services));
+    control_plane.wait_for_stats("the late service is served", Duration::from_secs(5), |stats| stats.generation() > 1);
+    // A killed leader's heartbeat counts for 1.5 s; from then on the first lookup waits for the new one.
+    let before = Instant::now();
+    wait_until("the late service is known", Duration::from_secs(5), || pod.dump(), || ask("late") == "known");
+    assert!(before.elapsed() < Duration::from_secs(4));
+    held.kill().unwrap();
+    held.wait().unwrap();
 }
 
 #[test]

@@ -232,6 +232,7 @@ fn mesh(slots: &mut SlotAllocator) -> Mesh {
             cluster(slots, "dead", &[DEAD, "127.0.1.8"]),
         ],
         default_action: DefaultAction::Pass,
+        own: Vec::new(),
         ..Mesh::default()
     }
 }

@@ -33,7 +33,8 @@ read go < "$GO"
   echo "umask $(umask)"
   env | sed 's/^/env /'
   for fd in /proc/$$/fd/*; do echo "fd ${fd##*/} $(readlink "$fd")"; done
-  sed 's/^/status /' /proc/$$/status
+  # By the shell itself: while it starts a program, its own signals are blocked.
+  while read -r line; do echo "status $line"; done < /proc/$$/status
   read _ _ _ _ _ session _ < /proc/$$/stat
   echo "session $session $$"
 } > "$SAID.tmp"

@@ -119,7 +119,7 @@ fn mesh() -> impl Strategy<Value = Mesh> {
                 })
                 .collect();
             let default_action = if refuse { DefaultAction::Refuse } else { DefaultAction::Pass };
-            Mesh { names, destinations, prefixes, clusters: clusters.clone(), default_action, seed }
+            Mesh { names, destinations, prefixes, clusters: clusters.clone(), default_action, own: Vec::new(), seed }
         })
 }
 
@@ -231,7 +231,7 @@ proptest! {
         for (index, cluster) in (0..).zip(&mesh.clusters) {
             prop_assert_eq!(read_cluster(&view, index).unwrap(), folded(cluster.clone()));
         }
-        prop_assert_eq!(view.default_action().unwrap(), mesh.default_action);
+        prop_assert_eq!(view.default_action(WordAddr { hi: 1, lo: 1 }).unwrap(), mesh.default_action);
         prop_assert_eq!(view.seed().unwrap(), mesh.seed);
         prop_assert!(view.name(b"no such name!").unwrap().is_none());
     }

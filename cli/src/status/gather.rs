@@ -4,11 +4,10 @@ use std::fs::File;
 use std::io::Read;
 
 use anyhow::{Result, bail};
-use xds_runtime::control::Switch;
+use xds_runtime::control::{Switch, WISH_EXPIRY_MS};
 use xds_runtime::image::{ClusterView, EndpointView, ImageFile, PolicyView, ReadError, Torn, View};
 use xds_runtime::leader::run_dir::{Open, RunDir};
 use xds_runtime::leader::status::Status;
-use xds_runtime::leader::subscriptions::WISH_EXPIRY_MS;
 use xds_runtime::pod::{Pod, names};
 use xds_runtime::shm::{self, Millis};
 use xds_runtime::state::{SlotKind, State, endpoint_tag, named_tag};

@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use log::Level;
 use xds_runtime::config::{FailMode, Mode, is_never_mesh};
-use xds_runtime::control::Switch;
+use xds_runtime::control::{Switch, WISH_EXPIRY_MS};
 use xds_runtime::image::{DefaultAction, ImageFile, Torn, View};
 use xds_runtime::lb::{self, Choice, Pick, Seeded};
-use xds_runtime::leader::subscriptions::WISH_EXPIRY_MS;
 use xds_runtime::shm::futex::Wake;
 use xds_runtime::shm::{self, Millis, WordAddr};
 
@@ -184,7 +183,7 @@ pub fn choose(
     let image = mesh.image().ok_or(Why::NoImage)?;
     let address = WordAddr::new(dialled.ip);
     let undescribed = |view: &View<'_>| -> Result<bool, Torn> {
-        Ok(view.destination(address, dialled.port)?.is_none() && view.default_action()? == DefaultAction::Pass)
+        Ok(view.destination(address, dialled.port)?.is_none() && view.default_action(address)? == DefaultAction::Pass)
     };
     if image.read(undescribed).map_err(Why::from)? {
         return Ok(Choice::NotMesh);
@@ -335,6 +334,9 @@ mod tests {
         let (fd, dialled) = (blocking(), dial(Form::V4, "192.0.2.1", 443));
         let verdict = choose_first(context(&[]), &pod, Socket(fd.as_raw_fd()), dialled);
         assert_eq!(verdict, Verdict::Fail(libc::ECONNREFUSED));
+        let own = vec!["192.0.2.1".parse().unwrap()];
+        let pod = MemoryPod::with(&Tables { default_action: DefaultAction::Refuse, own, ..greeter(None) });
+        check_passes(&pod, &fd, dialled, Why::NotInMesh);
     }
 
     #[test]

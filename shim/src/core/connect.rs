@@ -6,6 +6,13 @@
 //! ```
 //! The hook makes the real calls; between them [`Attempt::step`] decides. A blocking connect that is refused goes on
 //! with another endpoint on the same socket, which Linux allows; one that is under way or interrupted never does.
+//!
+//! Where there is another endpoint, a blocking attempt lasts no longer than the cluster's connect timeout. It is
+//! given to the kernel as TCP_USER_TIMEOUT for the time of the call: the kernel itself gives the attempt up with
+//! ETIMEDOUT (at its first retransmission at the earliest, after a second). SO_SNDTIMEO would leave the socket
+//! connecting, and a program's SA_RESTART would no longer restart an interrupted connect.
+
+use std::ffi::c_uint;
 
 use libc::{sockaddr, socklen_t, timeval};
 use log::Level;
@@ -71,6 +78,8 @@ struct Redirected {
     count: usize,
     /// SO_SNDTIMEO as the program set it, once we changed it.
     send_timeout: Option<timeval>,
+    /// TCP_USER_TIMEOUT as the program set it, once we changed it.
+    user_timeout: Option<c_uint>,
     /// The record of a connect under way that the program asks about again.
     under_way: Option<Connection>,
     /// The socket still holds a failed non-blocking attempt, which the next connect clears with ECONNABORTED.
@@ -130,7 +139,7 @@ impl Attempt {
             Verdict::Redirect(redirected) => {
                 let Some((target, length)) = redirected.target() else { return Step::Pass };
                 (self.target, self.length) = (target, length);
-                self.redirected = Some(redirected);
+                self.redirected.insert(redirected).limit(Socket(fd));
                 Step::Call
             }
         }
@@ -167,6 +176,7 @@ fn decide(context: &'static Context, socket: Socket, dialled: Inet, errno_before
         tried,
         count: 0,
         send_timeout: None,
+        user_timeout: None,
         under_way,
         clearing: false,
         errno_before,
@@ -257,8 +267,8 @@ impl Redirected {
                 Next::Done(errno)
             }
         };
-        if let (Next::Done(_), Some(time)) = (&next, self.send_timeout) {
-            socket.set_send_timeout(time);
+        if matches!(next, Next::Done(_)) {
+            self.restore(socket);
         }
         next
     }
@@ -308,7 +318,37 @@ impl Redirected {
             return None;
         }
         self.pick = pick;
-        if self.count_open() { self.target() } else { None }
+        if !self.count_open() {
+            return None;
+        }
+        self.limit(socket);
+        self.target()
+    }
+
+    /// Bounds the next attempt of a blocking connect by the cluster's connect timeout: the first where there is
+    /// another endpoint to go to, and every one after a first that was bounded.
+    fn limit(&mut self, socket: Socket) {
+        let goes_on = self.user_timeout.is_some() || self.pick.alternatives && socket.is_blocking();
+        let limit = self.pick.connect_timeout_ms;
+        if self.under_way.is_some() || limit == 0 || !goes_on {
+            return;
+        }
+        let Some(own) = self.user_timeout.or_else(|| socket.user_timeout()) else { return };
+        let next = if own == 0 { limit } else { limit.min(own) };
+        if self.user_timeout.is_some() || next != own {
+            socket.set_user_timeout(next);
+            self.user_timeout = Some(own);
+        }
+    }
+
+    /// The socket's options as the program set them.
+    fn restore(&self, socket: Socket) {
+        if let Some(time) = self.send_timeout {
+            socket.set_send_timeout(time);
+        }
+        if let Some(time) = self.user_timeout {
+            socket.set_user_timeout(time);
+        }
     }
 
     /// SO_SNDTIMEO bounds connect: what is left of it bounds the next attempt, and it is put back in the end.

@@ -2,22 +2,19 @@
 //!
 //! ```text
 //! libc's own (digits, hosts file, ..) -> pass
-//! candidates -> image -> hit: wanted, endpoints there?  -> found
-//!                   \--> nothing published, or the image is old and nobody leads: wait, then pass
+//! candidates -> image (see [`super::ask`]) -> hit: wanted, endpoints there? -> found
 //! ```
-//! Lookups of a pod wait together, under one deadline; a signal ends the wait with the real call.
 
 use log::Level;
-use xds_runtime::config::{FailMode, Mode};
-use xds_runtime::control::Switch;
+use xds_runtime::config::{FailMode, Mode, Resolve};
+use xds_runtime::control::WISH_EXPIRY_MS;
 use xds_runtime::image::{Torn, View};
-use xds_runtime::leader::subscriptions::WISH_EXPIRY_MS;
 use xds_runtime::names::{Candidates, Families, LibcName, Whose};
-use xds_runtime::shm::futex::Wake;
 use xds_runtime::shm::{self, Millis, WordAddr};
 
-use crate::core::choose::await_news;
-use crate::core::mesh::{Attached, Mesh, OLD_IMAGE_MS, Occasion, confirmed};
+use crate::core::ask::{Question, ask};
+use crate::core::endpoint;
+use crate::core::mesh::{Attached, Mesh};
 use crate::core::process::Context;
 use crate::core::verdict::{Verdict, Why};
 
@@ -55,6 +52,10 @@ impl Found {
     /// The addresses in the image's order.
     pub fn addresses(&self) -> &[WordAddr] {
         self.addresses.get(..self.count).unwrap_or(&[])
+    }
+
+    fn addresses_mut(&mut self) -> &mut [WordAddr] {
+        self.addresses.get_mut(..self.count).unwrap_or_default()
     }
 
     /// The addresses of one family.
@@ -127,71 +128,49 @@ pub fn lookup(context: &'static Context, name: &str, asked: Families, found: &mu
 
 /// Finds a candidate in the image, waiting as long as the pod may.
 pub fn find(context: &Context, mesh: &dyn Mesh, candidates: &Candidates<'_>, found: &mut Found) -> Verdict<(), Fault> {
-    let control = mesh.control();
-    let patience = context.settings.ready_timeout.as_millis() as Millis;
-    // The pod's deadline is another process's word: no wait is longer than this process would make it.
-    let patience_ends = shm::now().saturating_add(patience);
-    loop {
-        let now = shm::now();
-        if control.switch() != Switch::On {
-            return Verdict::Pass(Why::SwitchedOff);
-        }
-        let news = control.news();
-        control.ask(now);
-        let mark = control.mark(std::ptr::from_ref(&now) as usize, now);
-        let read = match mesh.image() {
-            None => Err(Why::NoImage),
-            Some(image) => image.read(|view| found.fill(view, candidates)).map_err(Why::from),
-        };
-        control.unmark(mark);
-        let leads = control.lead().is_alive(now);
-        if !leads {
-            mesh.call_leader(Occasion::Lookup, now);
-        }
-        let is_old = !leads && now.saturating_sub(confirmed(control)) > OLD_IMAGE_MS;
-        let (verdict, deadline) = match read {
-            Err(why @ Why::NoImage) => (Verdict::Pass(why), control.wait_until(now, patience)),
-            Err(why) => return Verdict::Pass(why),
-            Ok(known) => {
-                let (verdict, until) = if known { judge(context, mesh, found, now) } else { NOT_IN_MESH };
-                let until = if leads { until } else { 0 };
-                (verdict, if is_old { control.wait_until(now, patience) } else { until })
-            }
-        };
-        let deadline = deadline.min(patience_ends);
-        if now >= deadline || context.settings.mode == Mode::Shadow {
-            return verdict;
-        }
-        if await_news(mesh, news, deadline - now) == Wake::Interrupted {
-            return Verdict::Pass(Why::Interrupted);
+    let verdict = ask(context, mesh, &mut Forward { candidates, found });
+    if verdict == Verdict::Redirect(()) && context.settings.resolve == Resolve::Endpoint && !found.headless {
+        for address in found.addresses_mut() {
+            *address = endpoint::instead_of(context, mesh, *address, shm::now()).unwrap_or(*address);
         }
     }
+    verdict
 }
 
-const NOT_IN_MESH: (Verdict<(), Fault>, Millis) = (Verdict::Pass(Why::NotInMesh), 0);
+/// Which addresses a name has.
+struct Forward<'a> {
+    candidates: &'a Candidates<'a>,
+    found: &'a mut Found,
+}
 
-/// A hit: what it comes to now, and until when waiting for its endpoints is worth while.
-fn judge(context: &Context, mesh: &dyn Mesh, found: &Found, now: Millis) -> (Verdict<(), Fault>, Millis) {
-    let control = mesh.control();
-    let name = std::str::from_utf8(found.name()).unwrap_or_default();
-    if context.settings.scope.excludes_name(name) {
-        return (Verdict::Pass(Why::Excluded), 0);
+impl Question for Forward<'_> {
+    fn read(&mut self, view: &View<'_>) -> Result<bool, Torn> {
+        self.found.fill(view, self.candidates)
     }
-    if found.headless {
-        return (Verdict::Redirect(()), 0);
-    }
-    // However old the configuration is, a VIP is a name's best answer: past `LDMESH_MAX_STALE` it is the connect
-    // that passes, to the kernel's own path for that VIP.
-    let patience = context.settings.ready_timeout.as_millis() as Millis;
-    let mut until = 0;
-    for address in found.addresses() {
-        if let Some(wish) = control.want(address.wanted_key(), now, WISH_EXPIRY_MS)
-            && !wish.answered
-        {
-            until = until.max(wish.first.saturating_add(patience));
+
+    /// A hit: its destinations are wanted, and waiting for their endpoints is worth while.
+    fn judge(&self, context: &Context, mesh: &dyn Mesh, now: Millis) -> (Verdict<(), Fault>, Millis) {
+        let control = mesh.control();
+        let name = std::str::from_utf8(self.found.name()).unwrap_or_default();
+        if context.settings.scope.excludes_name(name) {
+            return (Verdict::Pass(Why::Excluded), 0);
         }
+        if self.found.headless {
+            return (Verdict::Redirect(()), 0);
+        }
+        // However old the configuration is, a VIP is a name's best answer: past `LDMESH_MAX_STALE` it is the connect
+        // that passes, to the kernel's own path for that VIP.
+        let patience = context.settings.ready_timeout.as_millis() as Millis;
+        let mut until = 0;
+        for address in self.found.addresses() {
+            if let Some(wish) = control.want(address.wanted_key(), now, WISH_EXPIRY_MS)
+                && !wish.answered
+            {
+                until = until.max(wish.first.saturating_add(patience));
+            }
+        }
+        (Verdict::Redirect(()), until)
     }
-    (Verdict::Redirect(()), until)
 }
 
 impl From<LibcName> for Why {
@@ -211,6 +190,8 @@ impl From<LibcName> for Why {
 mod tests {
     use std::sync::atomic::Ordering;
 
+    use xds_runtime::control::Switch;
+    use xds_runtime::image::Destination;
     use xds_runtime::names::{NameFiles, ResolvConf, ResolverEnv, candidates};
 
     use super::*;
@@ -266,6 +247,41 @@ mod tests {
         assert_eq!((found.of_family(true).count(), found.of_family(false).count()), (1, 1));
     }
 
+    fn resolved(pod: &MemoryPod) -> Vec<String> {
+        answered(pod);
+        let (verdict, found) = found(pod, &[("LDMESH_RESOLVE", "endpoint")], "greeter");
+        assert_eq!(verdict, Verdict::Redirect(()));
+        found.addresses().iter().map(|address| address.ip().to_string()).collect()
+    }
+
+    #[test]
+    fn an_endpoint_is_answered_where_it_serves_the_services_port() {
+        let mut tables = greeter(Some(&["10.1.0.1", "10.1.0.2"]));
+        tables.destinations[0].port = 8080;
+        let pod = MemoryPod::with(&tables);
+        let mut seen: Vec<_> = (0..50).flat_map(|_| resolved(&pod)).collect();
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen, ["10.1.0.1", "10.1.0.2"]);
+        assert_eq!(found(&pod, &[], "greeter").1.addresses(), [WordAddr::new(VIP.parse().unwrap())]);
+    }
+
+    #[test]
+    fn the_vip_is_answered_where_a_port_is_another_one_or_the_family_is() {
+        assert_eq!(resolved(&MemoryPod::with(&greeter(Some(&["10.1.0.1"])))), [VIP], "80 is 8080");
+        let mut tables = greeter(Some(&["10.1.0.1"]));
+        tables.destinations[0].port = 8080;
+        let second = Destination { port: 9090, ..tables.destinations[0].clone() };
+        tables.destinations.push(second);
+        assert_eq!(resolved(&MemoryPod::with(&tables)), [VIP], "one of two ports");
+        let mut tables = greeter(Some(&["fd00::1"]));
+        tables.destinations[0].port = 8080;
+        assert_eq!(resolved(&MemoryPod::with(&tables)), [VIP]);
+        let mut tables = greeter(None);
+        tables.destinations[0].port = 8080;
+        assert_eq!(resolved(&MemoryPod::with(&tables)), [VIP], "no endpoints yet");
+    }
+
     #[test]
     fn an_excluded_name_passes_by_its_full_name_too() {
         let pod = MemoryPod::with(&greeter(None));
@@ -292,15 +308,6 @@ mod tests {
         assert_eq!(found(&pod, &[("LDMESH_READY_TIMEOUT", "60s")], "greeter").0, Verdict::Pass(Why::NoImage));
         assert!(shm::now() - first < 30_000, "the pod's wait is over");
         assert!(pod.called.load(Ordering::Relaxed) >= 2);
-    }
-
-    #[test]
-    fn no_lookup_waits_longer_than_its_own_patience() {
-        let pod = MemoryPod::empty();
-        pod.control().wait_until(shm::now(), 3_600_000);
-        let before = shm::now();
-        assert_eq!(found(&pod, &[], "greeter").0, Verdict::Pass(Why::NoImage));
-        assert!(shm::now() - before < 10_000);
     }
 
     #[test]

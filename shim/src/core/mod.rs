@@ -6,8 +6,10 @@
 //! Nothing here locks, and the connect path allocates nothing; nothing here is a cancellation point.
 
 pub mod address;
+pub mod ask;
 pub mod choose;
 pub mod connect;
+pub mod endpoint;
 pub mod grace;
 pub mod hostent;
 pub mod lead;

@@ -11,11 +11,13 @@ use std::ffi::{CStr, CString, OsStr, c_char, c_void};
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use log::Level;
 use once_cell::race::OnceBox;
+use rustix::fs::{Mode, OFlags};
 use xds_runtime::config::{ControlPlane, Settings, Source};
+use xds_runtime::control::Control;
 use xds_runtime::names::NameFiles;
 use xds_runtime::pod::Pod;
 use xds_runtime::shm::{self, Millis};
@@ -27,6 +29,10 @@ use crate::core::verdict::Why;
 const ATTACH_PAUSE_MS: Millis = 1000;
 /// On connects the user is looked at once in this time.
 const USER_CHECK_MS: Millis = 1000;
+/// While nobody leads, the run directory is looked for once in this time.
+const ORPHAN_CHECK_MS: Millis = 1000;
+/// A process tells of itself at most this often.
+const ATTEND_MS: Millis = 1000;
 /// Users that one process can be in its life; more pass.
 const USERS: usize = 8;
 
@@ -43,7 +49,6 @@ pub struct Context {
     environment: Vec<CString>,
     /// The control plane, where it is configured by its address.
     control_plane: Option<(IpAddr, u16)>,
-    excluded: AtomicU8,
     agent: AtomicU8,
     reported: AtomicBool,
 }
@@ -80,8 +85,7 @@ pub fn enter() -> Result<&'static Context, Why> {
     if RUNTIME_THREAD.get() {
         return Err(Why::RuntimeThread);
     }
-    let context = CONTEXT.get().ok_or(Why::Inert)?;
-    if context.is_excluded() { Err(Why::ExcludedExe) } else { Ok(context) }
+    CONTEXT.get().ok_or(Why::Inert)
 }
 
 /// False while it is known that no call is ever decided here.
@@ -93,7 +97,7 @@ pub fn is_configured() -> bool {
 /// Reads the environment once (in the constructor, or in a call that comes before it).
 ///
 /// # Errors
-/// [`Why::Inert`] without a control plane, or with `LDMESH_MODE=off`.
+/// [`Why::Inert`] without a control plane, with `LDMESH_MODE=off`, or in an executable that stays out.
 #[cold]
 pub fn load() -> Result<(), Why> {
     if !is_mentioned() {
@@ -106,7 +110,7 @@ pub fn load() -> Result<(), Why> {
         let split = entry.iter().position(|byte| *byte == b'=')?;
         Some((OsStr::from_bytes(entry.get(..split)?), OsStr::from_bytes(entry.get(split + 1..)?)))
     }));
-    if settings.is_inert() {
+    if settings.is_inert() || is_excluded(&settings) {
         CONFIGURED.store(NO, Ordering::Relaxed);
         return Err(Why::Inert);
     }
@@ -123,7 +127,6 @@ pub fn load() -> Result<(), Why> {
             library: library_path(),
             control_plane: control_plane(settings),
             environment,
-            excluded: AtomicU8::new(UNKNOWN),
             agent: AtomicU8::new(UNKNOWN),
             reported: AtomicBool::new(false),
         })
@@ -172,6 +175,26 @@ fn control_plane(settings: &Settings) -> Option<(IpAddr, u16)> {
     Some((ip.to_canonical(), at.port))
 }
 
+/// Whether this executable stays out; its path is only read where something is excluded.
+fn is_excluded(settings: &Settings) -> bool {
+    if settings.exclude_exe.is_empty() {
+        return false;
+    }
+    let mut path = [0_u8; 1024];
+    // SAFETY: writes at most the buffer's length.
+    let length = unsafe {
+        libc::syscall(
+            libc::SYS_readlinkat,
+            i64::from(libc::AT_FDCWD),
+            c"/proc/self/exe".as_ptr(),
+            path.as_mut_ptr(),
+            path.len(),
+        )
+    };
+    let path = usize::try_from(length).ok().and_then(|length| path.get(..length));
+    path.is_some_and(|path| settings.exclude_exe.matches(path))
+}
+
 /// The file this code was loaded from.
 fn library_path() -> Option<PathBuf> {
     // SAFETY: dladdr fills the struct; all zeros is a valid one.
@@ -198,32 +221,6 @@ impl Context {
         let ip = ip.to_canonical();
         self.settings.identity.instance_ip.is_some_and(|own| own.to_canonical() == ip)
             || self.control_plane == Some((ip, port))
-    }
-
-    fn is_excluded(&self) -> bool {
-        if self.settings.exclude_exe.is_empty() {
-            return false;
-        }
-        match self.excluded.load(Ordering::Relaxed) {
-            UNKNOWN => {
-                let mut path = [0_u8; 1024];
-                // SAFETY: writes at most the buffer's length.
-                let length = unsafe {
-                    libc::syscall(
-                        libc::SYS_readlinkat,
-                        i64::from(libc::AT_FDCWD),
-                        c"/proc/self/exe".as_ptr(),
-                        path.as_mut_ptr(),
-                        path.len(),
-                    )
-                };
-                let path = usize::try_from(length).ok().and_then(|length| path.get(..length));
-                let excluded = path.is_some_and(|path| self.settings.exclude_exe.matches(path));
-                self.excluded.store(if excluded { YES } else { NO }, Ordering::Relaxed);
-                excluded
-            }
-            known => known == YES,
-        }
     }
 
     /// Whether an agent's binary stands beside the library; looked for once.
@@ -264,6 +261,7 @@ impl Context {
             if let Some(attachment) = unsafe { place.load(Ordering::Acquire).as_ref() }
                 && attachment.uid == uid
             {
+                let attachment = self.unless_orphaned(place, attachment, now);
                 CURRENT.store(std::ptr::from_ref(attachment).cast_mut(), Ordering::Release);
                 CHECKED.store(now, Ordering::Relaxed);
                 return Ok(&attachment.pod);
@@ -306,6 +304,36 @@ impl Context {
         }
     }
 
+    /// The attachment, or a new one where nobody leads because its run directory was removed or replaced. Looked at
+    /// once a second; the former stays mapped.
+    fn unless_orphaned(
+        &self,
+        place: &AtomicPtr<Attachment>,
+        attachment: &'static Attachment,
+        now: Millis,
+    ) -> &'static Attachment {
+        let due = now.wrapping_sub(ORPHAN_CHECKED.load(Ordering::Relaxed)) >= ORPHAN_CHECK_MS;
+        if !due || attachment.pod.control().lead().is_alive(now) {
+            return attachment;
+        }
+        ORPHAN_CHECKED.store(now, Ordering::Relaxed);
+        if !attachment.pod.is_orphaned() {
+            return attachment;
+        }
+        match Pod::attach(self.settings) {
+            Ok(pod) => {
+                let fresh = Box::leak(Box::new(Attachment { uid: attachment.uid, pod }));
+                place.store(fresh, Ordering::Release);
+                self.log.line(Level::Info, format_args!("the run directory was replaced; attached anew"));
+                fresh
+            }
+            Err(error) => {
+                self.log.line(Level::Warn, format_args!("the run directory is gone: {error}"));
+                attachment
+            }
+        }
+    }
+
     fn report_problems(&self) {
         if !self.reported.swap(true, Ordering::Relaxed) {
             for problem in &self.settings.problems {
@@ -320,6 +348,32 @@ impl Context {
         let here = std::ptr::from_ref(&time) as u64;
         shm::hash_words(&[cookie, here, time.tv_sec as u64, time.tv_nsec as u64])
     }
+}
+
+/// Tells `ldmesh status` of this process: at most once a second, and at once after a fork.
+pub fn attend(control: Control, now: Millis) {
+    static TOLD: AtomicU64 = AtomicU64::new(0);
+    static PID: AtomicU32 = AtomicU32::new(0);
+    let pid = std::process::id();
+    let told = TOLD.load(Ordering::Relaxed);
+    if PID.load(Ordering::Relaxed) == pid && now.wrapping_sub(told) < ATTEND_MS {
+        return;
+    }
+    TOLD.store(now, Ordering::Relaxed);
+    PID.store(pid, Ordering::Relaxed);
+    // Containers of a pod have pids of their own: their namespace tells equal ones apart.
+    let namespace = rustix::fs::stat(c"/proc/self/ns/pid").map_or(0, |stat| stat.st_ino);
+    control.attend(pid, namespace as u32, comm(), now);
+}
+
+/// The process's name, which it may change at any time; zeros where /proc does not tell.
+fn comm() -> [u8; 16] {
+    let mut comm = [0; 16];
+    let file = rustix::fs::open(c"/proc/self/comm", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let length = file.and_then(|file| rustix::io::read(&file, &mut comm)).unwrap_or(0);
+    // The last byte is the line's end.
+    comm.iter_mut().skip(length.saturating_sub(1)).for_each(|byte| *byte = 0);
+    comm
 }
 
 /// What the runtime logs in a thread of this process goes where our own lines go.
@@ -347,6 +401,7 @@ struct Attachment {
 static ATTACHED: [AtomicPtr<Attachment>; USERS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; USERS];
 static CURRENT: AtomicPtr<Attachment> = AtomicPtr::new(std::ptr::null_mut());
 static CHECKED: AtomicU64 = AtomicU64::new(0);
+static ORPHAN_CHECKED: AtomicU64 = AtomicU64::new(0);
 static RETRY_AT: AtomicU64 = AtomicU64::new(0);
 static RETRY_UID: AtomicU64 = AtomicU64::new(u64::MAX);
 
@@ -362,7 +417,6 @@ impl Context {
             library: None,
             control_plane: control_plane(settings),
             environment: Vec::new(),
-            excluded: AtomicU8::new(NO),
             agent: AtomicU8::new(NO),
             reported: AtomicBool::new(true),
         }))

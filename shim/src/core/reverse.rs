@@ -5,10 +5,12 @@ use std::net::IpAddr;
 
 use libc::{sockaddr, socklen_t};
 use xds_runtime::config::{Mode, is_never_mesh};
-use xds_runtime::control::Switch;
-use xds_runtime::shm::{self, WordAddr};
+use xds_runtime::image::{Torn, View};
+use xds_runtime::shm::{self, Millis, WordAddr};
 
 use crate::core::address::{Inet, plausible};
+use crate::core::ask::{Question, ask};
+use crate::core::lookup::Fault;
 use crate::core::mesh::{Attached, Mesh};
 use crate::core::process::{self, Context};
 use crate::core::verdict::{Verdict, Why};
@@ -44,29 +46,41 @@ fn named(context: &'static Context, ip: IpAddr, name: &mut VipName) -> Result<()
     if is_never_mesh(ip) {
         return Err(Why::NeverMesh);
     }
-    let now = shm::now();
-    let mesh = Attached { context, pod: context.attach(true, now)? };
-    find_name(&mesh, WordAddr::new(ip), name)?;
-    let text = std::str::from_utf8(name.bytes()).unwrap_or_default();
-    if context.settings.scope.excludes_name(text) {
-        return Err(Why::Excluded);
-    }
+    let mesh = Attached { context, pod: context.attach(true, shm::now())? };
+    find_name(context, &mesh, WordAddr::new(ip), name)?;
     if context.settings.mode == Mode::Shadow { Err(Why::Shadow) } else { Ok(()) }
 }
 
-/// The name of a VIP in the image. Headless addresses are pods', and their names the DNS's business.
-fn find_name(mesh: &dyn Mesh, address: WordAddr, name: &mut VipName) -> Result<(), Why> {
-    if mesh.control().switch() != Switch::On {
-        return Err(Why::SwitchedOff);
+/// The name of a VIP in the image, waiting as long as the pod may. Without any configuration the call is libc's,
+/// under `LDMESH_FAIL=closed` too: nothing leaves the mesh by a name.
+fn find_name(context: &Context, mesh: &dyn Mesh, address: WordAddr, name: &mut VipName) -> Result<(), Why> {
+    match ask(context, mesh, &mut Reverse { address, name }) {
+        Verdict::Redirect(()) => Ok(()),
+        Verdict::Pass(why) => Err(why),
+        Verdict::Fail(Fault::Again) => Err(Why::NoImage),
     }
-    let image = mesh.image().ok_or(Why::NoImage)?;
-    let known = image.read(|view| {
-        let Some(found) = view.name_of(address)?.filter(|found| !found.headless) else { return Ok(false) };
-        let room = name.bytes.get_mut(..NAME - 1).unwrap_or_default();
-        name.length = view.text(found.text, room)?.len();
+}
+
+/// Which service has an address.
+struct Reverse<'a> {
+    address: WordAddr,
+    name: &'a mut VipName,
+}
+
+impl Question for Reverse<'_> {
+    /// Headless addresses are pods', and their names the DNS's business.
+    fn read(&mut self, view: &View<'_>) -> Result<bool, Torn> {
+        let Some(found) = view.name_of(self.address)?.filter(|found| !found.headless) else { return Ok(false) };
+        let room = self.name.bytes.get_mut(..NAME - 1).unwrap_or_default();
+        self.name.length = view.text(found.text, room)?.len();
         Ok(true)
-    });
-    if known? { Ok(()) } else { Err(Why::NotInMesh) }
+    }
+
+    fn judge(&self, context: &Context, _mesh: &dyn Mesh, _now: Millis) -> (Verdict<(), Fault>, Millis) {
+        let text = std::str::from_utf8(self.name.bytes()).unwrap_or_default();
+        let excluded = context.settings.scope.excludes_name(text);
+        (if excluded { Verdict::Pass(Why::Excluded) } else { Verdict::Redirect(()) }, 0)
+    }
 }
 
 /// The host part of getnameinfo.
@@ -108,4 +122,38 @@ pub unsafe fn name_info(
         part.host.add(text.len()).write(0);
     }
     Verdict::Redirect(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use xds_runtime::names::{NameFiles, ResolverEnv};
+
+    use super::*;
+    use crate::core::testing::{MemoryPod, VIP, greeter};
+
+    fn name_of(pod: &MemoryPod, ip: &str) -> (Result<(), Why>, VipName) {
+        let context = Context::for_test(&[("LDMESH_READY_TIMEOUT", "30ms")], NameFiles::system(ResolverEnv::default()));
+        let mut name = VipName::EMPTY;
+        (find_name(context, pod, WordAddr::new(ip.parse().unwrap()), &mut name), name)
+    }
+
+    #[test]
+    fn a_vip_has_its_services_name_and_an_endpoint_has_none() {
+        let pod = MemoryPod::with(&greeter(None));
+        let (known, name) = name_of(&pod, VIP);
+        assert_eq!((known, name.bytes()), (Ok(()), &b"greeter.shop.svc.cluster.local"[..]));
+        assert_eq!(name_of(&pod, "10.1.0.1").0, Err(Why::NotInMesh), "headless");
+        assert_eq!(name_of(&pod, "192.0.2.1").0, Err(Why::NotInMesh));
+    }
+
+    #[test]
+    fn without_configuration_a_reverse_lookup_waits_and_calls_for_a_leader() {
+        let pod = MemoryPod::empty();
+        let before = shm::now();
+        assert_eq!(name_of(&pod, VIP).0, Err(Why::NoImage));
+        assert!(shm::now() - before >= 30);
+        assert!(pod.called.load(Ordering::Relaxed) > 0);
+    }
 }

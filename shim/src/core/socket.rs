@@ -1,6 +1,6 @@
 //! What is asked about a socket: raw system calls, no cancellation points.
 
-use std::ffi::{c_int, c_long, c_void};
+use std::ffi::{c_int, c_long, c_uint, c_void};
 
 use libc::socklen_t;
 
@@ -61,17 +61,31 @@ impl Socket {
 
     /// Sets SO_SNDTIMEO.
     pub fn set_send_timeout(self, time: libc::timeval) {
+        self.set_option(libc::SOL_SOCKET, libc::SO_SNDTIMEO, &time);
+    }
+
+    fn set_option<T>(self, level: c_int, name: c_int, value: &T) {
         // SAFETY: the kernel reads the whole value.
         unsafe {
             libc::syscall(
                 libc::SYS_setsockopt,
                 c_long::from(self.0),
-                c_long::from(libc::SOL_SOCKET),
-                c_long::from(libc::SO_SNDTIMEO),
-                &raw const time,
-                size_of::<libc::timeval>() as c_long,
+                c_long::from(level),
+                c_long::from(name),
+                std::ptr::from_ref(value),
+                size_of::<T>() as c_long,
             );
         }
+    }
+
+    /// TCP_USER_TIMEOUT in milliseconds: how long the kernel tries to get a SYN or data through; 0 = its own limits.
+    pub fn user_timeout(self) -> Option<c_uint> {
+        self.option(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 0)
+    }
+
+    /// Sets TCP_USER_TIMEOUT.
+    pub fn set_user_timeout(self, milliseconds: c_uint) {
+        self.set_option(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, &milliseconds);
     }
 
     /// Its own address.

@@ -35,14 +35,12 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// No control plane is configured.
-    Inert = "no control plane is configured",
+    /// No control plane is configured, or the executable stays out.
+    Inert = "no control plane is configured, or the executable is excluded",
     /// The pod's switch is off.
     SwitchedOff = "the pod is switched off",
     /// The runtime's own thread.
     RuntimeThread = "a thread of the runtime",
-    /// The executable stays out.
-    ExcludedExe = "the executable is excluded",
     /// No IPv4 or IPv6 address.
     NotInet = "not an internet address",
     /// No TCP socket.

@@ -5,7 +5,7 @@
 //!                               |   ^                     |
 //!                       updates |   | commands         session (outlives streams: names, versions, events)
 //!                               v   |
-//!                              owner (the leader: journal, last good typed resources)
+//!                              owner  --> leader::resources (last good typed resources)
 //! ```
 //!
 //! Invariants:
@@ -21,7 +21,6 @@ mod machine;
 mod nack;
 pub mod session;
 pub mod sotw;
-pub mod store;
 pub mod transport;
 pub mod wire;
 
@@ -29,7 +28,6 @@ pub use client::{AdsClient, Command, Handle, Update};
 pub use event::{Event, Removal};
 pub use machine::Protocol;
 pub use session::{Session, SyncState};
-pub use store::Store;
 pub use transport::{Endpoint, Node, TlsConfig};
 
 #[cfg(test)]

@@ -101,6 +101,7 @@ pub fn compile(input: &Input<'_>, slots: &mut dyn FnMut(u64) -> Option<u32>) -> 
         prefixes: destinations.prefixes,
         clusters: built,
         default_action: destinations.default_action,
+        own: input.own_addresses.to_vec(),
         seed: seed(input.own_addresses),
     };
     compiled.notes = notes.into_iter().collect();

@@ -2,6 +2,7 @@
 //!
 //! Every answer is optional: outside Kubernetes the files are absent, and that is no problem.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,8 @@ use super::{Problem, is_never_mesh};
 const LABELS: &str = "etc/istio/pod/labels";
 const ANNOTATIONS: &str = "etc/istio/pod/annotations";
 const NAMESPACE: &str = "var/run/secrets/kubernetes.io/serviceaccount/namespace";
+/// kube-proxy in IPVS mode gives this device the address of every service.
+const SERVICE_DEVICE: &str = "kube-ipvs0";
 const TRAFFIC: &str = "traffic.sidecar.istio.io/";
 const LIMIT: usize = 1 << 20;
 
@@ -69,8 +72,21 @@ impl Pod {
     /// The first address of this network namespace that others can reach, v4 before v6. Read from /proc: no socket
     /// is made.
     pub fn address(&self) -> Option<IpAddr> {
-        let v4 = self.text("proc/net/fib_trie").and_then(|trie| local_v4(&trie));
-        v4.map(IpAddr::V4).or_else(|| self.text("proc/net/if_inet6").and_then(|list| global_v6(&list)).map(IpAddr::V6))
+        self.addresses().first().copied()
+    }
+
+    /// Every address of this network namespace that others can reach, v4 before v6; the same one is told once.
+    /// On a node whose kube-proxy gives it every ClusterIP, IPv4 addresses cannot be told from those: none is.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let is_service_node = self.text("proc/net/dev").is_some_and(|list| list.contains(SERVICE_DEVICE));
+        let v4 = self.text("proc/net/fib_trie").filter(|_| !is_service_node);
+        let v6 = self.text("proc/net/if_inet6");
+        let mut addresses: Vec<IpAddr> = v4.iter().flat_map(|trie| local_v4(trie)).map(IpAddr::V4).collect();
+        addresses.extend(v6.iter().flat_map(|list| global_v6(list)).map(IpAddr::V6));
+        // The trie has each address in two tables.
+        let mut seen = BTreeSet::new();
+        addresses.retain(|address| seen.insert(*address));
+        addresses
     }
 
     pub(super) fn is_file(&self, path: &str) -> bool {
@@ -125,23 +141,19 @@ fn scope_of(annotations: &[(String, String)]) -> (Scope, Vec<Problem>) {
 }
 
 /// The first `/32 host LOCAL` leaf of `/proc/net/fib_trie` that is not loopback or link-local.
-fn local_v4(trie: &str) -> Option<Ipv4Addr> {
+fn local_v4(trie: &str) -> impl Iterator<Item = Ipv4Addr> + '_ {
     let mut leaf = None;
-    for line in trie.lines().map(str::trim) {
+    trie.lines().map(str::trim).filter_map(move |line| {
         if let Some(address) = line.strip_prefix("|-- ") {
             leaf = address.parse::<Ipv4Addr>().ok();
-        } else if line == "/32 host LOCAL"
-            && let Some(address) = leaf.filter(|address| !is_never_mesh(IpAddr::V4(*address)))
-        {
-            return Some(address);
         }
-    }
-    None
+        leaf.filter(|address| line == "/32 host LOCAL" && !is_never_mesh(IpAddr::V4(*address)))
+    })
 }
 
-/// The first address of global scope (`00`) in `/proc/net/if_inet6`: 32 digits, index, length, scope, flags, name.
-fn global_v6(list: &str) -> Option<Ipv6Addr> {
-    list.lines().find_map(|line| {
+/// The addresses of global scope (`00`) in `/proc/net/if_inet6`: 32 digits, index, length, scope, flags, name.
+fn global_v6(list: &str) -> impl Iterator<Item = Ipv6Addr> + '_ {
+    list.lines().filter(|line| !line.ends_with(SERVICE_DEVICE)).filter_map(|line| {
         let mut fields = line.split_ascii_whitespace();
         let digits = fields.next()?;
         (fields.nth(2)? == "00").then_some(())?;
@@ -230,5 +242,20 @@ mod tests {
         assert_eq!(pod.address(), Some("fd00::5".parse().unwrap()));
         let (_root, pod) = pod_with(&[]);
         assert_eq!((pod.address(), pod.namespace()), (None, None));
+    }
+
+    #[test]
+    fn all_the_pods_addresses_are_told_once_and_those_of_services_are_not() {
+        let local = "  |-- 10.1.0.9\n     /32 host LOCAL\n  |-- 192.0.2.7\n     /32 host LOCAL\n";
+        let trie = format!("Main:\n{local}Local:\n{local}  |-- 127.0.0.1\n     /32 host LOCAL\n");
+        let six = "fd000000000000000000000000000005 02 40 00 80     eth0\n\
+            fd000000000000000000000000000096 03 80 00 80 kube-ipvs0\n";
+        let (_root, pod) = pod_with(&[("proc/net/fib_trie", &trie), ("proc/net/if_inet6", six)]);
+        let all = ["10.1.0.9", "192.0.2.7", "fd00::5"].map(|ip| ip.parse::<IpAddr>().unwrap());
+        assert_eq!(pod.addresses(), all);
+        let device = "  eth0: 0 0\nkube-ipvs0: 0 0\n";
+        let files = [("proc/net/fib_trie", trie.as_str()), ("proc/net/if_inet6", six), ("proc/net/dev", device)];
+        let (_root, pod) = pod_with(&files);
+        assert_eq!(pod.addresses(), ["fd00::5".parse::<IpAddr>().unwrap()]);
     }
 }

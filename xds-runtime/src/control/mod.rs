@@ -16,7 +16,7 @@ mod wanted;
 pub use lead::{Deposed, HEARTBEAT_MS, LEADER_STALE_MS, LeadView, Term};
 pub use marks::{BREAKER_LIMIT, BREAKER_WINDOW_MS, MARK_STALE_MS, Mark};
 pub use presence::{PRESENCES, Presence};
-pub use wanted::{WANTED, Wanted};
+pub use wanted::{WANTED, WISH_EXPIRY_MS, Wanted};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

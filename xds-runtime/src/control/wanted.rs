@@ -11,6 +11,8 @@ use crate::shm::Millis;
 /// Entries.
 pub const WANTED: usize = 1024;
 pub(super) const WANTED_WORDS: usize = 4;
+/// A destination that no process resolved or dialled for this long is no longer wanted.
+pub const WISH_EXPIRY_MS: Millis = 30 * 60_000;
 const PROBES: usize = 16;
 /// A wish is renewed at most this often.
 const RENEW_MS: Millis = 1000;

@@ -53,7 +53,8 @@ pub fn encode(mesh: &Mesh) -> Result<Vec<u64>, EncodeError> {
     tables.destination_buckets =
         buckets(destination_hashes.into_iter().enumerate().map(|(index, hash)| (hash, index)))?;
     tables.address_buckets = buckets(address_keys.into_iter())?;
-    tables.assemble(mesh.default_action, mesh.seed)
+    let own = mesh.own.iter().map(|ip| WordAddr::new(*ip)).flat_map(|address| [address.hi, address.lo]).collect();
+    tables.assemble(mesh.default_action, mesh.seed, own)
 }
 
 /// The tag of the slot that holds the cursor of a cluster's priority.
@@ -306,7 +307,7 @@ impl Tables {
         sum
     }
 
-    fn assemble(self, default_action: DefaultAction, seed: u64) -> Result<Vec<u64>, EncodeError> {
+    fn assemble(self, default_action: DefaultAction, seed: u64, own: Vec<u64>) -> Result<Vec<u64>, EncodeError> {
         let sections: [(&[u64], usize); SECTIONS] = [
             (&self.name_buckets, 1),
             (&self.names, NAME_WORDS),
@@ -337,6 +338,11 @@ impl Tables {
         if let Some(word) = words.get_mut(SEED) {
             *word = seed;
         }
+        let head = pack(narrow(words.len())?, narrow(own.len() / ADDRESS_WORDS)?);
+        if let Some(word) = words.get_mut(OWN) {
+            *word = head;
+        }
+        words.extend(own);
         Ok(words)
     }
 }

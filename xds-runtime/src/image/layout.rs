@@ -2,7 +2,7 @@
 //! [`crate::FORMAT_VERSION`].
 //!
 //! An arena's content begins with one word per [`Section`], `offset << 32 | count` (offset in words from the
-//! content's begin, count in records), then the default action; the sections follow.
+//! content's begin, count in records), then the default action and the like; the sections follow.
 
 /// The tables of an arena.
 #[derive(Clone, Copy)]
@@ -42,6 +42,8 @@ pub const SECTIONS: usize = 13;
 pub const DEFAULT_ACTION: usize = 13;
 /// Word that holds the pod's seed.
 pub const SEED: usize = 14;
+/// Word of the pod's own addresses, as that of a section of addresses.
+pub const OWN: usize = 15;
 /// Words before the first section.
 pub const CONTENT_HEADER: usize = 16;
 

@@ -305,11 +305,15 @@ impl<'a> View<'a> {
         Ok(WordAddr { hi, lo })
     }
 
-    /// What a TCP connection to an address and port means: exact, then prefix, then the port on every address.
+    /// What a TCP connection to an address and port means: exact, then prefix, then the port on every address; the
+    /// last two never for the pod's own.
     /// `None`: the mesh does not describe it, see [`View::default_action`].
     pub fn destination(&self, address: WordAddr, port: u16) -> Read<Option<DestinationView>> {
         if let Some(found) = self.exact(address, port)? {
             return Ok(Some(found));
+        }
+        if self.is_own(address)? {
+            return Ok(None);
         }
         for index in 0..self.section(Section::Prefixes)?.count {
             let words = self.record::<PREFIX_WORDS>(Section::Prefixes, index)?;
@@ -345,8 +349,24 @@ impl<'a> View<'a> {
         Ok((WordAddr { hi, lo }, (word >> 16) as u16, destination_from(words)?))
     }
 
-    /// What happens to destinations that are not described.
-    pub fn default_action(&self) -> Read<DefaultAction> {
+    /// True for the pod's own addresses.
+    fn is_own(&self, address: WordAddr) -> Read<bool> {
+        let own = self.words.load(OWN).map(Run::from_word).ok_or(Torn)?;
+        let words = (own.count as usize).checked_mul(ADDRESS_WORDS).ok_or(Torn)?;
+        let own = self.words.slice(own.first as usize, words).ok_or(Torn)?;
+        for at in (0..words).step_by(ADDRESS_WORDS) {
+            if (own.load(at), own.load(at + 1)) == (Some(address.hi), Some(address.lo)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What happens to an address that is not described; the pod's own are left alone.
+    pub fn default_action(&self, address: WordAddr) -> Read<DefaultAction> {
+        if self.is_own(address)? {
+            return Ok(DefaultAction::Pass);
+        }
         match self.words.load(DEFAULT_ACTION) {
             Some(0) => Ok(DefaultAction::Pass),
             Some(1) => Ok(DefaultAction::Refuse),

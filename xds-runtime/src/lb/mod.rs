@@ -86,7 +86,7 @@ pub fn choose(
     avoid: &[(WordAddr, u16)],
 ) -> Result<Choice, Torn> {
     let Some(found) = view.destination(destination, port)? else {
-        return Ok(match view.default_action()? {
+        return Ok(match view.default_action(destination)? {
             DefaultAction::Pass => Choice::NotMesh,
             DefaultAction::Refuse => Choice::Refuse,
         });

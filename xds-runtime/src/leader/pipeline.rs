@@ -100,6 +100,13 @@ impl Pipeline {
         self.state
     }
 
+    /// Takes over the pod's own addresses; true when they changed, and with them what is to be compiled.
+    pub fn is_at(&mut self, own_addresses: Vec<IpAddr>) -> bool {
+        let changed = self.own_addresses != own_addresses;
+        self.own_addresses = own_addresses;
+        changed
+    }
+
     /// What was compiled last.
     pub const fn compiled(&self) -> &Compiled {
         &self.compiled

@@ -168,6 +168,9 @@ impl Resources {
 
 #[cfg(test)]
 mod tests {
+    use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+    use prost::Message;
+
     use super::*;
 
     const EDS: ResourceType = ResourceType::Endpoint;
@@ -210,5 +213,34 @@ mod tests {
         assert!(["a", "b", "c"].iter().all(|name| resources.is_settled(EDS, name)));
         resources.apply(Event::Removed { kind: EDS, name: "a".to_owned(), why: Removal::Unsubscribed }, 2);
         assert!(!resources.is_settled(EDS, "a"), "asked for again, it is awaited again");
+    }
+
+    #[test]
+    fn an_assignment_that_the_server_removes_is_missing_until_nobody_wants_it() {
+        let mut resources = Resources::default();
+        let removed = |why| Event::Removed { kind: EDS, name: "a".to_owned(), why };
+        resources.apply(accepted("a"), 1);
+        assert!(resources.apply(removed(Removal::Server), 2));
+        assert!(resources.is_settled(EDS, "a"));
+        resources.apply(removed(Removal::Unsubscribed), 3);
+        assert!(!resources.is_settled(EDS, "a"));
+    }
+
+    #[test]
+    fn absence_is_news_once() {
+        let mut resources = Resources::default();
+        let missing = || Event::Missing { kind: EDS, name: "a".to_owned() };
+        assert!(resources.apply(missing(), 1));
+        assert!(!resources.apply(missing(), 2));
+    }
+
+    #[test]
+    fn a_seed_makes_a_type_ready_before_it_is_answered() {
+        let mut resources = Resources::default();
+        assert!(!resources.seed(EDS, "a", b"not a resource"));
+        assert!(!resources.is_ready(EDS));
+        let assignment = ClusterLoadAssignment { cluster_name: "a".to_owned(), ..Default::default() };
+        assert!(resources.seed(EDS, "a", &assignment.encode_to_vec()));
+        assert!(resources.is_ready(EDS) && resources.is_settled(EDS, "a"));
     }
 }

@@ -6,10 +6,7 @@ use std::time::Duration;
 use super::resources::Resources;
 use crate::compile::ALWAYS_WANTED;
 use crate::resource::ResourceType;
-use crate::shm::Millis;
 
-/// A destination that no process resolved or dialled for this long is no longer wanted.
-pub const WISH_EXPIRY_MS: Millis = 30 * 60_000;
 /// A control plane that serves no name table is not waited for longer than this.
 const NAMES_PATIENCE: Duration = Duration::from_secs(1);
 /// Nor for routes and endpoints that were asked for.

@@ -1,6 +1,7 @@
 //! One term: the loop between wishes, the control plane, the clock and the image.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +18,11 @@ use super::pipeline::{Pipeline, PipelineError};
 use super::run::{Ended, Failed, HostKind, Leadership, asked};
 use super::run_dir::{Open, RunDir};
 use super::status::{ControlPlaneStatus, LeaderStatus, Status, types};
-use super::subscriptions::{Readiness, WISH_EXPIRY_MS, endpoint_names, readiness};
+use super::subscriptions::{Readiness, endpoint_names, readiness};
 use super::{files, upstream};
 use crate::ads::{AdsClient, Command, Event, Handle, Session, Update};
 use crate::config::{Pod, Settings};
-use crate::control::{Control, HEARTBEAT_MS, Term};
+use crate::control::{Control, HEARTBEAT_MS, Term, WISH_EXPIRY_MS};
 use crate::pod::names;
 use crate::resource::ResourceType;
 use crate::shm::{Millis, now};
@@ -30,6 +31,8 @@ use crate::shm::{Millis, now};
 const PACE: Duration = Duration::from_millis(20);
 /// After a failed publish.
 const RETRY: Duration = Duration::from_millis(500);
+/// The pod's own addresses are read again once a minute.
+const OWN_ADDRESSES_BEATS: u64 = 60_000 / HEARTBEAT_MS;
 /// Failed publishes in a row after which another process shall try.
 const FAILURES_MOST: u32 = 3;
 
@@ -74,7 +77,7 @@ impl Running {
     ) -> Result<Self, (Term, files::FileError)> {
         let Leadership { dir, boot, control, term, settings, upstream, host } = leadership;
         let dir = Arc::new(dir);
-        let own = Pod::current().address().into_iter().chain(settings.identity.instance_ip).collect();
+        let own = own_addresses(&settings);
         let endpoint = upstream::endpoint(&upstream);
         let mut pipeline = match Pipeline::new(&dir, boot, control, own, endpoint.node.locality.clone()) {
             Ok(pipeline) => pipeline,
@@ -347,6 +350,9 @@ impl Running {
                 self.write_status();
             }
         }
+        if self.beats.is_multiple_of(OWN_ADDRESSES_BEATS) && self.pipeline.is_at(own_addresses(&self.settings)) {
+            self.refresh_soon();
+        }
         if self.beats.is_multiple_of(10) {
             self.caretaker.reconcile(self.pipeline.state());
             self.pipeline.sweep_slots(now);
@@ -398,6 +404,13 @@ impl Running {
             log::debug!("{error}");
         }
     }
+}
+
+/// The addresses that the pod has now.
+fn own_addresses(settings: &Settings) -> Vec<IpAddr> {
+    let mut own = Pod::current().addresses();
+    own.extend(settings.identity.instance_ip.filter(|ip| !own.contains(ip)));
+    own
 }
 
 /// True when an agent has nobody to lead any more.

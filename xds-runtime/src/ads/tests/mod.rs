@@ -20,7 +20,6 @@ mod delta;
 mod random;
 mod server;
 mod sotw;
-mod store;
 
 /// A session for a node with an id.
 fn session() -> Session {

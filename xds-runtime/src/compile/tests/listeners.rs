@@ -121,7 +121,9 @@ fn the_pod_s_own_addresses_are_no_destination() {
     let mut world =
         World::default().eds(&["a"]).listener("10.0.0.1_80", "10.0.0.1:80", vec![chain(tcp(&[("a", 1)]))], None);
     world.own = vec!["::ffff:10.0.0.1".parse().unwrap()];
-    assert_eq!(world.compile().mesh.destinations, []);
+    let compiled = world.compile();
+    assert_eq!(compiled.mesh.destinations, []);
+    assert_eq!(compiled.mesh.own, world.own, "readers know them, too");
 }
 
 #[test]

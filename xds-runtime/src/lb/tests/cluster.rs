@@ -1,4 +1,5 @@
 use super::*;
+use crate::image::Destination;
 
 #[test]
 fn clusters_share_a_destination_by_weight() {
@@ -37,6 +38,25 @@ fn outside_the_registry_is_refused_when_the_mesh_says_so() {
     let view = View::new(Words::new(&rig.content));
     let choice = choose(&view, None, WordAddr::new([8, 8, 8, 8].into()), 80, NOW, &mut Seeded(1), &[]);
     assert_eq!(choice, Ok(Choice::Refuse));
+}
+
+#[test]
+fn the_pod_s_own_addresses_are_neither_refused_nor_caught_by_a_wildcard() {
+    let cluster = cluster_of(LbPolicy::Random, &weights(&[1]));
+    let rig = Rig::edited(vec![(cluster, 1)], |mesh| {
+        mesh.default_action = DefaultAction::Refuse;
+        mesh.own = vec!["::ffff:8.8.8.8".parse().unwrap(), "fd00::5".parse().unwrap()];
+        let any = Destination { address: "0.0.0.0".parse().unwrap(), port: 81, ..mesh.destinations[0].clone() };
+        mesh.destinations.push(any);
+    });
+    let view = View::new(Words::new(&rig.content));
+    let choose = |ip: &str, port| {
+        choose(&view, None, WordAddr::new(ip.parse().unwrap()), port, NOW, &mut Seeded(1), &[]).unwrap()
+    };
+    for (ip, port) in [("8.8.8.8", 80), ("8.8.8.8", 81), ("fd00::5", 81)] {
+        assert_eq!(choose(ip, port), Choice::NotMesh, "{ip}:{port}");
+    }
+    assert!(matches!(choose("8.8.8.9", 81), Choice::Endpoint(_)));
 }
 
 #[test]
