@@ -249,10 +249,13 @@ fn a_rejected_resource_keeps_its_last_good_value_across_a_take_over_without_cont
 
     control_plane.apply(&with_rejected_greeter(&mesh(&["127.0.1.3"])));
     control_plane.wait_for_nack();
+    // The NACK goes out before the leader notes it.
+    fixture.wait_until("the rejected resource in the status", |_| {
+        let eds = fixture.status().types.into_iter().find(|kind| kind.name == "EDS");
+        eds.is_some_and(|eds| eds.rejected.first().is_some_and(|nack| nack.name == GREETER))
+    });
     fixture.wait_for_greeters(&["127.0.1.1"]);
     assert!(matches!(first.stop(), Ended::Asked));
-    let eds = fixture.status().types.into_iter().find(|kind| kind.name == "EDS").unwrap();
-    assert_eq!(eds.rejected.first().map(|nack| nack.name.as_str()), Some(GREETER));
 
     control_plane.kill();
     let image_before = fixture.pod.control().image().unwrap();
