@@ -108,3 +108,23 @@ fn shadow_mode_changes_nothing() {
     let _control_plane = pod.serve(&Manifest::greeter(1));
     assert_eq!(Finished::of(&mut pod.curl("http://greeter/")).status.code(), Some(6));
 }
+
+#[test]
+fn a_program_that_only_serves_leaves_no_run_directory() {
+    let pod = Pod::new();
+    let mut python = pod.mesh("python3");
+    python.args(["-c", "import socket as s; l = s.create_server(('127.0.0.1', 0)); c = s.create_connection(l.getsockname()); print(l.accept()[0].getpeername() == c.getsockname())"]);
+    assert_eq!(Finished::of(&mut python).success().trim(), "True");
+    assert_eq!(std::fs::read_dir(pod.run_dir()).unwrap().count(), 0, "{}", pod.dump());
+}
+
+#[test]
+fn lines_of_the_log_never_go_to_another_file_that_took_the_number_of_stderr() {
+    let pod = Pod::new();
+    let _control_plane = pod.serve(&Manifest::greeter(1));
+    let data = pod.folder().join("data");
+    let mut python = pod.mesh("python3");
+    python.env("LDMESH_LOG", "trace").args(["-c", "import os, socket, sys; os.close(2); f = open(sys.argv[1], 'w'); socket.gethostbyname('greeter'); print(f.fileno())"]).arg(&data);
+    assert_eq!(Finished::of(&mut python).success().trim(), "2");
+    assert_eq!(std::fs::read_to_string(data).unwrap(), "");
+}

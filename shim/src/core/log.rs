@@ -4,6 +4,7 @@
 
 use std::ffi::{CString, c_long};
 use std::fmt::{self, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use log::{Level, LevelFilter};
@@ -16,12 +17,15 @@ const LINE: usize = 400;
 pub struct Log {
     filter: LevelFilter,
     file: Option<LogFile>,
+    /// Device and inode of stderr at load.
+    stderr: Option<(u64, u64)>,
 }
 
 impl Log {
     /// A log as configured.
-    pub const fn new(filter: LevelFilter, file: Option<LogFile>) -> Self {
-        Self { filter, file }
+    pub fn new(filter: LevelFilter, file: Option<LogFile>) -> Self {
+        let stderr = if filter == LevelFilter::Off || file.is_some() { None } else { stderr() };
+        Self { filter, file, stderr }
     }
 
     /// Whether lines of this level are written.
@@ -41,7 +45,9 @@ impl Log {
         let _ = write!(line, "ldmesh[{pid}] {level}: {text}");
         line.end();
         match &self.file {
-            None => line.write(2),
+            // A program that closed it may keep its data under the number by now.
+            None if self.stderr.is_some() && stderr() == self.stderr => line.write(2),
+            None => {}
             Some(file) => {
                 let Ok(path) = CString::new(file.path(pid).as_os_str().as_bytes()) else { return };
                 let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NOCTTY;
@@ -62,6 +68,13 @@ impl Log {
             }
         }
     }
+}
+
+/// What descriptor 2 is.
+fn stderr() -> Option<(u64, u64)> {
+    // SAFETY: only looked at, and open or an error.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(2) };
+    rustix::fs::fstat(descriptor).ok().map(|stat| (stat.st_dev, stat.st_ino))
 }
 
 struct Line {

@@ -62,7 +62,7 @@ impl Asked {
 /// The dialled address in the form that the socket's addresses have.
 fn dialled(socket: Socket, written: socklen_t) -> Result<(RawAddress, socklen_t), Why> {
     let context = process::enter()?;
-    let mesh = Attached { context, pod: context.attach(false, shm::now())? };
+    let mesh = Attached { context, pod: context.attach_existing(shm::now())? };
     let cookie = socket.cookie().ok_or(Why::NoCookie)?;
     let recorded = recorded(&mesh, cookie)?;
     let peer = socket.peer().ok_or(Why::NotInet)?;

@@ -253,6 +253,24 @@ impl Context {
         self.attach_user(now)
     }
 
+    /// The attachment, without making a run directory: a program that only serves leaves nothing behind. Looked for
+    /// once a second.
+    ///
+    /// # Errors
+    /// [`Why::NoRunDirectory`].
+    pub fn attach_existing(&self, now: Millis) -> Result<&'static Pod, Why> {
+        if !CURRENT.load(Ordering::Acquire).is_null() {
+            return self.attach(false, now);
+        }
+        let looked = LOOKED.swap(now, Ordering::Relaxed);
+        if now.wrapping_sub(looked) < ATTACH_PAUSE_MS {
+            LOOKED.store(looked, Ordering::Relaxed);
+            return Err(Why::NoRunDirectory);
+        }
+        let pod = Pod::attach_existing(self.settings).map_err(|_| Why::NoRunDirectory)?;
+        self.keep(rustix::process::geteuid().as_raw(), pod, now)
+    }
+
     #[cold]
     fn attach_user(&self, now: Millis) -> Result<&'static Pod, Why> {
         let uid = rustix::process::geteuid().as_raw();
@@ -273,28 +291,7 @@ impl Context {
         }
         self.report_problems();
         match Pod::attach(self.settings) {
-            Ok(pod) => {
-                let attachment = std::ptr::from_mut(Box::leak(Box::new(Attachment { uid, pod })));
-                // Threads that attach for one user at once meet in one place: the table holds users, not races.
-                let stored = ATTACHED.iter().find_map(|place| {
-                    let null = std::ptr::null_mut();
-                    match place.compare_exchange(null, attachment, Ordering::AcqRel, Ordering::Acquire) {
-                        // SAFETY: leaked just now; nobody writes to it any more.
-                        Ok(_) => Some(unsafe { &*attachment }),
-                        // SAFETY: as above.
-                        Err(other) => unsafe { other.as_ref() }.filter(|other| other.uid == uid),
-                    }
-                });
-                let Some(stored) = stored else {
-                    RETRY_UID.store(u64::from(uid), Ordering::Relaxed);
-                    RETRY_AT.store(Millis::MAX, Ordering::Relaxed);
-                    self.log.line(Level::Warn, format_args!("too many users in one process; calls of uid {uid} pass"));
-                    return Err(Why::NoRunDirectory);
-                };
-                CURRENT.store(std::ptr::from_ref(stored).cast_mut(), Ordering::Release);
-                CHECKED.store(now, Ordering::Relaxed);
-                Ok(&stored.pod)
-            }
+            Ok(pod) => self.keep(uid, pod, now),
             Err(error) => {
                 RETRY_UID.store(u64::from(uid), Ordering::Relaxed);
                 RETRY_AT.store(now.saturating_add(ATTACH_PAUSE_MS), Ordering::Relaxed);
@@ -302,6 +299,30 @@ impl Context {
                 Err(Why::NoRunDirectory)
             }
         }
+    }
+
+    /// Keeps an attachment for ever. Threads that attach for one user at once meet in one place: the table holds
+    /// users, not races.
+    fn keep(&self, uid: u32, pod: Pod, now: Millis) -> Result<&'static Pod, Why> {
+        let attachment = std::ptr::from_mut(Box::leak(Box::new(Attachment { uid, pod })));
+        let stored = ATTACHED.iter().find_map(|place| {
+            let null = std::ptr::null_mut();
+            match place.compare_exchange(null, attachment, Ordering::AcqRel, Ordering::Acquire) {
+                // SAFETY: leaked just now; nobody writes to it any more.
+                Ok(_) => Some(unsafe { &*attachment }),
+                // SAFETY: as above.
+                Err(other) => unsafe { other.as_ref() }.filter(|other| other.uid == uid),
+            }
+        });
+        let Some(stored) = stored else {
+            RETRY_UID.store(u64::from(uid), Ordering::Relaxed);
+            RETRY_AT.store(Millis::MAX, Ordering::Relaxed);
+            self.log.line(Level::Warn, format_args!("too many users in one process; calls of uid {uid} pass"));
+            return Err(Why::NoRunDirectory);
+        };
+        CURRENT.store(std::ptr::from_ref(stored).cast_mut(), Ordering::Release);
+        CHECKED.store(now, Ordering::Relaxed);
+        Ok(&stored.pod)
     }
 
     /// The attachment, or a new one where nobody leads because its run directory was removed or replaced. Looked at
@@ -403,6 +424,7 @@ static CURRENT: AtomicPtr<Attachment> = AtomicPtr::new(std::ptr::null_mut());
 static CHECKED: AtomicU64 = AtomicU64::new(0);
 static ORPHAN_CHECKED: AtomicU64 = AtomicU64::new(0);
 static RETRY_AT: AtomicU64 = AtomicU64::new(0);
+static LOOKED: AtomicU64 = AtomicU64::new(0);
 static RETRY_UID: AtomicU64 = AtomicU64::new(u64::MAX);
 
 #[cfg(test)]

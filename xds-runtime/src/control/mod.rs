@@ -239,6 +239,11 @@ impl Control {
         !blocked && cell.compare_exchange(next, now.saturating_add(pause), Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
+    /// Puts the next attempt off until `until`, where it would come earlier (whoever tried knows that it is no use).
+    pub fn postpone_attempt(&self, until: Millis) {
+        self.cell(AT_ATTEMPT).fetch_max(until, Ordering::AcqRel);
+    }
+
     /// Some process asked for a decision about the mesh (kept to a second).
     #[inline]
     pub fn ask(&self, now: Millis) {
@@ -312,6 +317,15 @@ mod tests {
         assert!(control.may_attempt(1000, 300));
         assert!(!control.may_attempt(1299, 300));
         assert!(control.may_attempt(1300, 300));
+    }
+
+    #[test]
+    fn an_attempt_that_is_no_use_is_put_off() {
+        let control = control();
+        assert!(control.may_attempt(1000, 300));
+        control.postpone_attempt(9000);
+        assert!(!control.may_attempt(8999, 300));
+        assert!(control.may_attempt(9000, 300));
     }
 
     #[test]

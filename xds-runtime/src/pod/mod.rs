@@ -37,6 +37,9 @@ pub enum AttachError {
     /// Another process is making CONTROL right now.
     #[error("another process is setting up the run directory")]
     Busy,
+    /// Nobody made CONTROL yet.
+    #[error("no process of this pod was in the mesh yet")]
+    NotThere,
     /// The kernel has no page left.
     #[error("no memory")]
     NoMemory,
@@ -90,9 +93,23 @@ impl Pod {
     /// [`AttachError`]; the caller passes and may try again later.
     pub fn attach(settings: &'static Settings) -> Result<Self, AttachError> {
         let boot = BootId::read().ok_or(AttachError::NoBootId)?;
-        let dir = RunDir::open(settings)?;
-        let (control, control_id) = open_control(&dir, boot)?;
-        Ok(Self {
+        let (control, control_id) = open_control(&RunDir::open(settings)?, boot)?;
+        Ok(Self::new(settings, boot, control, control_id))
+    }
+
+    /// Attaches to the run directory if it is there, and makes nothing.
+    ///
+    /// # Errors
+    /// [`AttachError`]; [`AttachError::NotThere`] when no process of the pod made it yet.
+    pub fn attach_existing(settings: &'static Settings) -> Result<Self, AttachError> {
+        let boot = BootId::read().ok_or(AttachError::NoBootId)?;
+        let found = believed_control(&RunDir::open_existing(settings)?, boot)?;
+        let (control, control_id) = found.ok_or(AttachError::NotThere)?;
+        Ok(Self::new(settings, boot, control, control_id))
+    }
+
+    const fn new(settings: &'static Settings, boot: BootId, control: Control, control_id: FileId) -> Self {
+        Self {
             settings,
             boot,
             control,
@@ -101,7 +118,7 @@ impl Pod {
             former_image: AtomicPtr::new(std::ptr::null_mut()),
             state: AtomicPtr::new(std::ptr::null_mut()),
             retry_at: AtomicU64::new(0),
-        })
+        }
     }
 
     /// CONTROL.
