@@ -388,8 +388,10 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let pod = Pod::attach(settings(base.path())).unwrap();
         let frozen = ImageId { term: 1, sequence: 0 };
+        assert_eq!(pod.control().take_lead(1000).unwrap().epoch(), 1);
         publish(&pod, frozen, "first.example");
         assert!(knows(&pod, "first.example"));
+        assert_eq!(pod.control().take_lead(9000).unwrap().epoch(), 2);
         publish(&pod, ImageId { term: 2, sequence: 0 }, "second.example");
         // Whatever instruction it was stopped at, all it can still write is its own file..
         let file =
