@@ -39,7 +39,7 @@ step formatting cargo fmt --all --check
 step lints cargo clippy --workspace --all-targets -- -D warnings
 step "unit and integration tests" cargo test --workspace --exclude ctests --no-fail-fast
 if step "release builds" scripts/build.sh && step "portable library" scripts/build-portable.sh; then
-  step "end-to-end tests" cargo test -p ctests --no-fail-fast
+  step "end-to-end tests" cargo test -p ctests --no-fail-fast -- --show-output
 else
   echo "no end-to-end tests without release builds" >&2
 fi
