@@ -154,9 +154,10 @@ impl Fixture {
         self.wait_until("the greeter's endpoints", |seen| seen.greeters.as_deref() == Some(&strings(endpoints)))
     }
 
-    fn status(&self) -> Status {
-        let file = self.pod.run_dir().unwrap().open_file(names::STATUS, Open::Read).unwrap().unwrap();
-        serde_json::from_reader(std::fs::File::from(file)).unwrap()
+    /// What the leader says about itself; `None` before it said anything.
+    fn status(&self) -> Option<Status> {
+        let file = self.pod.run_dir().unwrap().open_file(names::STATUS, Open::Read).unwrap()?;
+        Some(serde_json::from_reader(std::fs::File::from(file)).unwrap())
     }
 }
 
@@ -251,7 +252,7 @@ fn a_rejected_resource_keeps_its_last_good_value_across_a_take_over_without_cont
     control_plane.wait_for_nack();
     // The NACK goes out before the leader notes it.
     fixture.wait_until("the rejected resource in the status", |_| {
-        let eds = fixture.status().types.into_iter().find(|kind| kind.name == "EDS");
+        let eds = fixture.status().and_then(|status| status.types.into_iter().find(|kind| kind.name == "EDS"));
         eds.is_some_and(|eds| eds.rejected.first().is_some_and(|nack| nack.name == GREETER))
     });
     fixture.wait_for_greeters(&["127.0.1.1"]);
