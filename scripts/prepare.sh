@@ -4,7 +4,7 @@
 set -euo pipefail
 
 declare -A package=(
-  [gcc]=gcc [curl]=curl [strace]=strace [ip]=iproute2 [ss]=iproute2 [python3]=python3 [perl]=perl
+  [gcc]=gcc [g++]=g++ [curl]=curl [strace]=strace [ip]=iproute2 [ss]=iproute2 [python3]=python3 [perl]=perl
   [wget]=wget [setpriv]=util-linux [unshare]=util-linux [git]=git [readelf]=binutils
 )
 
@@ -22,6 +22,10 @@ done
 # The static binary needs the C library's archive.
 if [[ " $* " == *" gcc "* ]] && ! [[ -e $(gcc -print-file-name=libc.a 2>/dev/null || true) ]]; then
   missing+=(libc6-dev)
+fi
+# Debian's python3 comes without the means to make a virtual environment.
+if [[ " $* " == *" python3 "* ]] && ! python3 -c 'import ensurepip' 2>/dev/null; then
+  missing+=(python3-venv)
 fi
 ((${#missing[@]})) || exit 0
 
