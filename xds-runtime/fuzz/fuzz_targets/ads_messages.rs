@@ -11,7 +11,8 @@ use prost::Message;
 use xds_runtime::ads::delta::Delta;
 use xds_runtime::ads::sotw::Sotw;
 use xds_runtime::ads::wire::{Any, DeltaDiscoveryResponse, DiscoveryResponse, Resource};
-use xds_runtime::ads::{Protocol, Session, Store};
+use xds_runtime::ads::{Protocol, Session};
+use xds_runtime::leader::resources::Resources;
 use xds_runtime::resource::ResourceType;
 
 /// What a client may send for one message: the reply, and a change of names.
@@ -49,7 +50,7 @@ fuzz_target!(|data: &[u8]| {
 struct Run<P> {
     session: Session,
     stream: P,
-    store: Store,
+    resources: Resources,
 }
 
 impl<P: Protocol> Run<P> {
@@ -57,7 +58,7 @@ impl<P: Protocol> Run<P> {
         let mut session = Session::default();
         session.set_names(ResourceType::Endpoint, ["a".to_owned()]);
         session.set_names(ResourceType::Route, ["a".to_owned()]);
-        let mut run = Self { session, stream: P::default(), store: Store::new() };
+        let mut run = Self { session, stream: P::default(), resources: Resources::default() };
         run.send();
         run
     }
@@ -65,7 +66,7 @@ impl<P: Protocol> Run<P> {
     fn feed(&mut self, message: P::Response) {
         self.stream.handle(&mut self.session, message);
         for event in self.session.take_events() {
-            self.store.apply(event, 0);
+            self.resources.apply(event, 0);
         }
         assert!(self.send() <= REQUESTS_MOST);
     }
