@@ -3,7 +3,8 @@
 //! Every shared file is a slice of [`AtomicU64`]: concurrent access by other processes is then defined
 //! behaviour, and a torn read is a wrong number, never undefined. All indexing is checked: what another
 //! process wrote can be wrong, so an index found in shared memory may miss, but cannot fault.
-//! A mapping is never unmapped, so views are `'static` and nobody holds a reference that can dangle.
+//! The addresses of a mapping are never given back (an image that nobody needs any more becomes zeros in place), so
+//! views are `'static` and nobody holds a reference that can dangle.
 
 mod clock;
 pub mod futex;
