@@ -12,6 +12,7 @@
 
 mod artifacts;
 mod backend;
+mod compatibility;
 mod control_plane;
 mod manifest;
 pub mod namespace;
@@ -25,6 +26,7 @@ mod wait;
 
 pub use artifacts::{Artifacts, artifacts, portable_library};
 pub use backend::{Backend, Mode};
+pub use compatibility::{Cell, Works};
 pub use control_plane::{CONTROL_PLANE_URL, ControlPlane, Stats};
 pub use manifest::{Manifest, Port, Service};
 pub use pod::{Pod, PodBuilder};
