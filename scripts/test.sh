@@ -9,7 +9,7 @@ scripts/prepare.sh gcc g++ curl strace ip ss python3 perl wget setpriv unshare r
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
-export LDMESH_SKIP_LOG=$logs/skipped
+export LDMESH_SKIP_LOG=$logs/skipped LDMESH_TABLE=$logs/table
 : >"$LDMESH_SKIP_LOG"
 
 passed=0 failed=0 skipped=0
@@ -40,6 +40,7 @@ step lints cargo clippy --workspace --all-targets -- -D warnings
 step "unit and integration tests" cargo test --workspace --exclude ctests --no-fail-fast
 if step "release builds" scripts/build.sh && step "portable library" scripts/build-portable.sh; then
   step "end-to-end tests" cargo test -p ctests --no-fail-fast -- --show-output
+  step "compatibility tables" cargo run --quiet -p ctests --bin table -- "$LDMESH_TABLE" --document docs/compatibility.md
 else
   echo "no end-to-end tests without release builds" >&2
 fi
