@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use xds_runtime::config::{Settings, is_never_mesh};
 use xds_runtime::image::{
-    ActionView, ClusterView, DefaultAction, DestinationView, EndpointView, ImageFile, NameView, PassReason, PolicyView,
-    Torn, View,
+    ActionView, ClusterView, DefaultAction, DestinationView, EndpointView, HashOn, ImageFile, NameView, PassReason,
+    PolicyView, Torn, View,
 };
 use xds_runtime::names::{Families, NameFiles, Whose};
 use xds_runtime::pod::Pod;
@@ -189,7 +189,10 @@ impl Explainer {
         match destination.action {
             ActionView::Refuse => lines.push("verdict   black hole: ECONNREFUSED".into()),
             ActionView::Pass(reason) => lines.push(format!("verdict   passes: {}", meaning(reason))),
-            ActionView::Clusters { first, count } => {
+            ActionView::Clusters { first, count, hash } => {
+                if hash == HashOn::SourceIp {
+                    lines.push("hash      the source address".into());
+                }
                 for nth in 0..count {
                     let (index, weight) = view.weighted(first, nth)?;
                     self.cluster(view, &view.cluster(index)?, weight, &mut lines)?;
@@ -219,6 +222,8 @@ impl Explainer {
             }
             PolicyView::RoundRobin => "round robin".into(),
             PolicyView::Random => "random".into(),
+            PolicyView::RingHash => "ring hash".into(),
+            PolicyView::Maglev => "Maglev".into(),
             PolicyView::LeastRequest { choice_count, bias_thousandths } => {
                 format!("least request of {choice_count}, bias {}", f64::from(bias_thousandths) / 1000.0)
             }

@@ -14,8 +14,8 @@ use std::time::Duration;
 use xds_runtime::config::Settings;
 use xds_runtime::control::{ImageId, Term};
 use xds_runtime::image::{
-    Action, Cluster, DefaultAction, Destination, Endpoint, Locality, Mesh, Name, Policy, Priority, Publisher, encode,
-    file_words, priority_tag,
+    Action, Cluster, DefaultAction, Destination, Endpoint, HashOn, Locality, Mesh, Name, Policy, Priority, Publisher,
+    encode, file_words, priority_tag,
 };
 use xds_runtime::pod::{Pod, names};
 use xds_runtime::resource::Health;
@@ -208,7 +208,7 @@ fn mesh(slots: &mut SlotAllocator) -> Mesh {
     let destination = |address: &str, cluster: u32, name: u32| Destination {
         address: address.parse().unwrap(),
         port: 80,
-        action: Action::Clusters(vec![(cluster, 1)]),
+        action: Action::Clusters { shares: vec![(cluster, 1)], hash: HashOn::Nothing },
         name: Some(name),
         rules_left_out: String::new(),
     };

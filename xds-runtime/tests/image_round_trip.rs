@@ -9,7 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use xds_runtime::image::*;
-use xds_runtime::lb::{Seeded, choose};
+use xds_runtime::lb::{Call, Seeded, choose};
 use xds_runtime::resource::{Cidr, Health};
 use xds_runtime::shm::{WordAddr, Words};
 
@@ -34,13 +34,28 @@ fn priority() -> impl Strategy<Value = Priority> {
         .prop_map(|(ip, port, weight, health, slot)| Endpoint { address: (ip, port).into(), weight, health, slot });
     let locality = ("[a-z/]{0,20}", any::<u32>(), slot(), proptest::collection::vec(endpoint, 0..5))
         .prop_map(|(name, weight, slot, endpoints)| Locality { name, weight, slot, endpoints });
-    (slot(), proptest::collection::vec(locality, 0..3)).prop_map(|(slot, localities)| Priority { slot, localities })
+    let localities = proptest::collection::vec(locality, 0..3);
+    (slot(), localities).prop_map(|(slot, localities)| Priority { slot, localities, table: Table::None })
+}
+
+/// A table for policies that hash; entries need not name endpoints that are there.
+fn with_tables(mut cluster: Cluster, entries: &[(u64, u32)]) -> Cluster {
+    for priority in cluster.priorities.iter_mut().flatten().filter(|_| !entries.is_empty()) {
+        priority.table = match cluster.policy {
+            Policy::RingHash => Table::Ring(entries.to_vec()),
+            Policy::Maglev => Table::Maglev(entries.iter().map(|(_, endpoint)| *endpoint).collect()),
+            _ => Table::None,
+        };
+    }
+    cluster
 }
 
 fn cluster() -> impl Strategy<Value = Cluster> {
     let policy = prop_oneof![
         Just(Policy::RoundRobin),
         Just(Policy::Random),
+        Just(Policy::RingHash),
+        Just(Policy::Maglev),
         (2_u32..9, 0_u32..4000).prop_map(|(choice_count, bias)| Policy::LeastRequest {
             choice_count,
             active_request_bias: f64::from(bias) / 1000.0
@@ -73,16 +88,18 @@ fn mesh() -> impl Strategy<Value = Mesh> {
         .prop_map(|(name, addresses, headless)| Name { name, addresses, headless });
     let action = || {
         prop_oneof![
-            proptest::collection::vec((any::<Index>(), 0_u32..100), 1..4).prop_map(Ok),
+            (proptest::collection::vec((any::<Index>(), 0_u32..100), 1..4), any::<bool>()).prop_map(Ok),
             Just(Err(Action::Refuse)),
             Just(Err(Action::Pass(PassReason::NeedsBytes))),
         ]
     };
+    let entries = proptest::collection::vec((any::<u64>(), 0_u32..8), 0..9);
+    let clusters = (cluster(), entries).prop_map(|(cluster, entries)| with_tables(cluster, &entries));
     let destination = (address(), any::<u16>(), action(), any::<Index>(), "[ -~]{0,20}");
     let prefix = (address(), any::<u8>(), any::<u16>(), action());
     (
         proptest::collection::vec(name, 0..12),
-        proptest::collection::vec(cluster(), 1..6),
+        proptest::collection::vec(clusters, 1..6),
         proptest::collection::vec(destination, 0..12),
         proptest::collection::vec(prefix, 0..4),
         (any::<bool>(), any::<u64>()),
@@ -90,12 +107,13 @@ fn mesh() -> impl Strategy<Value = Mesh> {
         .prop_map(|(mut names, clusters, destinations, prefixes, (refuse, seed))| {
             let mut seen = BTreeSet::new();
             names.retain(|name| seen.insert(name.name.clone()));
-            let action = |found: Result<Vec<(Index, u32)>, Action>| match found {
-                Ok(all) => {
+            let action = |found: Result<(Vec<(Index, u32)>, bool), Action>| match found {
+                Ok((all, hashes)) => {
                     let index = |at: Index| at.index(clusters.len()) as u32;
                     let mut all: Vec<_> = all.into_iter().map(|(at, weight)| (index(at), weight)).collect();
                     all[0].1 += 1;
-                    Action::Clusters(all)
+                    let hash = if hashes { HashOn::SourceIp } else { HashOn::Nothing };
+                    Action::Clusters { shares: all, hash }
                 }
                 Err(action) => action,
             };
@@ -129,8 +147,9 @@ fn arena(words: &[u64]) -> Vec<AtomicU64> {
 
 fn read_action(view: &View<'_>, action: ActionView) -> Result<Action, Torn> {
     Ok(match action {
-        ActionView::Clusters { count, first } => {
-            Action::Clusters((0..count).map(|nth| view.weighted(first, nth)).collect::<Result<_, _>>()?)
+        ActionView::Clusters { count, first, hash } => {
+            let shares = (0..count).map(|nth| view.weighted(first, nth)).collect::<Result<_, _>>()?;
+            Action::Clusters { shares, hash }
         }
         ActionView::Pass(reason) => Action::Pass(reason),
         ActionView::Refuse => Action::Refuse,
@@ -168,11 +187,21 @@ fn read_cluster(view: &View<'_>, index: u32) -> Result<Cluster, Torn> {
         assert_eq!(whole, all, "a priority's set is that of its localities");
         let healthy = whole.iter().filter(|e| e.health == Health::Healthy).count();
         assert_eq!(priority.set.healthy as usize, healthy);
-        priorities.push(Priority { slot: priority.set.slot, localities });
+        let entries = 0..priority.table_len();
+        let table = match cluster.policy {
+            _ if entries.is_empty() => Table::None,
+            PolicyView::Maglev => {
+                Table::Maglev(entries.map(|nth| view.maglev_entry(&priority, nth)).collect::<Result<_, _>>()?)
+            }
+            _ => Table::Ring(entries.map(|nth| view.ring_entry(&priority, nth)).collect::<Result<_, _>>()?),
+        };
+        priorities.push(Priority { slot: priority.set.slot, localities, table });
     }
     let policy = match cluster.policy {
         PolicyView::RoundRobin => Policy::RoundRobin,
         PolicyView::Random => Policy::Random,
+        PolicyView::RingHash => Policy::RingHash,
+        PolicyView::Maglev => Policy::Maglev,
         PolicyView::LeastRequest { choice_count, bias_thousandths } => {
             Policy::LeastRequest { choice_count, active_request_bias: f64::from(bias_thousandths) / 1000.0 }
         }
@@ -272,7 +301,7 @@ proptest! {
         let view = View::new(Words::new(&words));
         for destination in &mesh.destinations {
             let at = WordAddr::new(destination.address);
-            let _ = choose(&view, None, at, destination.port, 0, &mut Seeded(1), &[]);
+            let _ = choose(&view, None, &Call { address: at, port: destination.port, source: &|| None, now: 0, avoid: &[] }, &mut Seeded(1));
             let _ = view.name_of(at);
         }
         for name in &mesh.names {

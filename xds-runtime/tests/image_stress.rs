@@ -53,7 +53,7 @@ fn content(generation: u64) -> Vec<u64> {
     let destination = Destination {
         address: VIP.into(),
         port: 80,
-        action: Action::Clusters((0..CLUSTERS).map(|n| (n, n + 1)).collect()),
+        action: Action::Clusters { shares: (0..CLUSTERS).map(|n| (n, n + 1)).collect(), hash: HashOn::Nothing },
         name: None,
         rules_left_out: String::new(),
     };

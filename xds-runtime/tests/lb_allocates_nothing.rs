@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use xds_runtime::boot::BootId;
 use xds_runtime::image::*;
-use xds_runtime::lb::{Choice, Seeded, choose};
+use xds_runtime::lb::{Call, Choice, Seeded, choose};
 use xds_runtime::resource::Health;
 use xds_runtime::shm::{WordAddr, Words, hash_bytes};
 use xds_runtime::state::{SlotAllocator, SlotKind, State, endpoint_tag, named_tag, state_words};
@@ -49,7 +49,13 @@ fn mesh(policy: Policy, book: &mut SlotAllocator) -> Mesh {
         let zone = |name: &str, endpoints| Locality { name: name.into(), weight: 2, slot: None, endpoints };
         let all = vec![endpoint(from, Health::Healthy), endpoint(from + 1, Health::Unhealthy)];
         let more = vec![endpoint(from + 2, Health::Degraded), endpoint(from + 3, Health::Healthy)];
-        Priority { slot: None, localities: vec![zone("a", all), zone("b", more)] }
+        let localities = vec![zone("a", all), zone("b", more)];
+        let table = match policy {
+            Policy::RingHash => Table::Ring(vec![(7, 0), (1 << 40, 3), (1 << 60, 0)]),
+            Policy::Maglev => Table::Maglev(vec![0, 3, 3, 0, 0]),
+            _ => Table::None,
+        };
+        Priority { slot: None, localities, table }
     };
     let mut priorities = vec![tier(1), tier(10)];
     for (nth, priority) in (0..).zip(&mut priorities) {
@@ -69,7 +75,7 @@ fn mesh(policy: Policy, book: &mut SlotAllocator) -> Mesh {
     let destination = Destination {
         address: [10, 0, 0, 1].into(),
         port: 80,
-        action: Action::Clusters(vec![(0, 1), (0, 2)]),
+        action: Action::Clusters { shares: vec![(0, 1), (0, 2)], hash: HashOn::SourceIp },
         name: None,
         rules_left_out: String::new(),
     };
@@ -83,6 +89,8 @@ fn a_pick_allocates_nothing() {
         Policy::Random,
         Policy::LeastRequest { choice_count: 3, active_request_bias: 1.0 },
         Policy::LeastRequest { choice_count: 3, active_request_bias: 0.7 },
+        Policy::RingHash,
+        Policy::Maglev,
     ];
     for policy in policies {
         let boot = BootId::from_words([1, 2]);
@@ -97,12 +105,13 @@ fn a_pick_allocates_nothing() {
         let vip = WordAddr::new([10, 0, 0, 1].into());
         let tried = [(WordAddr::new([127, 0, 0, 1].into()), 80)];
         let mut entropy = Seeded(1);
+        let call = Call { address: vip, port: 80, source: &|| Some([10, 1, 2, 3].into()), now: 5, avoid: &tried };
         let before = ALLOCATIONS.get();
         let mut picked = 0;
         for _ in 0..1000 {
-            let choice = image.read(|view| choose(view, Some(&state), vip, 80, 5, &mut entropy, &tried));
+            let choice = image.read(|view| choose(view, Some(&state), &call, &mut entropy));
             picked += u32::from(matches!(choice, Ok(Choice::Endpoint(_))));
-            let choice = choose(&view, Some(&state), vip, 80, 5, &mut entropy, &[]);
+            let choice = choose(&view, Some(&state), &call, &mut entropy);
             picked += u32::from(matches!(choice, Ok(Choice::Endpoint(_))));
         }
         assert_eq!(ALLOCATIONS.get() - before, 0, "{policy:?}");

@@ -116,6 +116,8 @@ fn cluster(view: &View<'_>, cluster: &ClusterView, state: Option<State>, now: Mi
             PolicyView::RoundRobin => "round robin".to_owned(),
             PolicyView::LeastRequest { choice_count, .. } => format!("least request of {choice_count}"),
             PolicyView::Random => "random".to_owned(),
+            PolicyView::RingHash => "ring hash".to_owned(),
+            PolicyView::Maglev => "Maglev".to_owned(),
             PolicyView::Pass(reason, detail) => format!("passes: {reason:?} {}", view.string(detail)?),
         },
         endpoints_known: cluster.endpoints_known,

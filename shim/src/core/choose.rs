@@ -13,7 +13,7 @@ use log::Level;
 use xds_runtime::config::{FailMode, Mode, is_never_mesh};
 use xds_runtime::control::{Switch, WISH_EXPIRY_MS};
 use xds_runtime::image::{DefaultAction, ImageFile, Torn, View};
-use xds_runtime::lb::{self, Choice, Pick, Seeded};
+use xds_runtime::lb::{self, Call, Choice, Pick, Seeded};
 use xds_runtime::shm::futex::Wake;
 use xds_runtime::shm::{self, Millis, WordAddr};
 
@@ -68,7 +68,7 @@ pub fn choose_first(context: &Context, mesh: &dyn Mesh, socket: Socket, dialled:
             return Verdict::Pass(Why::SwitchedOff);
         }
         let news = control.news();
-        let choice = choose(context, mesh, dialled, cookie.unwrap_or(0), &[], now);
+        let choice = choose(context, mesh, (socket, cookie.unwrap_or(0)), dialled, &[], now);
         if choice == Ok(Choice::NotMesh) {
             return Verdict::Pass(Why::NotInMesh);
         }
@@ -175,8 +175,8 @@ fn shadowed(context: &Context, dialled: Inet, verdict: Chosen) -> Chosen {
 pub fn choose(
     context: &Context,
     mesh: &dyn Mesh,
+    (socket, cookie): (Socket, u64),
     dialled: Inet,
-    cookie: u64,
     avoid: &[(WordAddr, u16)],
     now: Millis,
 ) -> Result<Choice, Why> {
@@ -191,7 +191,8 @@ pub fn choose(
     let (control, state) = (mesh.control(), mesh.state());
     let mark = control.mark(std::ptr::from_ref(&now) as usize, now);
     let mut entropy = Seeded(context.entropy(cookie));
-    let choice = image.read(|view| lb::choose(view, state.as_ref(), address, dialled.port, now, &mut entropy, avoid));
+    let call = Call { address, port: dialled.port, source: &|| socket.bound_to(), now, avoid };
+    let choice = image.read(|view| lb::choose(view, state.as_ref(), &call, &mut entropy));
     control.unmark(mark);
     choice.map_err(Why::from)
 }

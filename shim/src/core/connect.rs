@@ -309,7 +309,7 @@ impl Redirected {
             return None;
         }
         let tried = self.tried.get(..self.count)?;
-        let choice = choose(self.mesh.context, &self.mesh, self.dialled, self.cookie, tried, now);
+        let choice = choose(self.mesh.context, &self.mesh, (socket, self.cookie), self.dialled, tried, now);
         let Ok(Choice::Endpoint(pick)) = choice else { return None };
         if tried.contains(&(pick.address, pick.port)) || !reachable(socket, self.dialled, &pick) {
             return None;

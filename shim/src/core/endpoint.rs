@@ -4,7 +4,7 @@
 //! under the same number; else the VIP is answered, which works unbalanced.
 
 use xds_runtime::image::{ActionView, ImageFile, Torn, View};
-use xds_runtime::lb::{self, Choice, Seeded};
+use xds_runtime::lb::{self, Call, Choice, Seeded};
 use xds_runtime::shm::{Millis, WordAddr};
 use xds_runtime::state::State;
 
@@ -31,9 +31,10 @@ fn pick(
         if address != vip {
             continue;
         }
+        let call = Call { address: vip, port, source: &|| None, now, avoid: &[] };
         let candidate = match picked {
             // The first port's policy decides.
-            None => match lb::choose(view, state, vip, port, now, entropy, &[])? {
+            None => match lb::choose(view, state, &call, entropy)? {
                 Choice::Endpoint(pick) if pick.address.ip().is_ipv4() == vip.ip().is_ipv4() => pick.address,
                 _ => return Ok(None),
             },
@@ -49,7 +50,7 @@ fn pick(
 
 /// Whether an address is among the endpoints of an action, with the port itself as its target port.
 fn serves(view: &View<'_>, action: ActionView, address: WordAddr, port: u16) -> Result<bool, Torn> {
-    let ActionView::Clusters { first, count } = action else { return Ok(false) };
+    let ActionView::Clusters { first, count, .. } = action else { return Ok(false) };
     for nth in 0..count {
         let cluster = view.cluster(view.weighted(first, nth)?.0)?;
         for nth in 0..cluster.priority_count() {

@@ -98,6 +98,11 @@ impl Socket {
         self.name(libc::SYS_getpeername)
     }
 
+    /// The address that it is bound to, if it is to one.
+    pub fn bound_to(self) -> Option<std::net::IpAddr> {
+        Some(self.name(libc::SYS_getsockname)?.ip).filter(|ip| !ip.to_canonical().is_unspecified())
+    }
+
     fn name(self, call: c_long) -> Option<Inet> {
         let mut raw = RawAddress::ZERO;
         let mut length = size_of::<RawAddress>() as socklen_t;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use xds_runtime::boot::BootId;
 use xds_runtime::control::{CONTROL_WORDS, Control, ImageId};
 use xds_runtime::image::{
-    Action, Cluster, Destination, Endpoint, ImageFile, Locality, Mesh as Tables, Name, Policy, Priority, Publisher,
-    encode, file_words,
+    Action, Cluster, Destination, Endpoint, HashOn, ImageFile, Locality, Mesh as Tables, Name, Policy, Priority,
+    Publisher, encode, file_words,
 };
 use xds_runtime::resource::Health;
 use xds_runtime::shm::{self, Millis};
@@ -99,7 +99,7 @@ pub fn greeter(endpoints: Option<&[&str]>) -> Tables {
         destinations: vec![Destination {
             address: ip(VIP),
             port: 80,
-            action: Action::Clusters(vec![(0, 1)]),
+            action: Action::Clusters { shares: vec![(0, 1)], hash: HashOn::Nothing },
             name: Some(0),
             rules_left_out: String::new(),
         }],

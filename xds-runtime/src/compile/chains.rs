@@ -6,9 +6,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::image::{Action, DefaultAction, PassReason};
+use crate::image::{Action, DefaultAction, HashOn, PassReason};
 use crate::resource::{
-    ChainMatch, Cidr, Direction, FilterChain, HttpRoutes, Listener, NetworkFilter, RouteConfiguration,
+    ChainMatch, Cidr, Direction, FilterChain, HashPolicy, HttpRoutes, Listener, NetworkFilter, RouteConfiguration,
 };
 
 use super::Input;
@@ -35,7 +35,7 @@ pub(super) fn compile<'a>(input: &Input<'a>, clusters: &mut Clusters<'a, '_>, ou
         let open = |chain: &&FilterChain| chain.matches == ChainMatch::default();
         let last = listener.chains.iter().rfind(open).or(listener.default_chain.as_ref());
         if let Some(FilterChain { filter: NetworkFilter::TcpProxy(proxy), .. }) = last
-            && clusters.action(&proxy.clusters) == Action::Refuse
+            && clusters.action(&proxy.clusters, HashOn::Nothing) == Action::Refuse
         {
             out.default_action = DefaultAction::Refuse;
         }
@@ -148,7 +148,11 @@ impl<'a> Scoped<'_, 'a, '_, '_> {
     /// Where a terminal filter leads; the text names HTTP rules that were left out.
     fn filter(&mut self, filter: &'a NetworkFilter) -> Option<(Action, String)> {
         match filter {
-            NetworkFilter::TcpProxy(proxy) => Some((self.clusters.action(&proxy.clusters), String::new())),
+            NetworkFilter::TcpProxy(proxy) => {
+                let left_out =
+                    if let HashPolicy::Unsupported(needs) = &proxy.hash { needs.clone() } else { String::new() };
+                Some((self.clusters.action(&proxy.clusters, routes::hash_on(&proxy.hash)), left_out))
+            }
             NetworkFilter::Http(source) => {
                 let Some(routes) = self.routes(source) else {
                     return (!self.address.ip().is_unspecified())

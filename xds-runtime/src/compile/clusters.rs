@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Input;
 use super::endpoints::{Gathered, gather};
-use crate::image::{self, Action, PassReason, Policy, Priority, priority_tag};
+use super::tables;
+use crate::image::{self, Action, HashOn, PassReason, Policy, Priority, priority_tag};
 use crate::resource::{Cluster, Discovery, LbPolicy, UpstreamTls, WeightedCluster};
 use crate::shm::{WordAddr, hash_bytes};
 use crate::state::{SlotKind, endpoint_tag, locality_tag, named_tag};
@@ -58,7 +59,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
     }
 
     /// What a connection to one of these clusters means.
-    pub fn action(&mut self, weighted: &'a [WeightedCluster]) -> Action {
+    pub fn action(&mut self, weighted: &'a [WeightedCluster], hash: HashOn) -> Action {
         let mut loaded = weighted.iter().filter(|cluster| cluster.weight > 0);
         let (Some(first), second) = (loaded.next(), loaded.next()) else {
             return Action::Pass(PassReason::NoCluster);
@@ -67,17 +68,18 @@ impl<'a, 'b> Clusters<'a, 'b> {
             return match self.lead(&first.name) {
                 Lead::Pass(reason) => Action::Pass(reason),
                 Lead::Refuse => Action::Refuse,
-                Lead::Cluster(cluster) => Action::Clusters(vec![(self.build(cluster), 1)]),
+                Lead::Cluster(cluster) => Action::Clusters { shares: vec![(self.build(cluster), 1)], hash },
             };
         }
         let loaded = weighted.iter().filter(|cluster| cluster.weight > 0);
-        Action::Clusters(loaded.map(|share| (self.share(&share.name), share.weight)).collect())
+        let shares = loaded.map(|share| (self.share(&share.name), share.weight)).collect();
+        Action::Clusters { shares, hash }
     }
 
     /// Adds the EDS names that an action leads to.
     pub fn want(&self, action: &Action, names: &mut Vec<String>) {
-        let Action::Clusters(clusters) = action else { return };
-        for eds in clusters.iter().filter_map(|(index, _)| self.eds.get(*index as usize)) {
+        let Action::Clusters { shares, .. } = action else { return };
+        for eds in shares.iter().filter_map(|(index, _)| self.eds.get(*index as usize)) {
             names.extend(eds.iter().map(|name| (*name).to_owned()));
         }
     }
@@ -130,7 +132,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
     }
 
     fn compile(&mut self, cluster: &'a Cluster) -> (image::Cluster, Vec<&'a str>) {
-        let Gathered { priorities, leaves, eds, overprovisioning } =
+        let Gathered { mut priorities, leaves, eds, overprovisioning, hash_keys } =
             gather(self.input, cluster, &mut self.hostnames, self.notes);
         // An aggregate's endpoints are balanced as its clusters say; they have one policy here, the first's.
         let speaker = leaves.first().copied().unwrap_or(cluster);
@@ -147,6 +149,15 @@ impl<'a, 'b> Clusters<'a, 'b> {
             let reason = *reason;
             self.note(format!("cluster {}: left to the kernel ({reason:?}: {name})", cluster.name));
             return (passing(&cluster.name, policy), Vec::new());
+        }
+        for Priority { localities, table, .. } in priorities.iter_mut().flatten() {
+            *table = tables::table(
+                &speaker.policy,
+                localities,
+                speaker.locality_weighted,
+                speaker.panic_threshold,
+                &hash_keys,
+            );
         }
         let mut built = image::Cluster {
             policy,
@@ -168,7 +179,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
         let (turns, weighted) = (cluster.policy == Policy::RoundRobin, cluster.locality_weighted);
         let Some(priorities) = &mut cluster.priorities else { return };
         cluster.slot = self.slot(named_tag(SlotKind::Cluster, hash));
-        for (nth, Priority { slot, localities }) in (0..).zip(priorities) {
+        for (nth, Priority { slot, localities, .. }) in (0..).zip(priorities) {
             if turns {
                 *slot = self.slot(priority_tag(hash, nth));
             }
@@ -225,8 +236,8 @@ fn policy(cluster: &Cluster) -> Policy {
             Policy::LeastRequest { choice_count: *choice_count, active_request_bias: *active_request_bias }
         }
         LbPolicy::Random => Policy::Random,
-        LbPolicy::RingHash { .. } => unsupported("RING_HASH"),
-        LbPolicy::Maglev { .. } => unsupported("MAGLEV"),
+        LbPolicy::RingHash { .. } => Policy::RingHash,
+        LbPolicy::Maglev { .. } => Policy::Maglev,
         LbPolicy::ClusterProvided => unsupported("CLUSTER_PROVIDED"),
         LbPolicy::Unsupported(name) => unsupported(name),
     }

@@ -1,12 +1,14 @@
 //! The endpoints of a cluster: by EDS, inline, by DNS, or those of the clusters that an aggregate names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 
 use super::Input;
 use crate::image::{self, Priority};
 use crate::lb::MAX_PRIORITIES;
-use crate::resource::{Cluster, Discovery, EndpointAddress, Health, LoadAssignment, Locality, LocalityEndpoints};
+use crate::resource::{
+    Cluster, Discovery, Endpoint, EndpointAddress, Health, LoadAssignment, Locality, LocalityEndpoints,
+};
 
 /// Aggregates inside aggregates beyond this depth are left out (they may name each other).
 const MAX_DEPTH: usize = 8;
@@ -22,6 +24,8 @@ pub(super) struct Gathered<'a> {
     pub eds: Vec<&'a str>,
     /// Of the first assignment.
     pub overprovisioning: Option<u32>,
+    /// What hash policies know endpoints by that are not known by their address.
+    pub hash_keys: HashMap<SocketAddr, &'a str>,
 }
 
 /// Gathers. Endpoints are in a stable order, slots are not given yet.
@@ -81,7 +85,7 @@ impl<'a> Gatherer<'a, '_> {
     }
 
     /// Appends an assignment's priorities; a host name counts for `addresses_per_name` addresses at most.
-    fn assignment(&mut self, cluster: &Cluster, assignment: &LoadAssignment, addresses_per_name: usize) {
+    fn assignment(&mut self, cluster: &Cluster, assignment: &'a LoadAssignment, addresses_per_name: usize) {
         self.gathered.overprovisioning.get_or_insert(assignment.overprovisioning_factor);
         let mut tiers: BTreeMap<u32, Priority> = BTreeMap::new();
         let (mut unanswered, mut found) = (false, false);
@@ -92,8 +96,13 @@ impl<'a> Gatherer<'a, '_> {
                     self.notes.insert(format!("cluster {}: draining endpoints were left out", cluster.name));
                     continue;
                 }
+                let hash_key = hash_key(cluster, endpoint);
+                let hash_keys = &mut self.gathered.hash_keys;
                 let mut add = |address| {
                     let weight = endpoint.weight.max(1);
+                    if let Some(key) = hash_key {
+                        hash_keys.insert(address, key);
+                    }
                     endpoints.push(image::Endpoint { address, weight, health: endpoint.health, slot: None });
                 };
                 match &endpoint.address {
@@ -126,6 +135,16 @@ impl<'a> Gatherer<'a, '_> {
             priorities.extend(tiers.into_values());
         }
     }
+}
+
+/// What hash policies know an endpoint by, unless it is its address.
+fn hash_key<'a>(cluster: &Cluster, endpoint: &'a Endpoint) -> Option<&'a str> {
+    let hostname = match &endpoint.address {
+        _ if !cluster.hash_hostnames => None,
+        EndpointAddress::Hostname(name, _) if endpoint.hostname.is_empty() => Some(name.as_str()),
+        _ => Some(endpoint.hostname.as_str()),
+    };
+    endpoint.hash_key.as_deref().or(hostname).filter(|key| !key.is_empty())
 }
 
 fn locality(cluster: &Cluster, group: &LocalityEndpoints, endpoints: Vec<image::Endpoint>) -> image::Locality {

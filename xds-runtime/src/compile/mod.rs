@@ -17,6 +17,7 @@ mod destinations;
 mod endpoints;
 mod names;
 mod routes;
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;

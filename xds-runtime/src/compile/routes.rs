@@ -3,8 +3,8 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use crate::image::{Action, PassReason};
-use crate::resource::{RouteAction, RouteConfiguration, VirtualHost};
+use crate::image::{Action, HashOn, PassReason};
+use crate::resource::{HashPolicy, RouteAction, RouteConfiguration, VirtualHost};
 
 use super::clusters::Clusters;
 use super::names::Names;
@@ -83,6 +83,11 @@ pub(super) fn virtual_host<'a>(
     hosts.iter().find(named).or_else(|| hosts.iter().find(any)).or_else(only)
 }
 
+/// What a connection attempt can tell of a hash policy.
+pub(super) fn hash_on(policy: &HashPolicy) -> HashOn {
+    if *policy == HashPolicy::SourceIp { HashOn::SourceIp } else { HashOn::Nothing }
+}
+
 /// What a connection to a virtual host means, and the rules that were left out.
 pub(super) fn action<'a>(host: &'a VirtualHost, clusters: &mut Clusters<'a, '_>) -> (Action, String) {
     let mut left_out = Vec::new();
@@ -92,7 +97,13 @@ pub(super) fn action<'a>(host: &'a VirtualHost, clusters: &mut Clusters<'a, '_>)
             continue;
         }
         return match &route.action {
-            RouteAction::Clusters(weighted) => (clusters.action(weighted), left_out.join("; ")),
+            RouteAction::Clusters(weighted, hash) => {
+                let key = hash_on(hash);
+                if let HashPolicy::Unsupported(needs) = hash {
+                    left_out.push(needs);
+                }
+                (clusters.action(weighted, key), left_out.join("; "))
+            }
             RouteAction::Unsupported(name) => {
                 left_out.push(name);
                 (Action::Pass(PassReason::Unsupported), left_out.join("; "))

@@ -145,6 +145,7 @@ struct Tables {
     localities: Vec<u64>,
     endpoints: Vec<u64>,
     strings: Vec<u64>,
+    tables: Vec<u64>,
 }
 
 impl Tables {
@@ -176,10 +177,11 @@ impl Tables {
     /// The words of an action: kind and reason in the low 16 bits, and the weighted clusters.
     fn action(&mut self, action: &Action) -> Result<(u64, u64), EncodeError> {
         Ok(match action {
-            Action::Clusters(clusters) => {
+            Action::Clusters { shares, hash } => {
                 let first = narrow(self.weighted.len())?;
-                self.weighted.extend(clusters.iter().map(|(cluster, weight)| pack(*cluster, *weight)));
-                (u64::from(KIND_CLUSTERS) << 8, pack(first, narrow(clusters.len())?))
+                self.weighted.extend(shares.iter().map(|(cluster, weight)| pack(*cluster, *weight)));
+                let hash = if *hash == HashOn::SourceIp { HASH_SOURCE } else { 0 };
+                (u64::from(KIND_CLUSTERS) << 8 | hash, pack(first, narrow(shares.len())?))
             }
             Action::Pass(reason) => (u64::from(KIND_PASS) << 8 | *reason as u64, 0),
             Action::Refuse => (u64::from(KIND_REFUSE) << 8, 0),
@@ -233,6 +235,8 @@ impl Tables {
                 (POLICY_LEAST_REQUEST, pack(*choice_count, bias), 0)
             }
             Policy::Random => (POLICY_RANDOM, 0, 0),
+            Policy::RingHash => (POLICY_RING_HASH, 0, 0),
+            Policy::Maglev => (POLICY_MAGLEV, 0, 0),
             Policy::Pass(reason, detail) => (POLICY_PASS, *reason as u64, self.text(detail)?),
         };
         let mut flags = 0;
@@ -281,7 +285,27 @@ impl Tables {
         let cursor = (priority.slot, priority_tag(cluster, nth));
         self.priorities.extend(set_words(first, all(), scale, cursor, 0, before)?);
         self.priorities.push(pack(first_locality, narrow(priority.localities.len())?));
+        let table = self.table(&priority.table)?;
+        self.priorities.push(table);
         Ok(())
+    }
+
+    /// Appends a table: two words an entry of a ring, half a word one of Maglev's.
+    fn table(&mut self, table: &Table) -> Result<u64, EncodeError> {
+        let first = narrow(self.tables.len())?;
+        let count = match table {
+            Table::None => 0,
+            Table::Ring(entries) => {
+                self.tables.extend(entries.iter().flat_map(|(hash, endpoint)| [*hash, u64::from(*endpoint)]));
+                entries.len()
+            }
+            Table::Maglev(entries) => {
+                let half = |entry: Option<&u32>| entry.copied().unwrap_or(0);
+                self.tables.extend(entries.chunks(2).map(|two| pack(half(two.first()), half(two.get(1)))));
+                entries.len()
+            }
+        };
+        Ok(pack(first, narrow(count)?))
     }
 
     fn endpoint_count(&self) -> Result<u32, EncodeError> {
@@ -322,6 +346,7 @@ impl Tables {
             (&self.localities, LOCALITY_WORDS),
             (&self.endpoints, ENDPOINT_WORDS),
             (&self.strings, 1),
+            (&self.tables, 1),
         ];
         let mut words = vec![0_u64; CONTENT_HEADER];
         words.reserve_exact(sections.iter().map(|(table, _)| table.len()).sum());

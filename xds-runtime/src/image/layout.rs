@@ -34,18 +34,20 @@ pub enum Section {
     Endpoints = 11,
     /// Text, each piece padded with zeros to whole words.
     Strings = 12,
+    /// Words of hash tables.
+    Tables = 13,
 }
 
 /// Number of sections.
-pub const SECTIONS: usize = 13;
+pub const SECTIONS: usize = 14;
 /// Word that holds the default action (0 = pass, 1 = refuse).
-pub const DEFAULT_ACTION: usize = 13;
+pub const DEFAULT_ACTION: usize = 14;
 /// Word that holds the pod's seed.
-pub const SEED: usize = 14;
+pub const SEED: usize = 15;
 /// Word of the pod's own addresses, as that of a section of addresses.
-pub const OWN: usize = 15;
+pub const OWN: usize = 16;
 /// Words before the first section.
-pub const CONTENT_HEADER: usize = 16;
+pub const CONTENT_HEADER: usize = 17;
 
 /// Words of a name: hash, text, addresses, flags.
 pub const NAME_WORDS: usize = 4;
@@ -53,12 +55,14 @@ pub const NAME_WORDS: usize = 4;
 pub const NAME_HEADLESS: u64 = 1;
 /// Words of an address: hi, lo.
 pub const ADDRESS_WORDS: usize = 2;
-/// Words of a destination: hi, lo, `port << 16 | kind << 8 | pass reason`, weighted (offset, count), name + 1, rules left out.
+/// Words of a destination: hi, lo, `port << 16 | kind << 8 | pass reason or HASH_SOURCE`, weighted (offset, count), name + 1, rules left out.
 pub const DESTINATION_WORDS: usize = 6;
 /// Words of a prefix destination: those of a destination, with `prefix length (as v6) << 32` in the third.
 pub const PREFIX_WORDS: usize = DESTINATION_WORDS;
 /// Action kind: clusters by weight.
 pub const KIND_CLUSTERS: u8 = 0;
+/// Low byte of that kind: the source address is hashed.
+pub const HASH_SOURCE: u64 = 1;
 /// Action kind: pass.
 pub const KIND_PASS: u8 = 1;
 /// Action kind: refuse.
@@ -75,13 +79,17 @@ pub const POLICY_ROUND_ROBIN: u8 = 1;
 pub const POLICY_LEAST_REQUEST: u8 = 2;
 /// Random.
 pub const POLICY_RANDOM: u8 = 3;
+/// Ring hash.
+pub const POLICY_RING_HASH: u8 = 4;
+/// Maglev.
+pub const POLICY_MAGLEV: u8 = 5;
 /// Left to the kernel.
 pub const POLICY_PASS: u8 = 255;
 /// Words of a set of endpoints: `first << 32 | count`, `healthy << 32 | degraded`, `unhealthy << 32 | slot`,
 /// `weights before it << 32 | sum of weights`, stride (0 = all weights are equal), tag of the slot.
 pub const SET_WORDS: usize = 6;
-/// Words of a priority: its set, localities.
-pub const PRIORITY_WORDS: usize = SET_WORDS + 1;
+/// Words of a priority: its set, localities, table (its first word, its number of entries).
+pub const PRIORITY_WORDS: usize = SET_WORDS + 2;
 /// Words of a locality: its set, weight, name.
 pub const LOCALITY_WORDS: usize = SET_WORDS + 2;
 /// Words of an endpoint: hi, lo, `port << 48 | health << 40 | weight`, `weights up to and with it << 32 | slot`.

@@ -65,11 +65,26 @@ pub struct PrefixDestination {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// One of these clusters (index, weight), by weight; the sum of the weights is over 0.
-    Clusters(Vec<(u32, u32)>),
+    Clusters {
+        /// The clusters.
+        shares: Vec<(u32, u32)>,
+        /// What a cluster that hashes takes for the key of a connection.
+        hash: HashOn,
+    },
     /// Leave it to the kernel, for this reason.
     Pass(PassReason),
     /// Refuse it: the mesh's outbound policy or a black hole says so.
     Refuse,
+}
+
+/// What a hash policy hashes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HashOn {
+    /// Nothing: each connection has a random hash, as in Envoy.
+    #[default]
+    Nothing,
+    /// The address that the connection comes from.
+    SourceIp,
 }
 
 /// What happens to a destination that the mesh does not describe.
@@ -155,6 +170,10 @@ pub enum Policy {
     },
     /// Weighted random.
     Random,
+    /// By [`Table::Ring`].
+    RingHash,
+    /// By [`Table::Maglev`].
+    Maglev,
     /// Connections are left to the kernel, for this reason; the text names the policy or resource.
     Pass(PassReason, String),
 }
@@ -166,6 +185,20 @@ pub struct Priority {
     pub slot: Option<u32>,
     /// Localities.
     pub localities: Vec<Locality>,
+    /// Where keys lead, for the policies that hash.
+    pub table: Table,
+}
+
+/// A hash table over the endpoints of a priority: all localities' in order, draining ones included, count from 0.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Table {
+    /// None: the policy does not hash.
+    #[default]
+    None,
+    /// A key leads to the first entry (hash, endpoint) at or after it; entries are in order of their hash.
+    Ring(Vec<(u64, u32)>),
+    /// A key leads to the entry at its remainder.
+    Maglev(Vec<u32>),
 }
 
 /// One locality of a priority.

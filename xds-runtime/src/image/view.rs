@@ -2,7 +2,7 @@
 
 use crate::image::encode::{address_hash, destination_hash};
 use crate::image::layout::*;
-use crate::image::mesh::{DefaultAction, PassReason};
+use crate::image::mesh::{DefaultAction, HashOn, PassReason};
 use crate::resource::Health;
 use crate::shm::{WordAddr, Words, hash_bytes, unpack};
 
@@ -64,6 +64,8 @@ pub enum ActionView {
         count: u32,
         /// Where they begin.
         first: u32,
+        /// What a cluster that hashes takes for the key.
+        hash: HashOn,
     },
     /// Leave it to the kernel.
     Pass(PassReason),
@@ -131,6 +133,10 @@ pub enum PolicyView {
     },
     /// Weighted random.
     Random,
+    /// Ring hash.
+    RingHash,
+    /// Maglev.
+    Maglev,
     /// Left to the kernel.
     Pass(PassReason, StrRef),
 }
@@ -175,12 +181,18 @@ pub struct PriorityView {
     /// All its endpoints.
     pub set: SetView,
     localities: Run,
+    table: Run,
 }
 
 impl PriorityView {
     /// Number of localities.
     pub const fn locality_count(&self) -> u32 {
         self.localities.count
+    }
+
+    /// Entries of its hash table; 0 = it has none.
+    pub const fn table_len(&self) -> u32 {
+        self.table.count
     }
 }
 
@@ -396,6 +408,8 @@ impl<'a> View<'a> {
                 PolicyView::LeastRequest { choice_count, bias_thousandths }
             }
             POLICY_RANDOM => PolicyView::Random,
+            POLICY_RING_HASH => PolicyView::RingHash,
+            POLICY_MAGLEV => PolicyView::Maglev,
             POLICY_PASS => PolicyView::Pass(PassReason::from_code(parameter as u8).ok_or(Torn)?, StrRef(detail)),
             _ => return Err(Torn),
         };
@@ -421,8 +435,9 @@ impl<'a> View<'a> {
     /// The cluster's priority `nth`.
     pub fn priority(&self, cluster: &ClusterView, nth: u32) -> Read<PriorityView> {
         let index = nth_of(cluster.priorities, nth)?;
-        let [set @ .., localities] = self.record::<PRIORITY_WORDS>(Section::Priorities, index)?;
-        Ok(PriorityView { set: self.set(set)?, localities: Run::from_word(localities) })
+        let [set @ .., localities, table] = self.record::<PRIORITY_WORDS>(Section::Priorities, index)?;
+        let (localities, table) = (Run::from_word(localities), Run::from_word(table));
+        Ok(PriorityView { set: self.set(set)?, localities, table })
     }
 
     /// The `nth` locality of a priority.
@@ -474,6 +489,37 @@ impl<'a> View<'a> {
     pub fn weights_to(&self, set: &SetView, nth: u32) -> Read<u32> {
         let [.., last] = self.record::<ENDPOINT_WORDS>(Section::Endpoints, nth_of(set.endpoints, nth)?)?;
         Ok(unpack(last).0)
+    }
+
+    /// The `nth` entry of a priority's ring: (hash, endpoint of its set).
+    pub fn ring_entry(&self, priority: &PriorityView, nth: u32) -> Read<(u64, u32)> {
+        let hash = self.table_word(priority, nth, nth.checked_mul(2).ok_or(Torn)?)?;
+        let endpoint = self.table_word(priority, nth, nth * 2 + 1)?;
+        Ok((hash, u32::try_from(endpoint).map_err(|_| Torn)?))
+    }
+
+    /// The `nth` entry of a priority's Maglev table: an endpoint of its set.
+    pub fn maglev_entry(&self, priority: &PriorityView, nth: u32) -> Read<u32> {
+        let (even, odd) = unpack(self.table_word(priority, nth, nth / 2)?);
+        Ok(if nth.is_multiple_of(2) { even } else { odd })
+    }
+
+    fn table_word(&self, priority: &PriorityView, nth: u32, word: u32) -> Read<u64> {
+        if nth >= priority.table.count {
+            return Err(Torn);
+        }
+        let [word] = self.record::<1>(Section::Tables, priority.table.first.checked_add(word).ok_or(Torn)?)?;
+        Ok(word)
+    }
+
+    /// The first of the pod's own addresses.
+    pub fn own_address(&self) -> Read<Option<WordAddr>> {
+        let own = self.words.load(OWN).map(Run::from_word).ok_or(Torn)?;
+        if own.count == 0 {
+            return Ok(None);
+        }
+        let words = self.words.slice(own.first as usize, ADDRESS_WORDS).ok_or(Torn)?;
+        Ok(words.load(0).zip(words.load(1)).map(|(hi, lo)| WordAddr { hi, lo }))
     }
 
     /// A number that differs from pod to pod: where schedules begin.
@@ -546,7 +592,8 @@ fn destination_from([_, _, word, weighted, name, rules]: [u64; DESTINATION_WORDS
     let action = match (word >> 8) as u8 {
         KIND_CLUSTERS => {
             let (first, count) = unpack(weighted);
-            ActionView::Clusters { count, first }
+            let hash = if word as u8 == HASH_SOURCE as u8 { HashOn::SourceIp } else { HashOn::Nothing };
+            ActionView::Clusters { count, first, hash }
         }
         KIND_PASS => ActionView::Pass(PassReason::from_code(word as u8).ok_or(Torn)?),
         KIND_REFUSE => ActionView::Refuse,

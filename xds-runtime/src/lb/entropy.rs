@@ -20,6 +20,15 @@ impl Entropy for Seeded {
     }
 }
 
+/// One word for ever: with a hash policy a connection's key decides everything.
+pub(super) struct Constant(pub u64);
+
+impl Entropy for Constant {
+    fn next(&mut self) -> u64 {
+        self.0
+    }
+}
+
 /// A number below `bound`; 0 when the bound is 0. Multiplies instead of dividing: the bias is below 2^-32 for the
 /// bounds in use.
 #[inline]

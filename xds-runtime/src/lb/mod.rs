@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! destination -> weighted -> cluster -> priority -> locality -> policy -> endpoint
-//!                 (by weight)          (spill-over, panic)     (round robin, least request, random)
+//!                 (by weight)          (spill-over, panic)     (round robin, least request, random, ring hash, Maglev)
 //! ```
 //! Pickers are pure: they read an image view and STATE and take time and randomness as arguments. Nothing here
 //! allocates, locks or calls the system, so it may run in a signal handler. The only thing written is the cursor
@@ -13,6 +13,7 @@
 mod candidates;
 mod ejection;
 mod entropy;
+mod hashed;
 mod least_request;
 mod locality;
 mod priority;
@@ -25,10 +26,13 @@ pub use ejection::eject;
 pub use entropy::{Entropy, Seeded};
 pub(crate) use priority::MAX_PRIORITIES;
 
-use crate::image::{ActionView, ClusterView, DefaultAction, PassReason, PolicyView, Torn, View};
+use std::net::IpAddr;
+
+use crate::image::{ActionView, ClusterView, DefaultAction, HashOn, PassReason, PolicyView, Torn, View};
 use crate::shm::{Millis, WordAddr};
 use crate::state::{SlotKind, State, named_tag};
 use candidates::Candidates;
+use entropy::Constant;
 
 /// Endpoints that one call looks at before it gives the image up as corrupt.
 pub const MAX_LOOKS: u32 = 1 << 21;
@@ -71,22 +75,35 @@ pub enum Choice {
     NotMesh,
 }
 
-/// Chooses for a connection to `destination` and `port`. `avoid` holds the endpoints already tried for this call:
-/// they are picked again only when nothing else is usable (then `alternatives` is false).
+/// A connection that is to be made.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// The address that was dialled.
+    pub address: WordAddr,
+    /// The port that was dialled.
+    pub port: u16,
+    /// Where it comes from, where the socket is bound; asked only by policies that hash it. Without an answer it
+    /// is the first of the pod's own addresses.
+    pub source: &'a dyn Fn() -> Option<IpAddr>,
+    /// The time.
+    pub now: Millis,
+    /// Endpoints already tried for this call: they are picked again only when nothing else is usable (then
+    /// `alternatives` is false).
+    pub avoid: &'a [(WordAddr, u16)],
+}
+
+/// Chooses for a connection.
 ///
 /// # Errors
 /// [`Torn`] when the view contradicts itself: a publish came in between, or the file is corrupt.
 pub fn choose(
     view: &View<'_>,
     state: Option<&State>,
-    destination: WordAddr,
-    port: u16,
-    now: Millis,
+    call: &Call<'_>,
     entropy: &mut (impl Entropy + ?Sized),
-    avoid: &[(WordAddr, u16)],
 ) -> Result<Choice, Torn> {
-    let Some(found) = view.destination(destination, port)? else {
-        return Ok(match view.default_action(destination)? {
+    let Some(found) = view.destination(call.address, call.port)? else {
+        return Ok(match view.default_action(call.address)? {
             DefaultAction::Pass => Choice::NotMesh,
             DefaultAction::Refuse => Choice::Refuse,
         });
@@ -94,9 +111,16 @@ pub fn choose(
     match found.action {
         ActionView::Pass(reason) => Ok(Choice::Pass(reason)),
         ActionView::Refuse => Ok(Choice::Refuse),
-        ActionView::Clusters { first, count } => {
+        ActionView::Clusters { first, count, hash } => {
             let cluster = view.cluster(weighted::pick(view, first, count, entropy)?)?;
-            from_cluster(view, state, cluster, now, entropy, avoid)
+            if !matches!(cluster.policy, PolicyView::RingHash | PolicyView::Maglev) {
+                return from_cluster(view, state, cluster, call, entropy);
+            }
+            let key = match hash {
+                HashOn::SourceIp => hashed::source_key(view, call)?,
+                HashOn::Nothing => entropy.next(),
+            };
+            from_cluster(view, state, cluster, call, &mut Constant(key))
         }
     }
 }
@@ -105,9 +129,8 @@ fn from_cluster(
     view: &View<'_>,
     state: Option<&State>,
     cluster: ClusterView,
-    now: Millis,
+    call: &Call<'_>,
     entropy: &mut (impl Entropy + ?Sized),
-    avoid: &[(WordAddr, u16)],
 ) -> Result<Choice, Torn> {
     if let PolicyView::Pass(reason, _) = cluster.policy {
         return Ok(Choice::Pass(reason));
@@ -115,7 +138,7 @@ fn from_cluster(
     if !cluster.endpoints_known {
         return Ok(Choice::Pass(PassReason::NoEndpointsYet));
     }
-    let candidates = Candidates::new(view, state, cluster, now, avoid);
+    let candidates = Candidates::new(view, state, cluster, call.now, call.avoid);
     let Some(host) = priority::pick(&candidates, entropy)? else {
         return Ok(Choice::Pass(PassReason::NoHealthyEndpoint));
     };

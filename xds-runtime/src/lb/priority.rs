@@ -8,7 +8,7 @@
 
 use super::candidates::{Candidates, Class, Counts, Host};
 use super::entropy::{Entropy, below};
-use super::{least_request, locality, random, round_robin};
+use super::{hashed, least_request, locality, random, round_robin};
 use crate::image::{PolicyView, PriorityView, Torn};
 
 /// Priorities of a cluster that are looked at; Envoy allows no more either.
@@ -89,6 +89,15 @@ fn pick_in(
     exact: bool,
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Option<Host>, Torn> {
+    // Tables span a priority; localities are in their weights. What is usable and in no table is still used.
+    let tabled = match candidates.cluster.policy {
+        PolicyView::RingHash => Some(hashed::ring(candidates, tier, class, entropy.next())?),
+        PolicyView::Maglev => Some(hashed::maglev(candidates, tier, class, entropy.next())?),
+        _ => None,
+    };
+    if let Some(picked) = tabled {
+        return if picked.is_some() { Ok(picked) } else { candidates.scan(&tier.set, class, entropy) };
+    }
     let set = locality::pick(candidates, tier, class, exact, entropy)?;
     let picked = match candidates.cluster.policy {
         PolicyView::RoundRobin => round_robin::pick(candidates, &set, class, entropy),
@@ -96,7 +105,7 @@ fn pick_in(
             least_request::pick(candidates, &set, class, choice_count, bias_thousandths, entropy)
         }
         PolicyView::Random => random::pick(candidates, &set, class, entropy),
-        PolicyView::Pass(..) => Ok(None),
+        PolicyView::RingHash | PolicyView::Maglev | PolicyView::Pass(..) => Ok(None),
     }?;
     if picked.is_none() && set != tier.set {
         // A locality without a usable endpoint: the others of the priority.

@@ -37,6 +37,10 @@ pub(super) fn convert(mut wire: proto::Cluster) -> Result<Cluster, Invalid> {
         // Zone awareness needs the local cluster's endpoints, and Istio's configuration never asks for it.
         Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) | None => false,
     };
+    let hashing = common.consistent_hashing_lb_config.unwrap_or_default();
+    if hashing.hash_balance_factor.is_some() {
+        unsupported.push("common_lb_config.consistent_hashing_lb_config.hash_balance_factor".to_owned());
+    }
     let panic_threshold = common.healthy_panic_threshold.map_or(PANIC_THRESHOLD, |p| p.value);
     if !(0.0..=100.0).contains(&panic_threshold) {
         return Err(Invalid::new("common_lb_config.healthy_panic_threshold", "is no percentage"));
@@ -44,6 +48,7 @@ pub(super) fn convert(mut wire: proto::Cluster) -> Result<Cluster, Invalid> {
     Ok(Cluster {
         discovery: discovery(&mut wire)?,
         locality_weighted: locality_weighted || chosen.locality_weighted,
+        hash_hostnames: chosen.hash_hostnames || hashing.use_hostname_for_hashing,
         policy: chosen.policy,
         panic_threshold,
         connect_timeout: scalar::positive_duration(wire.connect_timeout, CONNECT_TIMEOUT, "connect_timeout")?,

@@ -82,6 +82,8 @@ fn locality_endpoints(
         health: Health::Healthy,
         weight: 1,
         tls_mode_istio: false,
+        hash_key: None,
+        hostname: String::new(),
     }));
     let mut seen = HashSet::new();
     let mut sum = 0;
@@ -113,18 +115,17 @@ fn endpoint(
 ) -> Result<Endpoint, Invalid> {
     use proto::lb_endpoint::HostIdentifier;
     let tls_mode_istio = wire.metadata.as_ref().is_some_and(says_tls_mode_istio);
-    let address = match wire.host_identifier {
-        Some(HostIdentifier::Endpoint(endpoint)) => endpoint.address,
+    let hash_key =
+        wire.metadata.as_ref().and_then(|metadata| text(metadata, "envoy.lb", "hash_key")).map(str::to_owned);
+    let endpoint = match wire.host_identifier {
+        Some(HostIdentifier::Endpoint(endpoint)) => endpoint,
         Some(HostIdentifier::EndpointName(name)) => {
             let found = named.get(&name);
-            found
-                .ok_or_else(|| Invalid::new("endpoint_name", format!("{name:?} is not in named_endpoints")))?
-                .address
-                .clone()
+            found.ok_or_else(|| Invalid::new("endpoint_name", format!("{name:?} is not in named_endpoints")))?.clone()
         }
         None => return Err(Invalid::missing("endpoint")),
     };
-    let address = scalar::address(address).under("endpoint")?;
+    let address = scalar::address(endpoint.address).under("endpoint")?;
     if let EndpointAddress::Hostname(host, _) = &address
         && hosts == Hosts::Addresses
     {
@@ -136,6 +137,8 @@ fn endpoint(
         health: health(wire.health_status)?,
         weight: scalar::weight(wire.load_balancing_weight)?.unwrap_or(1),
         tls_mode_istio,
+        hash_key,
+        hostname: endpoint.hostname,
     })
 }
 
@@ -152,6 +155,13 @@ fn health(wire: i32) -> Result<Health, Invalid> {
 
 /// Istio marks endpoints that speak its mTLS in the metadata that Envoy matches transport sockets on.
 fn says_tls_mode_istio(metadata: &core::Metadata) -> bool {
-    let mode = metadata.filter_metadata.get("envoy.transport_socket_match").and_then(|m| m.fields.get("tlsMode"));
-    matches!(mode.and_then(|v| v.kind.as_ref()), Some(Kind::StringValue(mode)) if mode == "istio")
+    text(metadata, "envoy.transport_socket_match", "tlsMode") == Some("istio")
+}
+
+/// A field of text in the metadata of a filter.
+fn text<'a>(metadata: &'a core::Metadata, filter: &str, field: &str) -> Option<&'a str> {
+    match metadata.filter_metadata.get(filter)?.fields.get(field)?.kind.as_ref()? {
+        Kind::StringValue(text) => Some(text),
+        _ => None,
+    }
 }

@@ -22,13 +22,15 @@ pub(super) struct Chosen {
     pub policy: LbPolicy,
     /// The policy itself asks for locality weights.
     pub locality_weighted: bool,
+    /// Hosts are hashed by their hostname.
+    pub hash_hostnames: bool,
     /// Valid settings that are not honoured.
     pub unsupported: Vec<String>,
 }
 
 impl From<LbPolicy> for Chosen {
     fn from(policy: LbPolicy) -> Self {
-        Self { policy, locality_weighted: false, unsupported: Vec::new() }
+        Self { policy, locality_weighted: false, hash_hostnames: false, unsupported: Vec::new() }
     }
 }
 
@@ -122,15 +124,13 @@ fn from_extension(any: &Any, depth: usize) -> Result<Chosen, Invalid> {
         "ring_hash.v3.RingHash" => {
             let c: ext::ring_hash::v3::RingHash = unpack(any)?;
             let murmur2 = c.hash_function == ext::ring_hash::v3::ring_hash::HashFunction::MurmurHash2 as i32;
-            let mut chosen = ring_hash(c.minimum_ring_size, c.maximum_ring_size, murmur2)?;
-            chosen.locality_weighted = c.locality_weighted_lb_config.is_some();
-            Ok(chosen)
+            let chosen = ring_hash(c.minimum_ring_size, c.maximum_ring_size, murmur2)?;
+            Ok(hashing(chosen, c.consistent_hashing_lb_config, c.locality_weighted_lb_config.is_some()))
         }
         "maglev.v3.Maglev" => {
             let c: ext::maglev::v3::Maglev = unpack(any)?;
-            let mut chosen = maglev(c.table_size)?;
-            chosen.locality_weighted = c.locality_weighted_lb_config.is_some();
-            Ok(chosen)
+            let chosen = maglev(c.table_size)?;
+            Ok(hashing(chosen, c.consistent_hashing_lb_config, c.locality_weighted_lb_config.is_some()))
         }
         "cluster_provided.v3.ClusterProvided" => Ok(LbPolicy::ClusterProvided.into()),
         "wrr_locality.v3.WrrLocality" => {
@@ -155,6 +155,21 @@ fn with_locality(mut chosen: Chosen, locality: Option<ext::common::v3::LocalityL
     }
     chosen.unsupported.extend(slow_start(slow));
     chosen
+}
+
+fn hashing(
+    chosen: Chosen,
+    common: Option<ext::common::v3::ConsistentHashingLbConfig>,
+    locality_weighted: bool,
+) -> Chosen {
+    let common = common.unwrap_or_default();
+    let balanced = common.hash_balance_factor.is_some();
+    Chosen {
+        locality_weighted,
+        hash_hostnames: common.use_hostname_for_hashing,
+        unsupported: if balanced { vec!["hash_balance_factor".to_owned()] } else { Vec::new() },
+        ..chosen
+    }
 }
 
 fn slow_start(configured: bool) -> Vec<String> {

@@ -11,7 +11,8 @@ use envoy_types::pb::envoy::r#type::v3::hash_policy::PolicySpecifier;
 use super::any::{message_name, unpack};
 use super::invalid::{Invalid, Under};
 use super::model::{
-    ChainMatch, Direction, EndpointAddress, FilterChain, HttpRoutes, Listener, NetworkFilter, TcpProxy, WeightedCluster,
+    ChainMatch, Direction, EndpointAddress, FilterChain, HashPolicy, HttpRoutes, Listener, NetworkFilter, TcpProxy,
+    WeightedCluster,
 };
 use super::{route, scalar, tls};
 
@@ -165,9 +166,12 @@ fn tcp_proxy(wire: tcp::TcpProxy) -> Result<NetworkFilter, Invalid> {
         ClusterSpecifier::Cluster(name) => vec![WeightedCluster { name, weight: 1 }],
         ClusterSpecifier::WeightedClusters(list) => weighted(list).under("weighted_clusters")?,
     };
-    let hash_source_ip =
-        wire.hash_policy.iter().any(|p| matches!(p.policy_specifier, Some(PolicySpecifier::SourceIp(_))));
-    Ok(NetworkFilter::TcpProxy(TcpProxy { clusters, hash_source_ip }))
+    let hash = match wire.hash_policy.first().and_then(|policy| policy.policy_specifier.as_ref()) {
+        None => HashPolicy::None,
+        Some(PolicySpecifier::SourceIp(_)) => HashPolicy::SourceIp,
+        Some(PolicySpecifier::FilterState(state)) => HashPolicy::Unsupported(format!("filter state {}", state.key)),
+    };
+    Ok(NetworkFilter::TcpProxy(TcpProxy { clusters, hash }))
 }
 
 /// Here, unlike in routes, every weight is at least 1.

@@ -153,8 +153,20 @@ pub enum NetworkFilter {
 pub struct TcpProxy {
     /// One or more clusters; a single cluster has weight 1.
     pub clusters: Vec<WeightedCluster>,
-    /// True when the filter hashes on the source address.
-    pub hash_source_ip: bool,
+    /// What a cluster that hashes takes for a connection's key.
+    pub hash: HashPolicy,
+}
+
+/// The hash policy of a TCP proxy or an HTTP rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HashPolicy {
+    /// None: each connection has a random hash.
+    #[default]
+    None,
+    /// The source address.
+    SourceIp,
+    /// What a connection attempt cannot tell, in words (`header x-user`).
+    Unsupported(String),
 }
 
 /// A cluster reference with a weight (relative to the sum of its list, which is over 0).
@@ -212,8 +224,8 @@ pub struct Route {
 /// The action of an HTTP rule.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RouteAction {
-    /// Forward to one or more clusters.
-    Clusters(Vec<WeightedCluster>),
+    /// Forward to one or more clusters; the hash policy is for those that hash.
+    Clusters(Vec<WeightedCluster>, HashPolicy),
     /// Anything that a connection cannot give (redirect, direct response, cluster header), named.
     Unsupported(String),
 }
@@ -229,6 +241,8 @@ pub struct Cluster {
     pub policy: LbPolicy,
     /// `common_lb_config.locality_weighted_lb_config` is set: honour locality weights.
     pub locality_weighted: bool,
+    /// `common_lb_config.consistent_hashing_lb_config.use_hostname_for_hashing`.
+    pub hash_hostnames: bool,
     /// `common_lb_config.healthy_panic_threshold`, percent; Envoy's default is 50.
     pub panic_threshold: f64,
     /// `connect_timeout`; Envoy's default is 5 s.
@@ -389,6 +403,10 @@ pub struct Endpoint {
     pub weight: u32,
     /// True when its metadata says `envoy.transport_socket_match: {tlsMode: istio}`.
     pub tls_mode_istio: bool,
+    /// What hash policies know it by (metadata `envoy.lb: {hash_key: ..}`), instead of its address.
+    pub hash_key: Option<String>,
+    /// `hostname`; may be empty.
+    pub hostname: String,
 }
 
 /// An endpoint's address.

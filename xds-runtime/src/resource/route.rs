@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use envoy_types::pb::envoy::config::route::v3 as proto;
 
 use super::invalid::{Invalid, Under};
-use super::model::{Route, RouteAction, RouteConfiguration, VirtualHost, WeightedCluster};
+use super::model::{HashPolicy, Route, RouteAction, RouteConfiguration, VirtualHost, WeightedCluster};
 use super::scalar;
 
 mod condition;
@@ -75,13 +75,14 @@ fn action(wire: proto::route::Action) -> Result<RouteAction, Invalid> {
 
 fn forward_to(wire: proto::RouteAction) -> Result<RouteAction, Invalid> {
     use proto::route_action::ClusterSpecifier;
+    let hash = hash_policy(&wire.hash_policy);
     Ok(match wire.cluster_specifier.ok_or_else(|| Invalid::missing("cluster_specifier"))? {
         ClusterSpecifier::Cluster(name) if name.is_empty() => {
             return Err(Invalid::missing("cluster"));
         }
-        ClusterSpecifier::Cluster(name) => RouteAction::Clusters(vec![WeightedCluster { name, weight: 1 }]),
+        ClusterSpecifier::Cluster(name) => RouteAction::Clusters(vec![WeightedCluster { name, weight: 1 }], hash),
         ClusterSpecifier::WeightedClusters(list) => {
-            return weighted(list).under("weighted_clusters");
+            return weighted(list, hash).under("weighted_clusters");
         }
         ClusterSpecifier::ClusterHeader(header) => RouteAction::Unsupported(format!("cluster from header {header}")),
         ClusterSpecifier::ClusterSpecifierPlugin(name) => {
@@ -94,7 +95,7 @@ fn forward_to(wire: proto::RouteAction) -> Result<RouteAction, Invalid> {
 }
 
 /// Envoy: every entry states a weight, 0 is allowed (never picked), the sum is over 0 and within 32 bits.
-fn weighted(wire: proto::WeightedCluster) -> Result<RouteAction, Invalid> {
+fn weighted(wire: proto::WeightedCluster, hash: HashPolicy) -> Result<RouteAction, Invalid> {
     let mut sum = 0;
     let mut clusters = Vec::with_capacity(wire.clusters.len());
     for (i, entry) in wire.clusters.into_iter().enumerate() {
@@ -115,5 +116,26 @@ fn weighted(wire: proto::WeightedCluster) -> Result<RouteAction, Invalid> {
     if sum == 0 {
         return Err(Invalid::new("clusters.weight", "the sum of weights is 0"));
     }
-    Ok(RouteAction::Clusters(clusters))
+    Ok(RouteAction::Clusters(clusters, hash))
+}
+
+/// The source address alone can be told before the request; a policy that needs more is named.
+fn hash_policy(wire: &[proto::route_action::HashPolicy]) -> HashPolicy {
+    use proto::route_action::hash_policy::PolicySpecifier;
+    let mut needs = Vec::new();
+    for policy in wire {
+        needs.push(match &policy.policy_specifier {
+            Some(PolicySpecifier::ConnectionProperties(properties)) if properties.source_ip => continue,
+            Some(PolicySpecifier::ConnectionProperties(_)) | None => "connection properties".to_owned(),
+            Some(PolicySpecifier::Header(header)) => format!("header {}", header.header_name),
+            Some(PolicySpecifier::Cookie(cookie)) => format!("cookie {}", cookie.name),
+            Some(PolicySpecifier::QueryParameter(parameter)) => format!("query parameter {}", parameter.name),
+            Some(PolicySpecifier::FilterState(state)) => format!("filter state {}", state.key),
+        });
+    }
+    match (wire.is_empty(), needs.is_empty()) {
+        (true, _) => HashPolicy::None,
+        (false, true) => HashPolicy::SourceIp,
+        (false, false) => HashPolicy::Unsupported(needs.join(", ")),
+    }
 }

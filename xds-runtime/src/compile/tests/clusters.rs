@@ -59,8 +59,9 @@ fn what_cannot_be_given_passes_by_name() {
     let tls = policy(inline(), &|a| a.tls = UpstreamTls::Required);
     assert_eq!(tls, Policy::Pass(PassReason::NeedsTls, "a".into()));
     assert_eq!(policy(inline(), &|a| a.tls = UpstreamTls::ByEndpoint), Policy::RoundRobin);
-    let maglev = policy(inline(), &|a| a.policy = LbPolicy::Maglev { table_size: 65_537 });
-    assert_eq!(maglev, Policy::Pass(PassReason::Unsupported, "MAGLEV".into()));
+    let own = policy(inline(), &|a| a.policy = LbPolicy::Unsupported("my.policies.Own".into()));
+    assert_eq!(own, Policy::Pass(PassReason::Unsupported, "my.policies.Own".into()));
+    assert_eq!(policy(inline(), &|a| a.policy = LbPolicy::Maglev { table_size: 7 }), Policy::Maglev);
     let redis = policy(Discovery::Unsupported("envoy.clusters.redis".into()), &|_| {});
     assert_eq!(redis, Policy::Pass(PassReason::Unsupported, "envoy.clusters.redis".into()));
 }

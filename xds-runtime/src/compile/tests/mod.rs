@@ -99,6 +99,7 @@ fn cluster(name: &str, discovery: Discovery) -> Cluster {
         discovery,
         policy: LbPolicy::RoundRobin,
         locality_weighted: false,
+        hash_hostnames: false,
         panic_threshold: 50.0,
         connect_timeout: Duration::from_secs(5),
         max_connections: None,
@@ -110,7 +111,14 @@ fn cluster(name: &str, discovery: Discovery) -> Cluster {
 }
 
 fn endpoint(address: EndpointAddress) -> Endpoint {
-    Endpoint { address, health: Health::Healthy, weight: 1, tls_mode_istio: false }
+    Endpoint {
+        address,
+        health: Health::Healthy,
+        weight: 1,
+        tls_mode_istio: false,
+        hash_key: None,
+        hostname: String::new(),
+    }
 }
 
 fn socket(address: &str) -> Endpoint {
@@ -124,7 +132,7 @@ fn assignment(name: &str, endpoints: Vec<Endpoint>) -> LoadAssignment {
 }
 
 fn tcp(clusters: &[(&str, u32)]) -> NetworkFilter {
-    NetworkFilter::TcpProxy(TcpProxy { clusters: weighted(clusters), hash_source_ip: false })
+    NetworkFilter::TcpProxy(TcpProxy { clusters: weighted(clusters), hash: HashPolicy::None })
 }
 
 fn weighted(clusters: &[(&str, u32)]) -> Vec<WeightedCluster> {
@@ -159,7 +167,7 @@ fn passthrough() -> FilterChain {
 
 /// A virtual host whose one rule sends everything to a cluster.
 fn host(domains: &[&str], to: &str) -> VirtualHost {
-    let all = rule(None, RouteAction::Clusters(weighted(&[(to, 1)])));
+    let all = rule(None, RouteAction::Clusters(weighted(&[(to, 1)]), HashPolicy::None));
     VirtualHost { name: domains[0].into(), domains: domains.iter().map(|d| (*d).into()).collect(), routes: vec![all] }
 }
 
@@ -175,7 +183,8 @@ fn destination<'c>(compiled: &'c Compiled, address: &str) -> Option<&'c Destinat
 /// The action of a destination, clusters by name.
 #[track_caller]
 fn check_clusters(compiled: &Compiled, address: &str, expected: &[(&str, u32)]) {
-    let Some(Destination { action: Action::Clusters(clusters), .. }) = destination(compiled, address) else {
+    let Some(Destination { action: Action::Clusters { shares: clusters, .. }, .. }) = destination(compiled, address)
+    else {
         panic!("{address} leads to no cluster: {:?}", destination(compiled, address));
     };
     let named: Vec<_> = clusters

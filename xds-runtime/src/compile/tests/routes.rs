@@ -33,7 +33,7 @@ fn a_domain_with_another_port_is_not_of_this_listener() {
 
 #[test]
 fn the_first_rule_without_a_condition_decides_and_the_others_are_named() {
-    let to = |name| RouteAction::Clusters(weighted(&[(name, 1)]));
+    let to = |name| RouteAction::Clusters(weighted(&[(name, 1)]), HashPolicy::None);
     let mut a = host(&["10.0.0.1"], "a");
     a.routes = vec![rule(Some("path prefix /v2"), to("b")), rule(Some("header x"), to("b")), rule(None, to("a"))];
     a.routes.push(rule(Some("never reached"), to("b")));

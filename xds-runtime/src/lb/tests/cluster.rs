@@ -26,7 +26,7 @@ fn an_address_or_port_of_its_own_is_not_the_mesh_s() {
     let rig = Rig::new(cluster_of(LbPolicy::Random, &weights(&[1])));
     let view = View::new(Words::new(&rig.content));
     for (ip, port) in [([10, 96, 0, 1], 81), ([10, 96, 0, 2], 80)] {
-        let choice = choose(&view, None, WordAddr::new(ip.into()), port, NOW, &mut Seeded(1), &[]);
+        let choice = choose(&view, None, &call(WordAddr::new(ip.into()), port, &[]), &mut Seeded(1));
         assert_eq!(choice, Ok(Choice::NotMesh));
     }
 }
@@ -36,7 +36,7 @@ fn outside_the_registry_is_refused_when_the_mesh_says_so() {
     let cluster = cluster_of(LbPolicy::Random, &weights(&[1]));
     let rig = Rig::edited(vec![(cluster, 1)], |mesh| mesh.default_action = DefaultAction::Refuse);
     let view = View::new(Words::new(&rig.content));
-    let choice = choose(&view, None, WordAddr::new([8, 8, 8, 8].into()), 80, NOW, &mut Seeded(1), &[]);
+    let choice = choose(&view, None, &call(WordAddr::new([8, 8, 8, 8].into()), 80, &[]), &mut Seeded(1));
     assert_eq!(choice, Ok(Choice::Refuse));
 }
 
@@ -51,7 +51,7 @@ fn the_pod_s_own_addresses_are_neither_refused_nor_caught_by_a_wildcard() {
     });
     let view = View::new(Words::new(&rig.content));
     let choose = |ip: &str, port| {
-        choose(&view, None, WordAddr::new(ip.parse().unwrap()), port, NOW, &mut Seeded(1), &[]).unwrap()
+        choose(&view, None, &call(WordAddr::new(ip.parse().unwrap()), port, &[]), &mut Seeded(1)).unwrap()
     };
     for (ip, port) in [("8.8.8.8", 80), ("8.8.8.8", 81), ("fd00::5", 81)] {
         assert_eq!(choose(ip, port), Choice::NotMesh, "{ip}:{port}");

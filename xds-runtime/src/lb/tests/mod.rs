@@ -1,6 +1,7 @@
 //! A cluster of one destination, compiled, encoded and balanced.
 
 mod cluster;
+mod hashed;
 mod policy;
 mod properties;
 mod spill_over;
@@ -46,6 +47,8 @@ fn assignment(shape: &Shape) -> LoadAssignment {
                 health: *health,
                 weight: *weight,
                 tls_mode_istio: false,
+                hash_key: None,
+                hostname: String::new(),
             };
             localities.push(LocalityEndpoints {
                 locality: Locality { region: "r".into(), zone: format!("z{zone}"), sub_zone: String::new() },
@@ -64,6 +67,7 @@ fn cluster_of(policy: LbPolicy, shape: &Shape) -> Cluster {
         discovery: Discovery::Static(assignment(shape)),
         policy,
         locality_weighted: false,
+        hash_hostnames: false,
         panic_threshold: 50.0,
         connect_timeout: Duration::from_millis(1234),
         max_connections: Some(7),
@@ -84,6 +88,11 @@ fn state(slots: usize) -> State {
     State::format(words, BootId::from_words([1, 2])).unwrap()
 }
 
+/// A connection from a socket that is not bound.
+fn call(address: WordAddr, port: u16, avoid: &[(WordAddr, u16)]) -> Call<'_> {
+    Call { address, port, source: &|| None, now: NOW, avoid }
+}
+
 /// An encoded mesh and its STATE.
 struct Rig {
     content: Vec<AtomicU64>,
@@ -99,7 +108,7 @@ impl Rig {
     /// The mesh may be edited before it is encoded.
     fn edited(weighted: Vec<(Cluster, u32)>, edit: impl FnOnce(&mut Mesh)) -> Self {
         let clusters = weighted.iter().map(|(c, weight)| WeightedCluster { name: c.name.clone(), weight: *weight });
-        let filter = NetworkFilter::TcpProxy(TcpProxy { clusters: clusters.collect(), hash_source_ip: false });
+        let filter = NetworkFilter::TcpProxy(TcpProxy { clusters: clusters.collect(), hash: HashPolicy::SourceIp });
         let chain = FilterChain { name: String::new(), matches: ChainMatch::default(), filter, terminates_tls: false };
         let listener = Listener {
             name: "10.96.0.1_80".into(),
@@ -136,7 +145,7 @@ impl Rig {
 
     fn choose_with(&self, state: Option<&State>, entropy: &mut Seeded, avoid: &[(WordAddr, u16)]) -> Choice {
         let view = View::new(Words::new(&self.content));
-        choose(&view, state, WordAddr::new(VIP.into()), 80, NOW, entropy, avoid).unwrap()
+        choose(&view, state, &call(WordAddr::new(VIP.into()), 80, avoid), entropy).unwrap()
     }
 
     fn choose(&mut self, avoid: &[u16]) -> Choice {

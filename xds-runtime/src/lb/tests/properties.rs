@@ -24,7 +24,13 @@ fn case() -> impl Strategy<Value = Case> {
     let endpoints = proptest::collection::vec((1_u32..6, health), 0..6);
     let locality = (0_u32..4, endpoints);
     let shape = proptest::collection::vec(proptest::collection::vec(locality, 0..3), 1..4);
-    let policy = prop_oneof![Just(LbPolicy::RoundRobin), Just(LbPolicy::Random), Just(LEAST_REQUEST)];
+    let policy = prop_oneof![
+        Just(LbPolicy::RoundRobin),
+        Just(LbPolicy::Random),
+        Just(LEAST_REQUEST),
+        Just(LbPolicy::RingHash { minimum_ring_size: 64, maximum_ring_size: 64, murmur2: true }),
+        Just(LbPolicy::Maglev { table_size: 101 })
+    ];
     let ports = || proptest::collection::vec(1_u16..20, 0..4);
     (shape, policy, any::<bool>(), prop_oneof![Just(0.0), Just(50.0), Just(100.0)], ports(), ports(), any::<u64>())
         .prop_map(|(shape, policy, locality_weighted, panic_threshold, ejected, avoid, seed)| {

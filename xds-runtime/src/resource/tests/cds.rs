@@ -41,6 +41,7 @@ fn a_bare_eds_cluster_has_envoys_defaults() {
         discovery: Discovery::Eds("it".to_owned()),
         policy: LbPolicy::RoundRobin,
         locality_weighted: false,
+        hash_hostnames: false,
         panic_threshold: 50.0,
         connect_timeout: Duration::from_secs(5),
         max_connections: None,

@@ -63,7 +63,10 @@ fn conditions_are_told_in_words_and_a_rule_for_all_has_none() {
 #[test]
 fn a_cluster_of_weight_0_is_left_out_and_the_sum_is_over_0() {
     let found = routes(&configuration(vec![rule(all(), weighted(&[Some(0), Some(10)]))]));
-    assert_eq!(found[0].action, RouteAction::Clusters(vec![WeightedCluster { name: "c10".to_owned(), weight: 10 }]));
+    assert_eq!(
+        found[0].action,
+        RouteAction::Clusters(vec![WeightedCluster { name: "c10".to_owned(), weight: 10 }], HashPolicy::None)
+    );
     let check = |weights: &[Option<u32>], reason: &str| {
         let reason = format!("virtual_hosts[0].routes[0].route.weighted_clusters.{reason}");
         check_rejected(ResourceType::Route, &configuration(vec![rule(all(), weighted(weights))]), &reason);
