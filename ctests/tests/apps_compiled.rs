@@ -92,7 +92,7 @@ fn go_with_cgo() {
         Finished::of(dial.env("GODEBUG", "netdns=cgo").env("LDMESH_RESOLVE", resolve))
     };
     let at_vip = run("vip", "echo");
-    assert_eq!(at_vip.success(), vec!["kube-proxy ping at 10.96.0.20:7000"; CONNECTIONS].join("\n"));
+    assert_eq!(at_vip.success(), ["kube-proxy ping at 10.96.0.20:7000"; CONNECTIONS].join("\n"));
     let at_endpoints = run("endpoint", "echo");
     for ip in endpoints {
         let line = format!("at-{ip} ping at {ip}:7000\n");
