@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Installs what the scripts need and the machine lacks (Debian, Ubuntu); elsewhere, names it.
-# Usage: scripts/prepare.sh [command...]   the commands to make sure of
+# Usage: scripts/prepare.sh [command|+package...]   the commands and packages to make sure of
 set -euo pipefail
 
 declare -A package=(
   [gcc]=gcc [g++]=g++ [curl]=curl [strace]=strace [ip]=iproute2 [ss]=iproute2 [python3]=python3 [perl]=perl
   [wget]=wget [setpriv]=util-linux [unshare]=util-linux [git]=git [readelf]=binutils
+  [ssh]=openssh-client [sshd]=openssh-server [java]=openjdk-17-jre-headless [javac]=openjdk-17-jdk-headless
+  [node]=nodejs [php]=php-cli [escript]=erlang-base [go]=golang-go [tclsh]=tcl [aria2c]=aria2
+  [nc.openbsd]=netcat-openbsd [nc.traditional]=netcat-traditional
 )
 
 if ! command -v cargo >/dev/null; then
@@ -15,6 +18,11 @@ fi
 
 missing=()
 for command in "$@"; do
+  # Debian's name of a package that has no command of its own.
+  if [[ $command == +* ]]; then
+    dpkg -s "${command#+}" &>/dev/null || missing+=("${command#+}")
+    continue
+  fi
   # /usr/sbin is not in every user's PATH.
   PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null ||
     missing+=("${package[$command]:-$command}")

@@ -15,7 +15,7 @@ use crate::{Pod, artifacts};
 /// How a backend treats its connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Answers each HTTP request with `NAME PEER`, where PEER is the client's address.
+    /// Answers each HTTP request with `NAME PEER HOST`: the client's address, and the Host that it asked for.
     Http,
     /// Writes `NAME` on a line, then sends back each line it gets.
     Echo,

@@ -135,6 +135,12 @@ impl Pod {
         Self::builder().build()
     }
 
+    /// A pod whose first lookup waits long enough for the mesh on a busy machine.
+    #[track_caller]
+    pub fn patient() -> Self {
+        Self::builder().env("LDMESH_READY_TIMEOUT", "20s").build()
+    }
+
     /// What the usual pod looks like, to be changed.
     pub fn builder() -> PodBuilder {
         PodBuilder {

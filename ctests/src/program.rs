@@ -1,7 +1,7 @@
-//! Compiles the C programs of `ctests/c`, one per behaviour.
+//! The programs of this crate: `ctests/c`, compiled, one per behaviour; `ctests/apps`, by language.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
@@ -9,6 +9,35 @@ use anyhow::{Context, Result, ensure};
 
 use crate::artifacts;
 use crate::wait::must;
+
+/// The source `ctests/apps/NAME` of a program of some language.
+pub fn app(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("apps").join(name)
+}
+
+/// A folder that the command which `compiler` makes for it has filled, once in a run of this process.
+/// Panics with the compiler's words where it fails.
+#[track_caller]
+pub fn compiled(name: &str, compiler: impl FnOnce(&Path) -> Command) -> PathBuf {
+    static BUILT: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let built = built.get_or_insert_default();
+    if let Some(folder) = built.get(name) {
+        return folder.clone();
+    }
+    let folder = must(fill(name, compiler));
+    built.insert(name.to_owned(), folder.clone());
+    folder
+}
+
+fn fill(name: &str, compiler: impl FnOnce(&Path) -> Command) -> Result<PathBuf> {
+    let folder = artifacts::build_dir()?.join(name);
+    std::fs::create_dir_all(&folder)?;
+    let mut compiler = compiler(&folder);
+    let done = compiler.output().with_context(|| format!("start {compiler:?}: scripts/test.sh installs it"))?;
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    Ok(folder)
+}
 
 /// The compiled program `ctests/c/NAME.c`; panics with the compiler's words where it fails.
 #[track_caller]

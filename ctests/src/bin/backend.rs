@@ -81,6 +81,7 @@ fn http(mut stream: TcpStream, name: &str) -> Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     loop {
         let mut close = false;
+        let mut host = String::from("-");
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line)? == 0 {
@@ -90,9 +91,12 @@ fn http(mut stream: TcpStream, name: &str) -> Result<()> {
                 break;
             }
             let lower = line.to_ascii_lowercase();
+            if let Some(value) = lower.strip_prefix("host:") {
+                value.trim().clone_into(&mut host);
+            }
             close |= lower.trim() == "connection: close" || lower.contains(" http/1.0");
         }
-        let body = format!("{name} {peer}\n");
+        let body = format!("{name} {peer} {host}\n");
         let connection = if close { "close" } else { "keep-alive" };
         write!(
             stream,
