@@ -6,6 +6,8 @@ set -euo pipefail
 declare -A package=(
   [gcc]=gcc [g++]=g++ [curl]=curl [strace]=strace [ip]=iproute2 [ss]=iproute2 [python3]=python3 [perl]=perl
   [wget]=wget [setpriv]=util-linux [unshare]=util-linux [git]=git [readelf]=binutils
+  [redis-cli]=redis-tools [nginx]=nginx-light [apache2]=apache2-bin [initdb]=postgresql [cgi-fcgi]=libfcgi-bin
+  [mariadbd]=mariadb-server-core [sshd]=openssh-server [ssh]=openssh-client
 )
 
 if ! command -v cargo >/dev/null; then
@@ -13,10 +15,15 @@ if ! command -v cargo >/dev/null; then
   exit 1
 fi
 
+# has COMMAND: /usr/sbin is not in every user's PATH, and PHP-FPM and PostgreSQL's server carry a version.
+has() {
+  PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null ||
+    compgen -G "/usr/sbin/$1[0-9]*" >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/$1" >/dev/null
+}
+
 missing=()
 for command in "$@"; do
-  # /usr/sbin is not in every user's PATH.
-  PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null ||
+  has "$command" ||
     missing+=("${package[$command]:-$command}")
 done
 # The static binary needs the C library's archive.
@@ -43,5 +50,11 @@ if ((EUID)); then
 fi
 echo "installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
+# Tests start servers themselves; installing one must not.
+policy=/usr/sbin/policy-rc.d
+if ! [[ -e $policy ]]; then
+  trap '"${sudo[@]}" rm -f "$policy"' EXIT
+  "${sudo[@]}" install -m 755 <(printf '#!/bin/sh\nexit 101\n') "$policy"
+fi
 "${sudo[@]}" apt-get update -qq
 "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
