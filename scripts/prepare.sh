@@ -54,7 +54,8 @@ export DEBIAN_FRONTEND=noninteractive
 policy=/usr/sbin/policy-rc.d
 if ! [[ -e $policy ]]; then
   trap '"${sudo[@]}" rm -f "$policy"' EXIT
-  "${sudo[@]}" install -m 755 <(printf '#!/bin/sh\nexit 101\n') "$policy"
+  printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee "$policy" >/dev/null
+  "${sudo[@]}" chmod 755 "$policy"
 fi
 "${sudo[@]}" apt-get update -qq
 "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
