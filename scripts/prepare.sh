@@ -7,7 +7,7 @@ declare -A package=(
   [gcc]=gcc [g++]=g++ [curl]=curl [strace]=strace [ip]=iproute2 [ss]=iproute2 [python3]=python3 [perl]=perl
   [wget]=wget [setpriv]=util-linux [unshare]=util-linux [git]=git [readelf]=binutils
   [redis-cli]=redis-tools [nginx]=nginx-light [apache2]=apache2-bin [initdb]=postgresql [cgi-fcgi]=libfcgi-bin
-  [mariadbd]=mariadb-server-core [sshd]=openssh-server [ssh]=openssh-client
+  [mariadbd]=mariadb-server-core [mariadb]=mariadb-client-core [sshd]=openssh-server [ssh]=openssh-client
 )
 
 if ! command -v cargo >/dev/null; then

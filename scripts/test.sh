@@ -6,7 +6,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/prepare.sh gcc g++ curl strace ip ss python3 perl wget setpriv unshare readelf || exit 1
-scripts/prepare.sh redis-server redis-cli nginx haproxy apache2 psql initdb php-fpm cgi-fcgi mariadbd sshd ssh || exit 1
+scripts/prepare.sh redis-server redis-cli nginx haproxy apache2 psql initdb php-fpm cgi-fcgi mariadbd mariadb sshd ssh || exit 1
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT

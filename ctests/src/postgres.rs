@@ -46,7 +46,7 @@ impl<'pod> Postgres<'pod> {
     #[track_caller]
     pub fn start(&self, address: &str, settings: &[&str]) -> Running {
         let mut postgres = self.command("postgres");
-        postgres.arg("-D").arg(&self.data).args(["-h", address, "-k", ""]);
+        postgres.arg("-D").arg(&self.data).args(["-h", address, "-k", "", "-c", "fsync=off"]);
         for setting in settings {
             postgres.args(["-c", setting]);
         }

@@ -13,7 +13,7 @@ use crate::process::Process;
 use crate::run::Running;
 use crate::wait::{must, wait_until};
 
-const READY: Duration = Duration::from_secs(10);
+const READY: Duration = Duration::from_secs(20);
 
 impl Pod {
     /// Starts a server and waits until somebody in the pod listens at `address`. Panics with what it wrote when it

@@ -16,7 +16,7 @@ use ctests::{
 use rustix::process::Signal;
 
 const AT: &str = "127.0.0.1:8000";
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Debian's www-data.
 const USER: u32 = 33;
 

@@ -11,22 +11,22 @@ use ctests::{
 };
 use rustix::process::Signal;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What can be told of a process from outside: its title, its threads and where its descriptors lead.
+/// What can be told of a process from outside: its title, the names of its threads and where its descriptors lead.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Seen {
     title: String,
-    threads: String,
+    threads: Vec<String>,
     descriptors: Vec<String>,
 }
 
 fn see(process: Process) -> Seen {
-    let name = |path: String| path.split('[').next().unwrap_or_default().to_owned();
+    let name = |path: String| path.split(['[', '#']).next().unwrap_or_default().to_owned();
     let mut descriptors: Vec<_> =
         process.descriptors().into_iter().map(|(_, leads_to)| name(leads_to.display().to_string())).collect();
     descriptors.sort();
-    Seen { title: process.command_line(), threads: process.status("Threads").unwrap_or_default(), descriptors }
+    Seen { title: process.command_line(), threads: process.threads(), descriptors }
 }
 
 /// What processes look like once nothing changes in them any more (a client's connection is being closed).
@@ -162,6 +162,48 @@ fn a_postgresql_server_lives_as_without_the_library() {
         (initdb.stdout, initdb.stderr, said, seen, first.status, again.finish().status)
     });
     cell.is(Works::Unchanged, "initdb, queries, recovery of a killed backend, restart; threads, descriptors, files");
+}
+
+#[test]
+fn a_mariadb_server_lives_as_without_the_library() {
+    let cell = Cell::application("MariaDB server (no mesh traffic)");
+    check_unchanged(|pod, mesh| {
+        let data = format!("--datadir={}/data", pod.folder().display());
+        let common = ["--no-defaults", "--user=root", &data, "--loose-innodb-flush-method=nosync"];
+        let mut install = victim(pod, mesh, "mariadb-install-db");
+        install.args(common).args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
+        let installed = Finished::of_within(&mut install, Duration::from_secs(60)).status;
+        let start = || {
+            let mut server = victim(pod, mesh, "mariadbd");
+            let socket = format!("--socket={}/socket", pod.folder().display());
+            server.args(common).args(["--bind-address=127.0.0.1", "--log-warnings=0", &socket]);
+            pod.server(&mut server, "127.0.0.1:3306")
+        };
+        let query = |query: &str| {
+            let mut client = pod.command("mariadb");
+            let asked = Finished::of(client.args(["--no-defaults", "-NB", "-h127.0.0.1", "-uroot", "-e", query]));
+            (asked.status, asked.stdout, asked.stderr)
+        };
+        let server = start();
+        let mut said: Vec<_> = [
+            "create database d; create table d.t (n int primary key) engine=innodb",
+            "insert into d.t select seq from d.seq_1_to_1000",
+            "select count(*), sum(n) from d.t",
+            "select error from d.t",
+        ]
+        .map(query)
+        .into();
+        let mut seen = steady(pod, mesh, || vec![server.process()]);
+        // InnoDB's pool grows and shrinks.
+        seen.iter_mut().for_each(|seen| seen.threads.dedup());
+        server.signal(Signal::KILL);
+        server.finish();
+        let again = start();
+        said.push(query("select count(*) from d.t"));
+        again.signal(Signal::TERM);
+        (installed, said, seen, again.finish().status)
+    });
+    cell.is(Works::Unchanged, "installation, queries, recovery after a kill; threads, descriptors, files");
 }
 
 #[test]

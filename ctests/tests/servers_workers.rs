@@ -9,7 +9,7 @@ use ctests::process::Process;
 use ctests::{Cell, Finished, Manifest, Mode, Pod, Running, Works, can_map_users, gunicorn, skipped, wait_until};
 use rustix::process::Signal;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 const NO_PYTHON: &str = "there is no Python of 3.12 or newer";
 
 /// What a set of requests saw of a field.
