@@ -65,7 +65,7 @@ fn check_unchanged<T: PartialEq + std::fmt::Debug>(live: impl Fn(&Pod, bool) -> 
         format!("{lived:#?}").replace(pod.folder().to_str().unwrap(), "FOLDER")
     });
     let [without, with] = lived;
-    assert_eq!(with, without);
+    assert!(with == without, "without the library: {without}\nwith it: {with}");
 }
 
 fn victim(pod: &Pod, mesh: bool, program: &str) -> Command {
