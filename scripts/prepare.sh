@@ -18,7 +18,7 @@ fi
 # has COMMAND: /usr/sbin is not in every user's PATH, and PHP-FPM and PostgreSQL's server carry a version.
 has() {
   PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null ||
-    compgen -G "/usr/sbin/$1[0-9]*" >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/$1" >/dev/null
+    compgen -G "/usr/sbin/$1[0-9].[0-9]" >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/$1" >/dev/null
 }
 
 missing=()

@@ -184,32 +184,36 @@ fn nginx_with_a_resolver_of_its_own_is_balanced_where_dns_gives_it_the_services_
     );
 }
 
-/// HAProxy's workers change their user, as Debian configures it also their root, and may not fork. So they start no
+/// HAProxy's workers change their user and, as Debian configures it, their root, and may not fork. So they start no
 /// agent, the master's leader serves them, and only one that stays is sure to: one that the master spawned leaves when
-/// nobody asks for a minute.
+/// nobody asks for a minute. With `insecure-fork-wanted` and no chroot they have a leader of their own.
 #[test]
 fn haproxy_is_balanced_and_reloads() {
     if !can_map_users() {
         return skipped("only root can map several users");
     }
     let cell = Cell::application("HAProxy");
-    for chroot in ["", "chroot /var/empty"] {
+    for confined in [true, false] {
         let pod = Pod::new();
         let mut proxied = Proxied::new(&pod);
-        let chroot = chroot.replace("/var/empty", pod.folder().to_str().unwrap());
-        let config = pod.config("haproxy/haproxy.cfg", &[("@CHROOT@", &chroot)]);
+        let chroot = format!("chroot {}", pod.folder().display());
+        let more = if confined { &chroot } else { "insecure-fork-wanted" };
+        let config = pod.config("haproxy/haproxy.cfg", &[("@MORE@", more)]);
         let arguments = ["-W", "-f", config.to_str().unwrap()];
-        let _agent = (!chroot.is_empty()).then(|| Running::start(&mut pod.ldmesh(&["agent"])));
+        let _agent = confined.then(|| Running::start(&mut pod.ldmesh(&["agent"])));
         let mut haproxy = start(&pod, "haproxy", &arguments);
-        // Connects look once a second who the user is.
-        let looked = Instant::now() + Duration::from_millis(1_500);
-        while Instant::now() < looked {
-            proxied.request();
+        if confined {
+            // Connects look once a second who the user is.
+            let looked = Instant::now() + Duration::from_millis(1_500);
+            while Instant::now() < looked {
+                proxied.request();
+            }
+        } else {
+            proxied.check_the_workers_user_is_led();
         }
-        assert_eq!(pod.run_dir().join(USER.to_string()).is_dir(), chroot.is_empty());
         proxied.check_follows_the_mesh();
         proxied.check_new_workers("workers after a reload", || haproxy.signal(Signal::USR2));
-        assert!(pod.agents().iter().all(|agent| is_of(*agent, 0)), "{}", pod.dump());
+        assert_eq!(pod.agents().iter().any(|agent| is_of(*agent, USER)), !confined, "{}", pod.dump());
         // Its master ends with a worker that was killed, for its supervisor to start it again.
         for worker in proxied.workers() {
             worker.signal(Signal::KILL).unwrap();
@@ -220,8 +224,8 @@ fn haproxy_is_balanced_and_reloads() {
     }
     cell.is(
         Works::Balanced,
-        "over 3 endpoints; changes without reload; reload; chroot; workers may not fork, so the master's leader must stay: \
-         run `ldmesh agent`, or set insecure-fork-wanted",
+        "over 3 endpoints; changes without reload; reload; chroot; workers may not fork, so the master's leader must \
+         stay (`ldmesh agent`), or set insecure-fork-wanted",
     );
 }
 
