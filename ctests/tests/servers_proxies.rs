@@ -68,6 +68,16 @@ impl<'pod> Proxied<'pod> {
         self.check_balanced();
     }
 
+    /// Connects look once a second who the user is.
+    #[track_caller]
+    fn check_requests_while_the_user_is_looked_at(&self) {
+        let looked = Instant::now() + Duration::from_millis(1_500);
+        while Instant::now() < looked {
+            self.request();
+        }
+        self.check_balanced();
+    }
+
     /// Endpoints come, go and die: the proxy follows without a reload and without a failed request.
     #[track_caller]
     fn check_follows_the_mesh(&mut self) {
@@ -152,6 +162,20 @@ fn nginx_is_balanced_reloads_and_replaces_its_workers() {
     cell.is(Works::Balanced, "over 3 endpoints; changes without reload; reload; killed worker; workers' own user");
 }
 
+#[test]
+fn without_an_agent_workers_use_the_leader_that_is_a_thread_of_their_master() {
+    if !can_map_users() {
+        return skipped("only root can map several users");
+    }
+    let pod = Pod::builder().env("LDMESH_LEAD", "thread").build();
+    let mut proxied = Proxied::new(&pod);
+    let config = pod.config("nginx/nginx.conf", &[]);
+    let nginx = start(&pod, "nginx", &["-c", config.to_str().unwrap()]);
+    proxied.check_requests_while_the_user_is_looked_at();
+    assert!(nginx.process().threads().contains(&"ldmesh".to_owned()), "{}", pod.dump());
+    proxied.check_follows_the_mesh();
+}
+
 /// nginx's own resolver is not seen at the lookup. What the cluster's DNS gives it is: the address of the service, whose
 /// connections are balanced; or, of a headless service, addresses of endpoints.
 #[test]
@@ -203,11 +227,7 @@ fn haproxy_is_balanced_and_reloads() {
         let _agent = confined.then(|| Running::start(&mut pod.ldmesh(&["agent"])));
         let mut haproxy = start(&pod, "haproxy", &arguments);
         if confined {
-            // Connects look once a second who the user is.
-            let looked = Instant::now() + Duration::from_millis(1_500);
-            while Instant::now() < looked {
-                proxied.request();
-            }
+            proxied.check_requests_while_the_user_is_looked_at();
         } else {
             proxied.check_the_workers_user_is_led();
         }
