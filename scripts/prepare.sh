@@ -9,12 +9,20 @@ declare -A package=(
   [ssh]=openssh-client [sshd]=openssh-server [java]=openjdk-17-jre-headless [javac]=openjdk-17-jdk-headless
   [node]=nodejs [php]=php-cli [escript]=erlang-base [go]=golang-go [tclsh]=tcl [aria2c]=aria2
   [nc.openbsd]=netcat-openbsd [nc.traditional]=netcat-traditional
+  [redis-cli]=redis-tools [nginx]=nginx-light [apache2]=apache2-bin [initdb]=postgresql [cgi-fcgi]=libfcgi-bin
+  [mariadbd]=mariadb-server-core [mariadb]=mariadb-client-core
 )
 
 if ! command -v cargo >/dev/null; then
   echo "cargo is missing: install Rust 1.95 or newer (https://rustup.rs), then run this again" >&2
   exit 1
 fi
+
+# has COMMAND: /usr/sbin is not in every user's PATH, and PHP-FPM and PostgreSQL's server carry a version.
+has() {
+  PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null ||
+    compgen -G "/usr/sbin/$1[0-9].[0-9]" >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/$1" >/dev/null
+}
 
 missing=()
 for command in "$@"; do
@@ -23,8 +31,7 @@ for command in "$@"; do
     dpkg -s "${command#+}" &>/dev/null || missing+=("${command#+}")
     continue
   fi
-  # /usr/sbin is not in every user's PATH.
-  PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null ||
+  has "$command" ||
     missing+=("${package[$command]:-$command}")
 done
 # The static binary needs the C library's archive.
@@ -51,5 +58,12 @@ if ((EUID)); then
 fi
 echo "installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
+# Tests start servers themselves; installing one must not.
+policy=/usr/sbin/policy-rc.d
+if ! [[ -e $policy ]]; then
+  trap '"${sudo[@]}" rm -f "$policy"' EXIT
+  printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee "$policy" >/dev/null
+  "${sudo[@]}" chmod 755 "$policy"
+fi
 "${sudo[@]}" apt-get update -qq
 "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -128,8 +128,7 @@ fn settle(
     let patience = context.settings.ready_timeout.as_millis() as Millis;
     control.ask(now);
     let leads = control.lead().is_alive(now);
-    // Non-blocking connects spawn nothing: the program's event loop must not stand still.
-    if !leads && socket.is_blocking() {
+    if !leads {
         mesh.call_leader(Occasion::Connect, now);
     }
     let choice = match choice {
@@ -286,7 +285,7 @@ mod tests {
         check_passes(&pod, &fd, dial(Form::V4, VIP, 80), Why::WouldWait);
         let empty = MemoryPod::empty();
         check_passes(&empty, &fd, dial(Form::V4, VIP, 80), Why::WouldWait);
-        assert_eq!(empty.called.load(Ordering::Relaxed), 0, "and starts no leader");
+        assert_eq!(empty.called.load(Ordering::Relaxed), 1, "but calls for a leader");
     }
 
     #[test]

@@ -151,12 +151,21 @@ fn decide(context: &'static Context, socket: Socket, dialled: Inet, errno_before
         return Verdict::Pass(why);
     }
     let started = shm::now();
-    let pod = match context.attach(false, started) {
-        Ok(pod) => pod,
-        Err(why) => return without_configuration(context, socket, why),
+    let own = context.attach(false, started).map(|pod| Attached { context, pod });
+    let chosen = match &own {
+        Ok(mesh) => choose_first(context, mesh, socket, dialled),
+        Err(why) => Verdict::Pass(*why),
     };
-    let mesh = Attached { context, pod };
-    let (pick, cookie) = match choose_first(context, &mesh, socket, dialled) {
+    let (mesh, chosen) = match (own, chosen) {
+        (_, Verdict::Pass(Why::NoRunDirectory | Why::WouldWait | Why::NoImage | Why::NoEndpointsYet))
+            if let Some(former) = former(context, own, started) =>
+        {
+            (former, choose_first(context, &former, socket, dialled))
+        }
+        (Ok(mesh), chosen) => (mesh, chosen),
+        (Err(why), _) => return without_configuration(context, socket, why),
+    };
+    let (pick, cookie) = match chosen {
         Verdict::Redirect(chosen) => chosen,
         Verdict::Pass(why @ Why::NoImage) => return without_configuration(context, socket, why),
         Verdict::Pass(why) => return Verdict::Pass(why),
@@ -189,6 +198,14 @@ fn decide(context: &'static Context, socket: Socket, dialled: Inet, errno_before
         return Verdict::Fail(libc::ECONNREFUSED);
     }
     Verdict::Redirect(redirected)
+}
+
+/// What this process was attached to before it changed its user (whose own leader knows too little yet) or its root
+/// (which has no run directory), while somebody leads there.
+fn former(context: &'static Context, own: Result<Attached, Why>, now: Millis) -> Option<Attached> {
+    let pod = context.first_pod(now)?;
+    let is_own = own.is_ok_and(|own| std::ptr::eq(own.pod, pod));
+    (!is_own).then_some(Attached { context, pod })
 }
 
 /// A connect that is established in the kernel may still be asked about (the first connect after it answers 0, later

@@ -271,6 +271,13 @@ impl Context {
         self.keep(rustix::process::geteuid().as_raw(), pod, now)
     }
 
+    /// The pod of the user that this process attached as first, while somebody leads it.
+    pub fn first_pod(&self, now: Millis) -> Option<&'static Pod> {
+        // SAFETY: a non-null pointer came from `Box::leak`.
+        let first = unsafe { ATTACHED[0].load(Ordering::Acquire).as_ref() }?;
+        first.pod.control().lead().is_alive(now).then_some(&first.pod)
+    }
+
     #[cold]
     fn attach_user(&self, now: Millis) -> Result<&'static Pod, Why> {
         let uid = rustix::process::geteuid().as_raw();
