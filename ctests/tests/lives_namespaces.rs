@@ -99,7 +99,9 @@ fn a_process_with_another_clock_has_a_mesh_of_its_own_and_disturbs_nobody() {
     let dial = c_program("dial");
     let here = |pod: &Pod| Finished::of(pod.mesh(&dial).args(["10.96.0.10", "80"]));
     here(&pod).success();
-    for flags in [["--time", "--boottime=5000000", "--monotonic=5000000"], ["--time", "--boottime=-60", "--monotonic=0"]] {
+    for flags in
+        [["--time", "--boottime=5000000", "--monotonic=5000000"], ["--time", "--boottime=-60", "--monotonic=0"]]
+    {
         let there = apart(&pod, &flags, &dial, &["10.96.0.10", "80"]);
         assert!(there.success().contains("backend=greeter-1"), "{there}");
         here(&pod).success();
