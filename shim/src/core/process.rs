@@ -117,7 +117,7 @@ pub fn load() -> Result<(), Why> {
     // A panic of ours is caught; its message must not appear in the program's stderr.
     std::panic::set_hook(Box::new(|_| {}));
     // While this process may: after setuid it may not.
-    xds_runtime::leader::run_dir::network_namespace();
+    xds_runtime::leader::run_dir::namespaces();
     let context = CONTEXT.get_or_init(|| {
         let settings: &'static Settings = Box::leak(Box::new(settings));
         Box::new(Context {

@@ -13,8 +13,10 @@ use crate::shm::Millis;
 pub(super) const MARKS: usize = 256;
 /// A mark set for longer was left behind.
 pub const MARK_STALE_MS: Millis = 5_000;
-/// Marks left behind within [`BREAKER_WINDOW_MS`] that trip the switch.
-pub const BREAKER_LIMIT: u64 = 3;
+/// Marks left behind within [`BREAKER_WINDOW_MS`] that trip the switch. A program that simply ends while its other
+/// threads are in our code leaves some too, on a busy machine three in 100 ends of eight busy threads
+/// (`ctests/tests/lives_fork.rs`): three tripped it.
+pub const BREAKER_LIMIT: u64 = 16;
 /// The breaker's window.
 pub const BREAKER_WINDOW_MS: Millis = 600_000;
 
@@ -108,10 +110,10 @@ mod tests {
     }
 
     #[test]
-    fn three_marks_left_within_ten_minutes_trip_the_switch() {
+    fn marks_left_within_ten_minutes_trip_the_switch() {
         let control = control();
         for crash in 1..=BREAKER_LIMIT {
-            let now = crash * 60_000;
+            let now = crash * 30_000;
             assert_eq!(control.switch(), Switch::On);
             let _left = control.mark(7, now);
             assert_eq!(control.sweep_marks(now + MARK_STALE_MS), 0, "not yet old enough");
@@ -123,7 +125,7 @@ mod tests {
     #[test]
     fn marks_left_far_apart_do_not_add_up() {
         let control = control();
-        for crash in 1..=6 {
+        for crash in 1..=2 * BREAKER_LIMIT {
             let now = crash * (BREAKER_WINDOW_MS + MARK_STALE_MS);
             let _left = control.mark(7, now);
             assert_eq!(control.sweep_marks(now + MARK_STALE_MS + 1), 1);

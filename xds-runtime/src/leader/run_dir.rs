@@ -111,7 +111,7 @@ impl RunDir {
     pub fn open(settings: &Settings) -> Result<RunDir, RunDirError> {
         let user = rustix::process::geteuid().as_raw();
         let base = Base::choose(settings, user);
-        RunDir::open_below(&base, user, &settings.instance(network_namespace()))
+        RunDir::open_below(&base, user, &settings.instance(namespaces()))
     }
 
     fn open_below(base: &Base, user: u32, instance: &str) -> Result<RunDir, RunDirError> {
@@ -133,7 +133,7 @@ impl RunDir {
             Base::Given(path) => Base::enter(&path, user)?,
             Base::Own(parent, name) => Base::enter(&parent, user)?.step_into(&name)?,
         };
-        for step in [user.to_string().as_str(), &format_and_arch(), &settings.instance(network_namespace())] {
+        for step in [user.to_string().as_str(), &format_and_arch(), &settings.instance(namespaces())] {
             dir = dir.step_into(step)?;
         }
         Ok(dir)
@@ -329,19 +329,20 @@ pub fn format_and_arch() -> String {
     format!("v{FORMAT_VERSION}-{}", std::env::consts::ARCH)
 }
 
-/// What tells this network namespace from others; 0 where /proc does not say.
+/// Which network and which clock this process has: who shares both can be of one pod. The time namespace counts only
+/// where it is not the machine's, because its clocks run apart from ours and every time in a shared file would be wrong.
 ///
 /// A process that gave up its privileges may not look any more (setuid(2) makes it undumpable): then what it saw
-/// before counts. The library looks once at load.
-pub fn network_namespace() -> u64 {
+/// before counts, 0 if nothing. The library looks once at load.
+pub fn namespaces() -> u64 {
+    /// The machine's own, a constant of the kernel (PROC_TIME_INIT_INO).
+    const MACHINE_TIME: u64 = 0xEFFF_FFFA;
     static SEEN: AtomicU64 = AtomicU64::new(0);
-    match rustix::fs::stat("/proc/self/ns/net") {
-        Ok(stat) => {
-            SEEN.store(stat.st_ino, Ordering::Relaxed);
-            stat.st_ino
-        }
-        Err(_) => SEEN.load(Ordering::Relaxed),
-    }
+    let Ok(network) = rustix::fs::stat("/proc/self/ns/net") else { return SEEN.load(Ordering::Relaxed) };
+    let time = rustix::fs::stat("/proc/self/ns/time").map_or(MACHINE_TIME, |stat| stat.st_ino);
+    let both = network.st_ino | if time == MACHINE_TIME { 0 } else { time << 32 };
+    SEEN.store(both, Ordering::Relaxed);
+    both
 }
 
 fn is_writable_folder(path: &Path) -> bool {
