@@ -321,6 +321,41 @@ fn a_second_leader_does_not_begin_while_the_first_one_leads() {
 }
 
 #[test]
+fn files_that_something_removes_from_under_a_leader_come_back_within_two_seconds() {
+    let control_plane = ControlPlane::start("127.0.0.1:0", &mesh(&["127.0.1.1"]));
+    let fixture = Fixture::new(&control_plane.handle.address().to_string());
+    let leader = fixture.lead();
+    fixture.want_greeter();
+    fixture.wait_for_greeters(&["127.0.1.1"]);
+    let dir = fixture.pod.run_dir().unwrap();
+    let files = || -> Vec<String> {
+        let entries = std::fs::read_dir(dir.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let has = |prefix: &str| files().iter().any(|name| name.starts_with(prefix));
+    let kinds = ["image-", "state", "accepted-"];
+    for name in files() {
+        if kinds.iter().any(|kind| name.starts_with(kind)) {
+            dir.remove_file(&name).unwrap();
+        }
+    }
+    let removed = Instant::now();
+    while !kinds.iter().all(|kind| has(kind)) {
+        assert!(removed.elapsed() < Duration::from_secs(3), "only {:?}", files());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // A process that comes now finds everything; one that was there goes on.
+    let late = Pod::attach(fixture.settings).unwrap();
+    fixture.wait_until("the newcomer's image", |_| {
+        late.image().and_then(|image| Seen::read(&image)).is_some_and(|seen| seen.greeters.is_some())
+    });
+    assert!(late.state().is_some());
+    control_plane.apply(&mesh(&["127.0.1.2"]));
+    fixture.wait_for_greeters(&["127.0.1.2"]);
+    leader.stop();
+}
+
+#[test]
 fn a_leader_whose_run_directory_is_gone_ends() {
     let control_plane = ControlPlane::start("127.0.0.1:0", &mesh(&["127.0.1.1"]));
     let fixture = Fixture::new(control_plane.handle.address());

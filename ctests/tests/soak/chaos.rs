@@ -238,7 +238,9 @@ impl<'pod> Chaos<'pod> {
     /// What was done.
     pub fn summary(&self) -> String {
         let Self { pushes, deaths, restarts, takeovers, .. } = self;
-        format!("{pushes} pushes, {deaths} deaths of endpoints, {restarts} of the control plane, {takeovers} of leaders")
+        format!(
+            "{pushes} pushes, {deaths} deaths of endpoints, {restarts} of the control plane, {takeovers} of leaders"
+        )
     }
 
     pub fn check_that_everything_happened(&self) {

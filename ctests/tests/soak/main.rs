@@ -107,9 +107,12 @@ fn for_as_long_as_it_takes_no_call_fails_that_the_network_did_not_fail_and_nothi
     outcomes.check_that_everything_happened();
     chaos.check_that_everything_happened();
     samples.check_growth(length);
-    wait_until("every connection is uncounted", Duration::from_secs(20), || format!("{:#}", status(&pod)), || {
-        counted(&status(&pod)) == 0
-    });
+    wait_until(
+        "every connection is uncounted",
+        Duration::from_secs(20),
+        || format!("{:#}", status(&pod)),
+        || counted(&status(&pod)) == 0,
+    );
     drop(victim.0.stdin.take());
     let ended = || victim.0.try_wait().unwrap();
     let ended = wait_for("the victim's end", Duration::from_secs(5), || pod.dump(), ended);

@@ -36,7 +36,10 @@ impl Outcomes {
 
     fn of(&self, kind: &str, service: Option<&str>, outcome: Option<&str>) -> u64 {
         let rows = self.counts.iter().filter(|((k, s), _)| k == kind && service.is_none_or(|service| s == service));
-        rows.flat_map(|(_, counts)| counts).filter(|(o, _)| outcome.is_none_or(|outcome| *o == outcome)).map(|o| o.1).sum()
+        rows.flat_map(|(_, counts)| counts)
+            .filter(|(o, _)| outcome.is_none_or(|outcome| *o == outcome))
+            .map(|o| o.1)
+            .sum()
     }
 
     /// Calls per kind and service, by outcome.
