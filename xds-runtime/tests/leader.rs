@@ -14,7 +14,7 @@ use xds_runtime::control::LEADER_STALE_MS;
 use xds_runtime::image::{ImageFile, Torn, View};
 use xds_runtime::leader::run_dir::Open;
 use xds_runtime::leader::status::Status;
-use xds_runtime::leader::{Ended, Host, HostKind, NotLeading, attempt};
+use xds_runtime::leader::{Ended, Failed, Host, HostKind, NotLeading, attempt};
 use xds_runtime::pod::{Pod, names};
 use xds_runtime::shm::{WordAddr, now};
 
@@ -318,6 +318,21 @@ fn a_second_leader_does_not_begin_while_the_first_one_leads() {
     fixture.wait_until("a first publish", |_| true);
     assert!(matches!(fixture.lead().thread.join().unwrap(), Err(NotLeading::Led)));
     assert!(matches!(first.stop(), Ended::Asked));
+}
+
+#[test]
+fn each_term_that_fails_puts_the_next_attempt_off_for_longer() {
+    let fixture = Fixture::new("127.0.0.1:1");
+    let control = fixture.pod.control();
+    // No file can take the name of a folder, and without STATE nobody leads.
+    std::fs::create_dir(fixture.pod.run_dir().unwrap().path().join(names::STATE)).unwrap();
+    for pause in [1_000, 2_000, 4_000] {
+        let ended = fixture.lead().end();
+        assert!(matches!(ended, Ended::Failed(Failed::State(_))), "{ended:?}");
+        let now = now();
+        assert!(!control.may_attempt(now + pause - 500, 0), "before {pause} ms are over");
+        assert!(control.may_attempt(now + pause + 1, 0), "after {pause} ms");
+    }
 }
 
 #[test]

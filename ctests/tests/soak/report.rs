@@ -134,6 +134,9 @@ fn used(folder: &Path) -> (u64, u64) {
 #[derive(Debug, Default)]
 pub struct Samples(Vec<Sample>);
 
+/// A slot that nothing names any more rests this long.
+const QUARANTINE: Duration = Duration::from_secs(60);
+
 /// What is compared, and how much more the end may have: a tenth and this.
 type Measure = (&'static str, fn(&Sample) -> Option<u64>, u64);
 
@@ -184,13 +187,19 @@ impl Samples {
         text
     }
 
-    /// After the first third (a minute at most) nothing grows; of the leader, after the last take-over.
+    /// After the first third (a minute at most) nothing grows; of the leader, after the last take-over; of the slots,
+    /// once the first of them were out of their quarantine of a minute, which a short soak does not live to see.
     #[track_caller]
     pub fn check_growth(&self, length: Duration) {
         let warm = (length / 3).min(Duration::from_secs(60));
         for (name, of, slack) in MEASURES {
-            // The first look at a leader that was not killed any more may see it young.
-            let from = if name.starts_with("agent") { length * 6 / 10 } else { warm };
+            let from = match name {
+                "slots" if length < 3 * QUARANTINE => continue,
+                "slots" => 2 * QUARANTINE,
+                // The first look at a leader that was not killed any more may see it young.
+                name if name.starts_with("agent") => length * 6 / 10,
+                _ => warm,
+            };
             let part = (length - from) / 4;
             let first = self.median(of, from, from + part);
             let last = self.median(of, length - part, length);
