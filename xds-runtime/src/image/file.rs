@@ -26,8 +26,10 @@ const AT_TERM: usize = 3;
 const AT_CAPACITY: usize = 4;
 const AT_CURRENT: usize = 5;
 const AT_IDENTITY: usize = 6;
-/// How long a reader tries before it passes.
+/// How long a reader tries before it passes, and how often at least: one that the machine kept from running between
+/// two looks at the epoch was passed by publishes, however seldom they are.
 const READ_PATIENCE_MS: u64 = 1;
+const READ_ATTEMPTS: u32 = 20;
 
 /// Words of a file whose arenas hold `content` words each.
 pub const fn file_words(content: usize) -> usize {
@@ -40,8 +42,8 @@ pub enum ReadError {
     /// Nothing was published yet.
     #[error("nothing was published yet")]
     Empty,
-    /// Publishes went past the reader for a whole millisecond.
-    #[error("publishes went past the reader for 1 ms")]
+    /// Publishes went past the reader for a whole millisecond and many attempts.
+    #[error("publishes went past the reader again and again")]
     Busy,
     /// The content contradicts itself although nobody wrote.
     #[error("the image is corrupt; the next leader replaces it")]
@@ -90,21 +92,22 @@ impl ImageFile {
         self.words.cell(AT_CURRENT).map_or(0, |word| word.load(Ordering::Acquire))
     }
 
-    /// Runs `f` over the current arena until it saw one generation undisturbed, at most about 1 ms.
+    /// Runs `f` over the current arena until it saw one generation undisturbed, at most about 1 ms of running.
     /// `f` must copy what it needs; it may run several times.
     ///
     /// # Errors
     /// [`ReadError`]: in each case the caller passes.
     #[inline]
     pub fn read<T>(&self, mut f: impl FnMut(&View<'_>) -> Result<T, Torn>) -> Result<T, ReadError> {
-        let mut deadline = None;
+        let (mut deadline, mut attempts) = (None, 0_u32);
         loop {
             match self.try_read(&mut f) {
                 Ok(answer) => return answer,
                 Err(Torn) => {
                     let now = shm::now();
+                    attempts = attempts.saturating_add(1);
                     // Two ticks of a millisecond clock: at least one whole millisecond.
-                    if now > *deadline.get_or_insert(now + READ_PATIENCE_MS) {
+                    if now > *deadline.get_or_insert(now + READ_PATIENCE_MS) && attempts >= READ_ATTEMPTS {
                         return Err(ReadError::Busy);
                     }
                     std::hint::spin_loop();

@@ -51,6 +51,9 @@ pub enum AttachError {
 /// After a mapping failed, no other attempt for this long.
 const RETRY_MS: Millis = 100;
 
+/// How often a file that CONTROL named and that is gone is looked up anew.
+const IMAGE_ATTEMPTS: u32 = 3;
+
 /// How long an attaching process waits for another one that makes CONTROL, and how often it looks.
 const LOCK_PATIENCE_MS: Millis = 50;
 const LOCK_LOOK: rustix::time::Timespec = rustix::time::Timespec { tv_sec: 0, tv_nsec: 200_000 };
@@ -150,11 +153,11 @@ impl Pod {
     #[inline]
     pub fn image(&self) -> Option<ImageFile> {
         let id = self.control.image()?;
-        // SAFETY: a non-null pointer came from `leak`: valid for ever, never written again.
-        let mapped = unsafe { self.image.load(Ordering::Acquire).as_ref() };
-        match mapped {
-            None => self.map_image(id),
-            Some(mapped) => mapped.file_of(id).or_else(|| self.follow_image(id)).or_else(|| mapped.file()),
+        // SAFETY: a non-null pointer came from `leak`: valid for ever, changed by atomics only.
+        let mapped = || unsafe { self.image.load(Ordering::Acquire).as_ref() };
+        match mapped() {
+            None => self.map_image(),
+            Some(current) => current.file_of(id).or_else(|| self.follow_image()).or_else(|| mapped()?.file()),
         }
     }
 
@@ -174,10 +177,10 @@ impl Pod {
 
     /// The first image. Threads that come together may each map it; one place is kept.
     #[cold]
-    fn map_image(&self, id: ImageId) -> Option<ImageFile> {
+    fn map_image(&self) -> Option<ImageFile> {
         self.unless_just_failed(|| {
             let now = shm::now();
-            let (place, file) = self.new_image(id, &[], now)?;
+            let (place, file) = self.new_image(now)?;
             let (none, mine) = (std::ptr::null_mut(), std::ptr::from_ref(place).cast_mut());
             match self.image.compare_exchange(none, mine, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => Some(file),
@@ -193,7 +196,7 @@ impl Pod {
     /// A later image; one thread maps it, the others keep to the one they have. The one before the last is given back:
     /// a process that outlives many leaders must not pin all their files.
     #[cold]
-    fn follow_image(&self, id: ImageId) -> Option<ImageFile> {
+    fn follow_image(&self) -> Option<ImageFile> {
         let now = shm::now();
         let retry_at = self.retry_at.load(Ordering::Relaxed);
         let is_blocked = now < retry_at && retry_at - now <= RETRY_MS;
@@ -202,11 +205,24 @@ impl Pod {
         if is_blocked || self.retry_at.compare_exchange(retry_at, claim, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return None;
         }
-        let in_use = [&self.image, &self.former_image].map(|place| place.load(Ordering::Acquire));
-        let (place, file) = self.new_image(id, &in_use, now)?;
-        let former = self.image.swap(std::ptr::from_ref(place).cast_mut(), Ordering::AcqRel);
-        let older = self.former_image.swap(former, Ordering::AcqRel);
-        // SAFETY: as in `image`.
+        let seen = self.image.load(Ordering::Acquire);
+        // SAFETY: as in `image`, here and below.
+        let current = unsafe { seen.as_ref() };
+        // Another thread may have followed since this one looked: each step gives an older image back, and who still
+        // reads that must not lose it for nothing.
+        if let Some(file) = self.control.image().and_then(|id| current?.file_of(id)) {
+            let _ = self.retry_at.compare_exchange(claim, 0, Ordering::AcqRel, Ordering::Relaxed);
+            return Some(file);
+        }
+        let (place, file) = self.new_image(now)?;
+        let mine = std::ptr::from_ref(place).cast_mut();
+        if let Err(newer) = self.image.compare_exchange(seen, mine, Ordering::AcqRel, Ordering::Acquire) {
+            place.leave(now);
+            // SAFETY: as above.
+            return unsafe { newer.as_ref() }.and_then(Place::file);
+        }
+        let older = self.former_image.swap(seen, Ordering::AcqRel);
+        // SAFETY: as above.
         if let Some(older) = unsafe { older.as_ref() } {
             older.leave(now);
         }
@@ -214,10 +230,15 @@ impl Pod {
         Some(file)
     }
 
-    fn new_image(&self, id: ImageId, in_use: &[*mut Place], now: Millis) -> Option<(&'static Place, ImageFile)> {
+    /// The image that CONTROL names, mapped. Its file may give way to a newer one before it is opened.
+    fn new_image(&self, now: Millis) -> Option<(&'static Place, ImageFile)> {
         let dir = RunDir::open_existing(self.settings).ok()?;
-        let fd = dir.open_file(FileName::image(id).as_str(), Open::Read).ok()??;
-        self.places.map(fd.as_fd(), self.boot, id, in_use, now)
+        (0..IMAGE_ATTEMPTS).find_map(|_| {
+            let id = self.control.image()?;
+            let fd = dir.open_file(FileName::image(id).as_str(), Open::Read).ok()??;
+            let in_use = [&self.image, &self.former_image].map(|place| place.load(Ordering::Acquire));
+            self.places.map(fd.as_fd(), self.boot, id, in_use, now)
+        })
     }
 
     #[cold]
@@ -429,6 +450,20 @@ mod tests {
         assert!((1..=2).contains(&pinned), "{pinned}: {maps}");
         let answer = first.unwrap().read(|view| view.name(b"name20.example").map(|found| found.is_some()));
         assert!(answer.is_err(), "who still reads an old one does not believe what is there now");
+    }
+
+    #[test]
+    fn a_thread_that_comes_late_to_follow_takes_nothing_from_who_still_reads_the_former_image() {
+        let base = tempfile::tempdir().unwrap();
+        let pod = Pod::attach(settings(base.path())).unwrap();
+        publish(&pod, ImageId { term: 1, sequence: 0 }, "first.example");
+        let former = pod.image().unwrap();
+        publish(&pod, ImageId { term: 2, sequence: 0 }, "second.example");
+        assert!(knows(&pod, "second.example"));
+        pod.places.have_rested();
+        assert!(pod.follow_image().is_some());
+        assert!(pod.follow_image().is_some());
+        assert!(former.read(|view| view.name(b"first.example")).unwrap().is_some());
     }
 
     #[test]

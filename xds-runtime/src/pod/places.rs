@@ -92,13 +92,14 @@ impl Places {
         Self([const { AtomicPtr::new(std::ptr::null_mut()) }; PLACES])
     }
 
-    /// Maps a file into a place that nobody uses; `in_use` are not to be touched. `None` when every place rests.
+    /// Maps a file into a place that nobody uses; `in_use` are not to be touched. `None` when every place rests
+    /// and something is mapped already.
     pub fn map(
         &self,
         fd: BorrowedFd<'_>,
         boot: BootId,
         id: ImageId,
-        in_use: &[*mut Place],
+        in_use: [*mut Place; 2],
         now: Millis,
     ) -> Option<(&'static Place, ImageFile)> {
         let words = words_of(fd).ok()?;
@@ -107,7 +108,7 @@ impl Places {
         Some((place, file))
     }
 
-    fn free(&self, words: usize, in_use: &[*mut Place], now: Millis) -> Option<&'static Place> {
+    fn free(&self, words: usize, in_use: [*mut Place; 2], now: Millis) -> Option<&'static Place> {
         let resting = |listed: *mut Place| {
             // SAFETY: null, or leaked by `fresh`: valid for ever, changed by atomics only.
             unsafe { listed.as_ref() }.filter(|_| !in_use.contains(&listed))
@@ -122,7 +123,7 @@ impl Places {
             place.is_null() || resting(*place).is_some_and(|place| place.range.len() < words && place.claim(now))
         });
         // Nothing is mapped yet, and more threads came together than there are slots: theirs is not listed.
-        if slot.is_none() && !in_use.is_empty() {
+        if slot.is_none() && in_use.iter().any(|place| !place.is_null()) {
             return None;
         }
         let fresh = fresh(words, now)?;
