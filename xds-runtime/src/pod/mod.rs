@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::boot::BootId;
 use crate::config::Settings;
-use crate::control::{CONTROL_WORDS, Control, ImageId};
+use crate::control::{CONTROL_WORDS, Control};
 use crate::image::ImageFile;
 use crate::leader::run_dir::{Open, RunDir, RunDirError};
 use crate::shm::{self, MapError, Millis, leak, map_write};
@@ -340,6 +340,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+    use crate::control::ImageId;
     use crate::image::{HEADER_WORDS, Mesh, Name, Publisher, encode, file_words};
 
     fn settings(base: &std::path::Path) -> &'static Settings {
