@@ -25,7 +25,7 @@ const TIME_BITS: u32 = 32;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 
 const fn word_of(epoch: u32, now: Millis) -> u64 {
-    (epoch as u64) << TIME_BITS | (now / STEP_MS & TIME_MASK)
+    ((epoch as u64) << TIME_BITS) | ((now / STEP_MS) & TIME_MASK)
 }
 
 /// Who leads, as found.
