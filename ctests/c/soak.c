@@ -5,7 +5,7 @@
  *   n  a non-blocking connect may be refused    r  so may a blocking one
  *   t  a non-blocking connect may time out      h  every connect times out
  *   d  the connection may break later           b  every connection breaks before the name came
- *      (or before SO_ERROR of a non-blocking connect was read)
+ *      (or, seldom, before connect returned)
  * RETIRED is a file of words, 16 a service: 0, or since when (CLOCK_BOOTTIME, ms) an endpoint is no longer in the set.
  * Prints "soaking"; in the end "count KIND SERVICE OUTCOME N" lines and "done", and holds its memory until standard
  * input ends. What must not be is told on stderr as it happens, and makes the exit status 1. */
@@ -216,7 +216,8 @@ static int visit(const struct service *s, struct random *r) {
     count(nonblocking ? NONBLOCKING : BLOCKING, s, error);
     bool is_fine = !error && !allows(s, 'h');
     if (error == ECONNREFUSED) is_fine = allows(s, 'r') || (nonblocking && allows(s, 'n'));
-    if (error == ECONNRESET) is_fine = nonblocking && (allows(s, 'd') || allows(s, 'b'));
+    /* Established, and reset before the program heard of it. */
+    if (error == ECONNRESET) is_fine = allows(s, 'd') || allows(s, 'b');
     if (error == ETIMEDOUT) is_fine = allows(s, 'h');
     if (error == EAGAIN) is_fine = nonblocking && (allows(s, 'h') || allows(s, 't'));
     if (error == EINPROGRESS) is_fine = own_timeout;
