@@ -338,7 +338,7 @@ fn each_term_that_fails_puts_the_next_attempt_off_for_longer() {
 #[test]
 fn files_that_something_removes_from_under_a_leader_come_back_within_two_seconds() {
     let control_plane = ControlPlane::start("127.0.0.1:0", &mesh(&["127.0.1.1"]));
-    let fixture = Fixture::new(&control_plane.handle.address().to_string());
+    let fixture = Fixture::new(control_plane.handle.address());
     let leader = fixture.lead();
     fixture.want_greeter();
     fixture.wait_for_greeters(&["127.0.1.1"]);

@@ -149,7 +149,7 @@ const MEASURES: [Measure; 9] = [
     ("agent mappings", |sample| sample.agent.map(|(_, usage)| usage.mappings), 4),
     ("files", |sample| Some(sample.files), 2),
     ("files KiB", |sample| Some(sample.files_kib), 256),
-    ("slots", |sample| sample.slots, 10),
+    ("slots", |sample| sample.slots, 150),
 ];
 
 impl Samples {
