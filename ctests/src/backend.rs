@@ -23,6 +23,10 @@ pub enum Mode {
     Refuse,
     /// Never answers a SYN: the queue of the listener is full.
     Hang,
+    /// Accepts, and resets the connection at once.
+    Reset,
+    /// As [`Mode::Echo`], but says its name after 300 ms only.
+    Slow,
 }
 
 impl Mode {
@@ -32,6 +36,8 @@ impl Mode {
             Self::Echo => "echo",
             Self::Refuse => "refuse",
             Self::Hang => "hang",
+            Self::Reset => "reset",
+            Self::Slow => "slow",
         }
     }
 }

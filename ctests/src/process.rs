@@ -82,6 +82,16 @@ impl Process {
         line.split_whitespace().next()?.parse().ok()
     }
 
+    /// What it has in memory, shared pages included, in KiB.
+    pub fn resident_kib(self) -> Option<u64> {
+        self.status("VmRSS")?.split_whitespace().next()?.parse().ok()
+    }
+
+    /// How many mappings it has.
+    pub fn mapping_count(self) -> usize {
+        fs::read_to_string(self.path("maps")).unwrap_or_default().lines().count()
+    }
+
     /// The files it has mapped, as `/proc/PID/maps` names them.
     pub fn mapped_files(self) -> Vec<String> {
         let text = fs::read_to_string(self.path("maps")).unwrap_or_default();

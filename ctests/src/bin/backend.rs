@@ -30,6 +30,8 @@ enum Mode {
     Echo,
     Refuse,
     Hang,
+    Reset,
+    Slow,
 }
 
 fn main() -> Result<()> {
@@ -37,6 +39,8 @@ fn main() -> Result<()> {
     match cli.mode {
         Mode::Http => serve(&cli, http),
         Mode::Echo => serve(&cli, echo),
+        Mode::Reset => serve(&cli, reset),
+        Mode::Slow => serve(&cli, slow),
         Mode::Refuse => {
             let _bound = bound(cli.listen)?;
             say("ready")?;
@@ -119,6 +123,16 @@ fn echo(mut stream: TcpStream, name: &str) -> Result<()> {
         line.clear();
     }
     Ok(())
+}
+
+/// Closing drops what is there and sends a RST.
+fn reset(stream: TcpStream, _: &str) -> Result<()> {
+    Ok(rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?)
+}
+
+fn slow(stream: TcpStream, name: &str) -> Result<()> {
+    std::thread::sleep(Duration::from_millis(300));
+    echo(stream, name)
 }
 
 fn bound(address: SocketAddr) -> Result<OwnedFd> {
