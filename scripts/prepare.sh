@@ -5,7 +5,7 @@ set -euo pipefail
 
 declare -A package=(
   [gcc]=gcc [g++]=g++ [curl]=curl [strace]=strace [ip]=iproute2 [ss]=iproute2 [python3]=python3 [perl]=perl
-  [wget]=wget [setpriv]=util-linux [unshare]=util-linux [git]=git [readelf]=binutils
+  [wget]=wget [setpriv]=util-linux [unshare]=util-linux [git]=git [readelf]=binutils [musl-gcc]=musl-tools
 )
 
 if ! command -v cargo >/dev/null; then
