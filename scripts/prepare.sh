@@ -5,7 +5,7 @@ set -euo pipefail
 
 declare -A package=(
   [gcc]=gcc [g++]=g++ [curl]=curl [strace]=strace [ip]=iproute2 [ss]=iproute2 [python3]=python3 [perl]=perl
-  [wget]=wget [setpriv]=util-linux [unshare]=util-linux [git]=git [readelf]=binutils
+  [wget]=wget [setpriv]=util-linux [unshare]=util-linux [git]=git [readelf]=binutils [musl-gcc]=musl-tools
   [ssh]=openssh-client [sshd]=openssh-server [java]=openjdk-17-jre-headless [javac]=openjdk-17-jdk-headless
   [node]=nodejs [php]=php-cli [escript]=erlang-base [go]=golang-go [tclsh]=tcl [aria2c]=aria2
   [nc.openbsd]=netcat-openbsd [nc.traditional]=netcat-traditional

@@ -5,7 +5,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/prepare.sh gcc g++ curl strace ip ss python3 perl wget setpriv unshare readelf || exit 1
+scripts/prepare.sh gcc g++ curl strace ip ss python3 perl wget setpriv unshare readelf musl-gcc mmdebstrap || exit 1
 scripts/prepare.sh git ssh sshd java javac node ruby php escript go tclsh lua5.4 +lua-socket +php-curl +erlang-inets \
   +python3-requests +libwww-perl aria2c busybox socat nc.openbsd nc.traditional ncat || exit 1
 scripts/prepare.sh redis-server redis-cli nginx haproxy apache2 psql initdb php-fpm cgi-fcgi mariadbd mariadb || exit 1

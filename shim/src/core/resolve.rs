@@ -25,6 +25,8 @@ pub use crate::core::connect::Step;
 
 /// glibc: the name is known, but not in this family.
 const EAI_NODATA: c_int = -5;
+/// _CS_GNU_LIBC_VERSION, of which musl knows nothing.
+const CS_GNU_LIBC_VERSION: c_int = 2;
 /// What glibc assumes without hints.
 const NO_HINTS: c_int = libc::AI_V4MAPPED | libc::AI_ADDRCONFIG;
 /// AI_IDN, AI_CANONIDN: an ASCII name is itself.
@@ -158,7 +160,7 @@ impl Lookup {
     /// Prepares the real call of the next address.
     fn next(&mut self) -> Step {
         if self.plan.count == 0 {
-            self.code = EAI_NODATA;
+            self.code = no_data();
             return Step::Done;
         }
         let place = self.plan.places.get(..self.plan.count).and_then(|places| places.get(self.plan.next));
@@ -223,6 +225,14 @@ impl Lookup {
     pub const fn list(&self) -> *mut addrinfo {
         self.head
     }
+}
+
+/// What this libc says of a known name without an address of the family.
+fn no_data() -> c_int {
+    // SAFETY: asks for a length.
+    let is_glibc = unsafe { libc::confstr(CS_GNU_LIBC_VERSION, std::ptr::null_mut(), 0) } != 0;
+    // musl has had EAI_NODATA only since 1.2.4; older programs know no such code.
+    if is_glibc { EAI_NODATA } else { libc::EAI_NONAME }
 }
 
 /// The families that hints ask for; `None` for others than IPv4 and IPv6.
