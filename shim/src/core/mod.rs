@@ -13,6 +13,7 @@ pub mod endpoint;
 pub mod grace;
 pub mod hostent;
 pub mod lead;
+pub mod list;
 pub mod log;
 pub mod lookup;
 pub mod mesh;
