@@ -6,6 +6,7 @@ set -euo pipefail
 declare -A package=(
   [gcc]=gcc [g++]=g++ [curl]=curl [strace]=strace [ip]=iproute2 [ss]=iproute2 [python3]=python3 [perl]=perl
   [wget]=wget [setpriv]=util-linux [unshare]=util-linux [git]=git [readelf]=binutils
+  [musl-gcc]=musl-tools [php]=php-cli
 )
 
 if ! command -v cargo >/dev/null; then

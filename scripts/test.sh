@@ -5,7 +5,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/prepare.sh gcc g++ curl strace ip ss python3 perl wget setpriv unshare readelf || exit 1
+scripts/prepare.sh gcc g++ curl strace ip ss python3 perl wget setpriv unshare readelf musl-gcc php || exit 1
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT

@@ -6,6 +6,7 @@
 //! Nothing here locks, and the connect path allocates nothing; nothing here is a cancellation point.
 
 pub mod address;
+pub mod answer;
 pub mod ask;
 pub mod choose;
 pub mod connect;
@@ -19,6 +20,7 @@ pub mod lookup;
 pub mod mesh;
 pub mod peer;
 pub mod process;
+pub mod query;
 pub mod resolve;
 pub mod reverse;
 pub mod socket;
