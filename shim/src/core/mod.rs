@@ -6,6 +6,7 @@
 //! Nothing here locks, and the connect path allocates nothing; nothing here is a cancellation point.
 
 pub mod address;
+pub mod answer;
 pub mod ask;
 pub mod choose;
 pub mod connect;
@@ -13,11 +14,13 @@ pub mod endpoint;
 pub mod grace;
 pub mod hostent;
 pub mod lead;
+pub mod list;
 pub mod log;
 pub mod lookup;
 pub mod mesh;
 pub mod peer;
 pub mod process;
+pub mod query;
 pub mod resolve;
 pub mod reverse;
 pub mod socket;

@@ -52,14 +52,19 @@ unsafe extern "C" {
     fn __h_errno_location() -> *mut c_int;
 }
 
+/// Sets this thread's h_errno.
+pub fn set_h_errno(h_errno: c_int) {
+    // SAFETY: libc's place for it.
+    unsafe { *__h_errno_location() = h_errno };
+}
+
 /// Ends a call without `_r`.
 pub fn finish(outcome: Option<Outcome>) -> Rest<*mut hostent> {
     match outcome {
         None | Some(Outcome::Pass) => Rest::Whole,
         Some(Outcome::Filled) => Rest::Done(OWN.entry.get()),
         Some(Outcome::Failed(h_errno, _)) => {
-            // SAFETY: this thread's h_errno.
-            unsafe { *__h_errno_location() = h_errno };
+            set_h_errno(h_errno);
             Rest::Done(std::ptr::null_mut())
         }
     }

@@ -5,12 +5,14 @@
 //! `extern "C"` functions: decide (which catches inside, and so is never inlined), then the real.
 
 mod connect;
+mod getaddrinfo_a;
 mod hostbyname;
 mod macros;
 mod nameinfo;
 mod names;
 mod peer;
 mod reals;
+mod resolver;
 
 /// At load: fetches the reals and reads the environment. No file, no descriptor, no thread, no network.
 extern "C" fn at_load() {
