@@ -118,6 +118,8 @@ pub fn load() -> Result<(), Why> {
     std::panic::set_hook(Box::new(|_| {}));
     // While this process may: after setuid it may not.
     xds_runtime::leader::run_dir::network_namespace();
+    // The first reading asks the loader where the vDSO is: not in a signal handler.
+    let _ = xds_runtime::shm::clock::now();
     let context = CONTEXT.get_or_init(|| {
         let settings: &'static Settings = Box::leak(Box::new(settings));
         Box::new(Context {
