@@ -48,7 +48,7 @@ impl Tool {
         // The sanitizers' own libraries come first, and they want their addresses where they were before Linux
         // placed everything at random. env(1) preloads, so that nothing else is.
         let (runtime, options, program) = match self {
-            Self::Memcheck => (String::new(), String::new(), c_program(program)),
+            Self::Memcheck => (String::new(), "VALGRIND_OPTS=".to_owned(), c_program(program)),
             Self::AddressSanitizer => (
                 runtime("libasan.so"),
                 format!("ASAN_OPTIONS=exitcode=0:detect_leaks=1:log_path={}", reports.display()),
