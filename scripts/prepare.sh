@@ -6,6 +6,7 @@ set -euo pipefail
 declare -A package=(
   [gcc]=gcc [g++]=g++ [curl]=curl [strace]=strace [ip]=iproute2 [ss]=iproute2 [python3]=python3 [perl]=perl
   [wget]=wget [setpriv]=util-linux [unshare]=util-linux [git]=git [readelf]=binutils
+  [valgrind]=valgrind [fakeroot]=fakeroot [openssl]=openssl [node]=nodejs [setarch]=util-linux
 )
 
 if ! command -v cargo >/dev/null; then
@@ -15,9 +16,16 @@ fi
 
 missing=()
 for command in "$@"; do
+  [[ $command == lib* ]] && continue
   # /usr/sbin is not in every user's PATH.
   PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null ||
     missing+=("${package[$command]:-$command}")
+done
+# Packages of libraries and files have no command: they are named themselves.
+for name in "$@"; do
+  if [[ $name == lib* ]] && ! dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q "ok installed"; then
+    missing+=("$name")
+  fi
 done
 # The static binary needs the C library's archive.
 if [[ " $* " == *" gcc "* ]] && ! [[ -e $(gcc -print-file-name=libc.a 2>/dev/null || true) ]]; then

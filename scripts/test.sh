@@ -6,6 +6,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/prepare.sh gcc g++ curl strace ip ss python3 perl wget setpriv unshare readelf || exit 1
+scripts/prepare.sh valgrind fakeroot openssl node libpython3.11-testsuite libasan8 libtsan2 libjemalloc2 libtcmalloc-minimal4 libsocket-wrapper libnss-wrapper || exit 1
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT

@@ -36,7 +36,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use ctests::{Backend, CONTROL_PLANE_URL, ControlPlane, Finished, Manifest, Mode, Pod, artifacts, c_library, c_program};
+use ctests::{
+    Backend, CONTROL_PLANE_URL, ControlPlane, Finished, Manifest, Mode, Pod, artifacts, c_library, c_program,
+};
 use object::{Object, ObjectSection, ObjectSymbol};
 
 fn pod() -> Pod {
@@ -281,8 +283,21 @@ fn children_forked_while_threads_speak_tls_speak_tls_themselves() {
     let _control_plane = pod.serve(&Manifest::greeter(1));
     let (key, certificate) = (pod.folder().join("key.pem"), pod.folder().join("certificate.pem"));
     let mut request = Command::new("openssl");
-    request.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=greeter"]);
-    Finished::of(request.args(["-addext", "subjectAltName=DNS:greeter", "-keyout"]).arg(&key).arg("-out").arg(&certificate)).success();
+    request.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=greeter",
+    ]);
+    Finished::of(
+        request.args(["-addext", "subjectAltName=DNS:greeter", "-keyout"]).arg(&key).arg("-out").arg(&certificate),
+    )
+    .success();
     let script = "
 import os, socket, ssl, sys, threading
 key, certificate = sys.argv[1:]
