@@ -118,6 +118,8 @@ pub fn load() -> Result<(), Why> {
     std::panic::set_hook(Box::new(|_| {}));
     // While this process may: after setuid it may not.
     xds_runtime::leader::run_dir::namespaces();
+    // The first reading asks the loader where the vDSO is: not in a signal handler.
+    let _ = xds_runtime::shm::now();
     let context = CONTEXT.get_or_init(|| {
         let settings: &'static Settings = Box::leak(Box::new(settings));
         Box::new(Context {
@@ -309,7 +311,7 @@ impl Context {
     }
 
     /// Keeps an attachment for ever. Threads that attach for one user at once meet in one place: the table holds
-    /// users, not races.
+    /// users, not races; who comes late drops its own.
     fn keep(&self, uid: u32, pod: Pod, now: Millis) -> Result<&'static Pod, Why> {
         let attachment = std::ptr::from_mut(Box::leak(Box::new(Attachment { uid, pod })));
         let stored = ATTACHED.iter().find_map(|place| {
@@ -321,6 +323,10 @@ impl Context {
                 Err(other) => unsafe { other.as_ref() }.filter(|other| other.uid == uid),
             }
         });
+        if stored.is_none_or(|stored| !std::ptr::eq(stored, attachment)) {
+            // SAFETY: leaked above, and stored nowhere.
+            drop(unsafe { Box::from_raw(attachment) });
+        }
         let Some(stored) = stored else {
             RETRY_UID.store(u64::from(uid), Ordering::Relaxed);
             RETRY_AT.store(Millis::MAX, Ordering::Relaxed);
