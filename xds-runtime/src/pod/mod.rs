@@ -92,6 +92,7 @@ impl Pod {
     ///
     /// # Errors
     /// [`AttachError`]; the caller passes and may try again later.
+    #[inline(never)]
     pub fn attach(settings: &'static Settings) -> Result<Self, AttachError> {
         let boot = BootId::read().ok_or(AttachError::NoBootId)?;
         let (control, control_id) = open_control(&RunDir::open(settings)?, boot)?;
@@ -178,6 +179,7 @@ impl Pod {
 
     /// The first image. Threads that come together may each map it.
     #[cold]
+    #[inline(never)]
     fn map_image(&self, id: ImageId) -> Option<ImageFile> {
         self.unless_just_failed(|| {
             let mapped = self.new_image(id)?;
@@ -189,6 +191,7 @@ impl Pod {
     /// A later image; one thread maps it, the others keep to the one they have. The one before the last is given back:
     /// a process that outlives many leaders must not pin all their files.
     #[cold]
+    #[inline(never)]
     fn follow_image(&self, id: ImageId) -> Option<ImageFile> {
         let now = shm::now();
         let retry_at = self.retry_at.load(Ordering::Relaxed);
@@ -223,6 +226,7 @@ impl Pod {
     }
 
     #[cold]
+    #[inline(never)]
     fn map_state(&self) -> Option<State> {
         self.unless_just_failed(|| {
             let dir = RunDir::open_existing(self.settings).ok()?;
@@ -281,10 +285,19 @@ fn open_control(dir: &RunDir, boot: BootId) -> Result<(Control, FileId), AttachE
             return Ok(found);
         }
     }
+    let made = make_control(dir, boot);
+    // By hand: closing leaves it held by a child that another thread forks right now.
+    let _ = flock(&lock, FlockOperation::Unlock);
+    made
+}
+
+/// Makes CONTROL; the lock is ours.
+#[inline(never)]
+fn make_control(dir: &RunDir, boot: BootId) -> Result<(Control, FileId), AttachError> {
     if let Some(found) = believed_control(dir, boot)? {
         return Ok(found);
     }
-    // What a maker that died left behind; the lock is ours.
+    // What a maker that died left behind.
     dir.remove_file(names::CONTROL_NEW)?;
     let fd = dir.create_file(names::CONTROL_NEW, CONTROL_WORDS as u64 * 8)?.ok_or(AttachError::Busy)?;
     let words = map_write(fd.as_fd(), CONTROL_WORDS)?;

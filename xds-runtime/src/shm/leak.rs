@@ -6,7 +6,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
 /// Moves a value into a page of its own, for ever. `None` when the kernel has no page.
 /// For rare, small things (a new mapping's description): each costs a page.
-pub fn leak<T: Sync + Copy>(value: T) -> Option<&'static T> {
+pub fn leak<T: Sync>(value: T) -> Option<&'static T> {
     const PAGE: usize = 4096;
     if size_of::<T>() > PAGE || align_of::<T>() > PAGE {
         return None;
