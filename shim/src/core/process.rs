@@ -4,7 +4,8 @@
 //! load: environ -> Settings (nothing else is touched)     inert: one atomic load per call, for ever
 //! first call that needs it: attach                        user changed: attach to that user's folder
 //! ```
-//! Fork needs nothing: there is no lock and no thread of ours, mappings are shared, time and attachments stay true.
+//! Fork needs nothing: there is no lock and no thread of ours, mappings are shared, time and attachments stay true. A
+//! vfork child, whose memory is its parent's, keeps nothing.
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};

@@ -3,7 +3,7 @@
 //! Attaching opens the run directory once; what it finds is validated before it is believed (owner, mode, format,
 //! boot). After that no descriptor is kept and nothing is locked: the current image is followed by comparing one word,
 //! and mapped anew only when CONTROL names another file (a new leader, or one that needed a larger file). Attaching and
-//! mapping anew build paths on the heap; following an image that is mapped allocates nothing. What was mapped stays
+//! mapping anew allocate for as long as they last; following an image that is mapped allocates nothing. What was mapped stays
 //! mapped (of the images the last two; older ones turn into zeros), so a process that changes its root or its limits
 //! keeps what it has.
 
