@@ -228,6 +228,17 @@ fn without_memory_every_call_has_an_outcome() {
 }
 
 #[test]
+fn a_thread_with_the_smallest_stack_makes_the_first_connect() {
+    let pod = Pod::new();
+    let _greeter = pod.greeters(Mode::Echo, 1);
+    let _control_plane = pod.serve(&Manifest::greeter(1));
+    ready(&pod);
+    let answer = run(&mut pod.mesh(c_program("small_stack")), &[VIP, "80"]);
+    answer.success();
+    assert_eq!(answer.field("backend"), Some("greeter-1"), "{answer}");
+}
+
+#[test]
 fn a_hook_takes_less_than_two_kib_of_stack() {
     const LIMIT: usize = 2048;
     let pod = Pod::new();
