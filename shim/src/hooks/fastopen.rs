@@ -34,7 +34,21 @@ pub unsafe extern "C" fn sendto(
         // SAFETY: the call as the program made it.
         return unsafe { real_sendto(fd, data, size, flags, address, length) };
     }
-    // SAFETY: as above, or with an address of ours.
+    // SAFETY: as above.
+    unsafe { sendto_opening(fd, data, size, flags, address, length) }
+}
+
+/// Not inlined, so that every other send goes without this frame.
+#[inline(never)]
+unsafe extern "C" fn sendto_opening(
+    fd: c_int,
+    data: *const c_void,
+    size: size_t,
+    flags: c_int,
+    address: *const sockaddr,
+    length: socklen_t,
+) -> ssize_t {
+    // SAFETY: the call as the program made it, or with an address of ours.
     attempts!(Attempt::send(flags), fd, address, length, |to, length| unsafe {
         real_sendto(fd, data, size, flags, to, length)
     })
@@ -50,6 +64,12 @@ pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int
         // SAFETY: the call as the program made it.
         return unsafe { real_sendmsg(fd, message, flags) };
     }
+    // SAFETY: as above.
+    unsafe { sendmsg_opening(fd, message, flags) }
+}
+
+#[inline(never)]
+unsafe extern "C" fn sendmsg_opening(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
     // SAFETY: the program's message, as it promises sendmsg(2).
     let own = unsafe { message.read_unaligned() };
     let address: *const sockaddr = own.msg_name.cast();
