@@ -1,5 +1,4 @@
-//! A root of a power without libm: the library would need `libm.so.6` for this one number, in every program that it is
-//! preloaded into.
+//! A power without libm, which hooks should not need.
 
 /// Binary digits of the exponent's fraction that count: the result is right to about 1e-5.
 const DIGITS: usize = 20;
