@@ -93,8 +93,8 @@ fn without_versions(text: &str) -> String {
 }
 
 fn run(arguments: &Arguments) -> Result<bool> {
-    let cells = std::fs::read_to_string(&arguments.cells)
-        .with_context(|| format!("read {}", arguments.cells.display()))?;
+    let cells =
+        std::fs::read_to_string(&arguments.cells).with_context(|| format!("read {}", arguments.cells.display()))?;
     let tables = Tables::parse(&cells)?;
     let printed = tables.markdown()?;
     print!("{printed}");

@@ -18,6 +18,7 @@ pub mod list;
 pub mod log;
 pub mod lookup;
 pub mod mesh;
+pub mod outcome;
 pub mod peer;
 pub mod process;
 pub mod query;
@@ -34,6 +35,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use verdict::Why;
 
+use crate::memory;
+
 /// Runs a decision with `errno` kept and panics caught: `None` = a fault of ours, the call passes.
 ///
 /// pthread_cancel waits meanwhile: files that a decision reads are cancellation points, and an unwinding thread
@@ -41,7 +44,7 @@ use verdict::Why;
 pub fn guarded<T>(decide: impl FnOnce() -> T) -> Option<T> {
     let saved = socket::errno();
     let former = process::is_configured().then(socket::cancel_off);
-    let outcome = catch_unwind(AssertUnwindSafe(decide));
+    let outcome = catch_unwind(AssertUnwindSafe(|| memory::with_malloc(decide)));
     if let Some(former) = former {
         socket::cancel_restore(former);
     }

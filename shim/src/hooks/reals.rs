@@ -72,6 +72,13 @@ impl<F: Copy> Real<F> {
 
 /// connect(2).
 pub type Connect = unsafe extern "C" fn(c_int, *const sockaddr, socklen_t) -> c_int;
+/// sendto(2).
+pub type SendTo =
+    unsafe extern "C" fn(c_int, *const c_void, libc::size_t, c_int, *const sockaddr, socklen_t) -> libc::ssize_t;
+/// sendmsg(2).
+pub type SendMsg = unsafe extern "C" fn(c_int, *const libc::msghdr, c_int) -> libc::ssize_t;
+/// getsockopt(2).
+pub type GetSockOpt = unsafe extern "C" fn(c_int, c_int, c_int, *mut c_void, *mut socklen_t) -> c_int;
 /// getpeername(2).
 pub type GetPeerName = unsafe extern "C" fn(c_int, *mut sockaddr, *mut socklen_t) -> c_int;
 /// getaddrinfo(3).
@@ -149,6 +156,9 @@ macro_rules! reals {
 reals! {
     CONNECT: Connect = c"connect";
     CONNECT_ALIAS: Connect = c"__connect";
+    SENDTO: SendTo = c"sendto";
+    SENDMSG: SendMsg = c"sendmsg";
+    GETSOCKOPT: GetSockOpt = c"getsockopt";
     GETPEERNAME: GetPeerName = c"getpeername";
     GETADDRINFO: GetAddrInfo = c"getaddrinfo";
     GETNAMEINFO: GetNameInfo = c"getnameinfo";

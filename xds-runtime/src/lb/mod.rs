@@ -15,6 +15,7 @@ mod ejection;
 mod entropy;
 mod least_request;
 mod locality;
+mod power;
 mod priority;
 mod random;
 mod round_robin;

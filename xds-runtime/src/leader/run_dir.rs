@@ -426,11 +426,12 @@ pub(super) fn file_size_limit() -> u64 {
 }
 
 fn write_zeros(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
-    let zeros = [0_u8; 4096];
+    // Not on the stack, which may be small.
+    static ZEROS: [u8; 4096] = [0; 4096];
     let mut at = 0_u64;
     while at < size {
-        let want = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX).min(zeros.len());
-        let part = zeros.get(..want).unwrap_or(&zeros);
+        let want = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX).min(ZEROS.len());
+        let part = ZEROS.get(..want).unwrap_or(&ZEROS);
         let written = retry_on_intr(|| rustix::io::pwrite(fd, part, at))?;
         if written == 0 {
             return Err(Errno::NOSPC);

@@ -3,9 +3,9 @@
 //! Attaching opens the run directory once; what it finds is validated before it is believed (owner, mode, format,
 //! boot). After that no descriptor is kept and nothing is locked: the current image is followed by comparing one word,
 //! and mapped anew only when CONTROL names another file (a new leader, or one that needed a larger file). Attaching and
-//! mapping anew build paths on the heap; following an image that is mapped allocates nothing. What was mapped stays
-//! mapped (of the images the last two; older ones make room for later ones in [`places`]), so a process that changes
-//! its root or its limits keeps what it has.
+//! mapping anew allocate for as long as they last; following an image that is mapped allocates nothing. What was mapped
+//! stays mapped (of the images the last two; older ones make room for later ones in [`places`]), so a process that
+//! changes its root or its limits keeps what it has.
 
 pub mod names;
 mod places;
@@ -91,6 +91,7 @@ impl Pod {
     ///
     /// # Errors
     /// [`AttachError`]; the caller passes and may try again later.
+    #[inline(never)]
     pub fn attach(settings: &'static Settings) -> Result<Self, AttachError> {
         let boot = BootId::read().ok_or(AttachError::NoBootId)?;
         let (control, control_id) = open_control(&RunDir::open(settings)?, boot)?;
@@ -177,6 +178,7 @@ impl Pod {
 
     /// The first image. Threads that come together may each map it; one place is kept.
     #[cold]
+    #[inline(never)]
     fn map_image(&self) -> Option<ImageFile> {
         self.unless_just_failed(|| {
             let now = shm::now();
@@ -196,6 +198,7 @@ impl Pod {
     /// A later image; one thread maps it, the others keep to the one they have. The one before the last is given back:
     /// a process that outlives many leaders must not pin all their files.
     #[cold]
+    #[inline(never)]
     fn follow_image(&self) -> Option<ImageFile> {
         let now = shm::now();
         let retry_at = self.retry_at.load(Ordering::Relaxed);
@@ -242,6 +245,7 @@ impl Pod {
     }
 
     #[cold]
+    #[inline(never)]
     fn map_state(&self) -> Option<State> {
         self.unless_just_failed(|| {
             let dir = RunDir::open_existing(self.settings).ok()?;
@@ -300,10 +304,19 @@ fn open_control(dir: &RunDir, boot: BootId) -> Result<(Control, FileId), AttachE
             return Ok(found);
         }
     }
+    let made = make_control(dir, boot);
+    // By hand: closing leaves it held by a child that another thread forks right now.
+    let _ = flock(&lock, FlockOperation::Unlock);
+    made
+}
+
+/// Makes CONTROL; the lock is ours.
+#[inline(never)]
+fn make_control(dir: &RunDir, boot: BootId) -> Result<(Control, FileId), AttachError> {
     if let Some(found) = believed_control(dir, boot)? {
         return Ok(found);
     }
-    // What a maker that died left behind; the lock is ours.
+    // What a maker that died left behind.
     dir.remove_file(names::CONTROL_NEW)?;
     let fd = dir.create_file(names::CONTROL_NEW, CONTROL_WORDS as u64 * 8)?.ok_or(AttachError::Busy)?;
     let words = map_write(fd.as_fd(), CONTROL_WORDS)?;
