@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! words 0..64      header: MAGIC, boot id; lead, image, switch, deadlines, settings (a word each)
-//! 64..             marks      (one per thread inside our code: the crash breaker reads what was left behind)
+//! 64..             marks      (one per thread inside our code, and calls that came out: the crash breaker reads them)
 //! then             wanted     (destinations that some process resolved or dialled)
 //! then             presence   (processes seen lately, for `status`)
 //! ```
@@ -14,7 +14,7 @@ mod presence;
 mod wanted;
 
 pub use lead::{Deposed, HEARTBEAT_MS, LEADER_STALE_MS, LeadView, Term};
-pub use marks::{BREAKER_LIMIT, BREAKER_WINDOW_MS, MARK_STALE_MS, Mark};
+pub use marks::{BREAKER_LIMIT, BREAKER_MOST, BREAKER_WINDOW_MS, CALLS_PER_END, MARK_STALE_MS, Mark};
 pub use presence::{PRESENCES, Presence};
 pub use wanted::{WANTED, WISH_EXPIRY_MS, Wanted};
 
@@ -44,9 +44,10 @@ const AT_BREAKER: usize = 24;
 const AT_WISHES: usize = 25;
 const AT_PUBLISHED: usize = 26;
 const AT_FAILED_TERMS: usize = 27;
+const AT_BREAKER_CALLS: usize = 28;
 const HEADER_WORDS: usize = 64;
 const MARKS_AT: usize = HEADER_WORDS;
-const WANTED_AT: usize = MARKS_AT + marks::MARKS;
+const WANTED_AT: usize = MARKS_AT + marks::MARKS * marks::MARK_WORDS;
 const PRESENCE_AT: usize = WANTED_AT + WANTED * wanted::WANTED_WORDS;
 /// Words of the file.
 pub const CONTROL_WORDS: usize = PRESENCE_AT + PRESENCES * presence::PRESENCE_WORDS;

@@ -218,11 +218,9 @@ impl Scratch {
     fn fill_environment<'a>(&self, environment: impl Iterator<Item = &'a CStr>) -> *const *const c_char {
         let table = self.stack_top(1).cast::<*const c_char>();
         let kept = environment.filter(|entry| !entry.to_bytes().starts_with(b"LD_")).take(ENVIRONMENT);
-        let mut filled = 0;
-        for entry in kept {
+        for (nth, entry) in kept.enumerate() {
             // SAFETY: the mapping has room for every entry and the null, which is there already.
-            unsafe { *table.add(filled) = entry.as_ptr() };
-            filled += 1;
+            unsafe { *table.add(nth) = entry.as_ptr() };
         }
         table
     }
