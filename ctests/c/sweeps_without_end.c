@@ -1,4 +1,4 @@
-/* sweeps_without_end ADDRESS PORT TIMES: a thread closes every descriptor from 3 up again and again while the main
+/* sweeps_without_end ADDRESS PORT TIMES: after one visit a thread closes every descriptor from 3 up again and again while the main
  * thread connects; only descriptors that were closed may fail it. Then one visit in peace.
  * Prints "failed=N last=". */
 #include "visit.h"
@@ -15,6 +15,8 @@ static void *sweep(void *unused) {
 int main(int argc, char **argv) {
     if (argc < 4) return 2;
     struct address to = address_of(argv[1], argv[2]);
+    char line[64];
+    if (strncmp(visit(argv[1], argv[2], line), "greeter-", 8)) return 3;
     pthread_t sweeper;
     if (pthread_create(&sweeper, NULL, sweep, NULL)) return 1;
     int failed = 0;
@@ -24,7 +26,6 @@ int main(int argc, char **argv) {
     }
     ending = 1;
     pthread_join(sweeper, NULL);
-    char line[64];
     printf("failed=%d last=%s\n", failed, visit(argv[1], argv[2], line));
     return 0;
 }

@@ -74,7 +74,7 @@ fn a_process_that_changes_itself_after_its_first_connect_stays_in_the_mesh() {
             ("seteuid=1234,seteuid=0,seteuid=1234,seteuid=0", Mesh),
             ("capabilities", Mesh),
             ("chroot=ROOT", Mesh),
-            ("chroot=ROOT,setuid=1234", Passes),
+            ("chroot=ROOT,setuid=1234", Mesh),
             ("newuser", Mesh),
             ("newns", Mesh),
             ("newnet", Passes),

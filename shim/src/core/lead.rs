@@ -14,6 +14,7 @@ use xds_runtime::shm::Millis;
 
 use crate::core::mesh::Occasion;
 use crate::core::process::{self, Context};
+use crate::core::socket;
 
 /// After one process tried to start a leader, no other tries for this long.
 const PAUSE_MS: Millis = 1_000;
@@ -43,7 +44,10 @@ pub fn call(context: &'static Context, pod: &'static Pod, occasion: Occasion, no
 }
 
 fn spawn(context: &Context, binary: &CStr) -> bool {
+    // It has cancellation points, its clones in this thread's name.
+    let former = socket::cancel_off();
     let spawned = host::agent::spawn(binary, context.environment());
+    socket::cancel_restore(former);
     match &spawned {
         Ok(()) => context.log.line(Level::Info, format_args!("started an agent to lead")),
         Err(error) => context.log.line(Level::Warn, format_args!("no agent could be started: {error}")),

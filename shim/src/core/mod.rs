@@ -39,17 +39,24 @@ use crate::memory;
 
 /// Runs a decision with `errno` kept and panics caught: `None` = a fault of ours, the call passes.
 ///
-/// pthread_cancel waits meanwhile: files that a decision reads are cancellation points, and an unwinding thread
-/// must not meet the catch.
+/// For what is no lookup: nothing in it is a cancellation point, so that a handler may jump out of it as it may out of
+/// the call itself.
 pub fn guarded<T>(decide: impl FnOnce() -> T) -> Option<T> {
     let saved = socket::errno();
-    let former = process::is_configured().then(socket::cancel_off);
     let outcome = catch_unwind(AssertUnwindSafe(|| memory::with_malloc(decide)));
+    socket::set_errno(saved);
+    outcome.map_err(|_| Why::Panicked.count()).ok()
+}
+
+/// [`guarded`] for a lookup. pthread_cancel waits meanwhile: a lookup starts threads and calls libc, where there are
+/// cancellation points, and an unwinding thread must not meet the catch.
+pub fn guarded_lookup<T>(decide: impl FnOnce() -> T) -> Option<T> {
+    let former = process::is_configured().then(socket::cancel_off);
+    let outcome = guarded(decide);
     if let Some(former) = former {
         socket::cancel_restore(former);
     }
-    socket::set_errno(saved);
-    outcome.map_err(|_| Why::Panicked.count()).ok()
+    outcome
 }
 
 /// An errno.

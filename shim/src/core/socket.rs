@@ -159,15 +159,16 @@ thread_local! {
 /// Switches pthread_cancel off for as long as our own code may block or do I/O: its unwinding would end in our
 /// frames. Returns what [`cancel_restore`] needs.
 ///
-/// A signal handler may jump out of a hook, which then gives nothing back. Its frame lies below the next one's (stacks
-/// grow down), so the next hook of the thread gives back what that one found.
+/// A signal handler may jump out of a lookup (programs do, for a timeout), which then gives nothing back. Its frame
+/// mostly lies below the next one's (stacks grow down), so the next lookup of the thread gives back what that one found;
+/// but for a handler on a stack of its own.
 pub fn cancel_off() -> (c_int, Held) {
     let mut state = 0;
     // SAFETY: PTHREAD_CANCEL_DISABLE = 1; writes the former state.
     unsafe { pthread_setcancelstate(1, &raw mut state) };
     let frame = (&raw const state).addr();
     let mut outer = HELD.get();
-    if outer.0 != 0 && outer.0 <= frame {
+    if outer.0 != 0 && outer.0 <= frame && !on_signal_stack() {
         (state, outer) = (outer.1, (0, 0));
     }
     HELD.set((frame, state));
@@ -179,6 +180,13 @@ pub fn cancel_restore((state, outer): (c_int, Held)) {
     HELD.set(outer);
     // SAFETY: a state that was in force before.
     unsafe { pthread_setcancelstate(state, std::ptr::null_mut()) };
+}
+
+/// True for a handler that runs on an alternate stack.
+fn on_signal_stack() -> bool {
+    let mut stack = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: 0, ss_size: 0 };
+    // SAFETY: asks only; the kernel fills the struct.
+    unsafe { libc::sigaltstack(std::ptr::null(), &raw mut stack) == 0 && stack.ss_flags & libc::SS_ONSTACK != 0 }
 }
 
 unsafe extern "C" {

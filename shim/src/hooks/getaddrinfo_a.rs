@@ -2,6 +2,8 @@
 //!
 //! The real call skips null entries, tells of the end when all others are done, and at once when there are none; so it
 //! also notifies for answers of ours. A request is pending while its code is `EAI_INPROGRESS`, which ours never are.
+//! Without an image GAI_NOWAIT waits for one as any lookup of the pod does, once and with the same deadline: libc's own
+//! threads would ask a nameserver that does not know the name.
 
 use std::ffi::{c_char, c_int};
 
@@ -35,7 +37,7 @@ pub unsafe extern "C" fn getaddrinfo_a(
     event: *mut sigevent,
 ) -> c_int {
     // SAFETY: the program's list.
-    let rest = unsafe { copy_of(list, count) };
+    let rest = unsafe { copy_of(mode, list, count) };
     if rest.is_null() {
         // SAFETY: the call as the program made it.
         return unsafe { real(mode, list, count, event) };
@@ -56,8 +58,9 @@ pub unsafe extern "C" fn getaddrinfo_a(
 
 /// A copy of the list; null = the call is libc's: nothing is ever decided here, there is no list, or no memory.
 #[inline(never)]
-unsafe extern "C" fn copy_of(list: *mut *mut Request, count: c_int) -> *mut *mut Request {
-    let is_list = count > 0 && !list.is_null();
+unsafe extern "C" fn copy_of(mode: c_int, list: *mut *mut Request, count: c_int) -> *mut *mut Request {
+    // GAI_WAIT, GAI_NOWAIT; what libc refuses is its own.
+    let is_list = matches!(mode, 0 | 1) && count > 0 && !list.is_null();
     if !is_list || !process::is_configured() {
         return std::ptr::null_mut();
     }

@@ -8,7 +8,7 @@ use std::ffi::{c_char, c_int};
 use libc::{AF_INET, hostent, size_t};
 
 use super::reals::{GETHOSTBYNAME, GETHOSTBYNAME_R, GETHOSTBYNAME2, GETHOSTBYNAME2_R};
-use crate::core::guarded;
+use crate::core::guarded_lookup;
 use crate::core::hostent::{Outcome, Room, by_name};
 
 /// The result of the forms without `_r`: theirs by contract until the next call, in whatever thread.
@@ -169,7 +169,7 @@ pub unsafe extern "C" fn gethostbyname2_r(
 #[inline(never)]
 unsafe extern "C" fn named(name: *const c_char, family: c_int) -> Rest<*mut hostent> {
     // SAFETY: the program's name; the room is gethostbyname's own.
-    finish(guarded(|| unsafe { by_name(name, family, OWN.room()) }))
+    finish(guarded_lookup(|| unsafe { by_name(name, family, OWN.room()) }))
 }
 
 #[inline(never)]
@@ -183,7 +183,7 @@ unsafe extern "C" fn named_r(
     h_errno: *mut c_int,
 ) -> Rest<c_int> {
     // SAFETY: the program's name and room.
-    let outcome = guarded(|| unsafe { by_name(name, family, Room { entry, buffer, length }) });
+    let outcome = guarded_lookup(|| unsafe { by_name(name, family, Room { entry, buffer, length }) });
     // SAFETY: the program's pointers.
     unsafe { finish_r(outcome, entry, result, h_errno) }
 }

@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int};
 use libc::addrinfo;
 
 use super::reals::GETADDRINFO;
-use crate::core::guarded;
+use crate::core::guarded_lookup;
 use crate::core::resolve::{Lookup, Step};
 
 /// getaddrinfo(3): answers names of the mesh with its addresses.
@@ -75,7 +75,7 @@ unsafe extern "C" fn step(
     // SAFETY: the hook's own local, borrowed for this call alone.
     let lookup = unsafe { &mut *lookup };
     // SAFETY: the program's arguments, as it promises getaddrinfo(3).
-    let step = guarded(|| unsafe { lookup.step(node, hints) }).unwrap_or(Step::Pass);
+    let step = guarded_lookup(|| unsafe { lookup.step(node, hints) }).unwrap_or(Step::Pass);
     if matches!(step, Step::Done) && lookup.code == 0 {
         // SAFETY: where the real call would write too.
         unsafe { *result = lookup.list() };

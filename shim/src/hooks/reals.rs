@@ -44,6 +44,12 @@ impl Elsewhere {
     }
 }
 
+/// Takes back what a look-up left for the program's next dlerror(3): musl keeps it until somebody asks.
+fn forget_dlerror() {
+    // SAFETY: has no precondition.
+    unsafe { libc::dlerror() };
+}
+
 impl<F: Copy> Real<F> {
     const fn new(symbol: &'static CStr, elsewhere: Option<Elsewhere>) -> Self {
         assert!(size_of::<F>() == size_of::<*mut c_void>(), "F is a function pointer");
@@ -61,6 +67,7 @@ impl<F: Copy> Real<F> {
                 None => unsafe { libc::dlsym(libc::RTLD_NEXT, self.symbol.as_ptr()) },
             };
             if address.is_null() {
+                forget_dlerror();
                 return None;
             }
             self.address.store(address, Ordering::Relaxed);

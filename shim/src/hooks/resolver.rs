@@ -9,7 +9,7 @@ use super::reals::{
     RES_NQUERY, RES_NQUERYDOMAIN, RES_NSEARCH, RES_NSEND, RES_QUERY, RES_QUERYDOMAIN, RES_SEARCH, RES_SEND,
 };
 use crate::core::query::{Form, Outcome, Room, by_name, by_packet};
-use crate::core::{guarded, socket};
+use crate::core::{guarded_lookup, socket};
 
 /// h_errno values of netdb.h.
 const TRY_AGAIN: c_int = 2;
@@ -105,7 +105,7 @@ unsafe extern "C" fn queried(
     length: c_int,
 ) -> Rest<c_int> {
     // SAFETY: the program's name, domain and room.
-    let outcome = guarded(|| unsafe { by_name(name, form, class, kind, Room { answer, length }) });
+    let outcome = guarded_lookup(|| unsafe { by_name(name, form, class, kind, Room { answer, length }) });
     let h_errno = match outcome {
         None | Some(Outcome::Pass) => return Rest::Whole,
         Some(Outcome::Answered(length)) => return Rest::Done(length),
@@ -124,7 +124,7 @@ unsafe extern "C" fn queried(
 #[inline(never)]
 unsafe extern "C" fn sent(packet: *const u8, packet_length: c_int, answer: *mut u8, length: c_int) -> Rest<c_int> {
     // SAFETY: the program's packet and room.
-    let outcome = guarded(|| unsafe { by_packet(packet, packet_length, Room { answer, length }) });
+    let outcome = guarded_lookup(|| unsafe { by_packet(packet, packet_length, Room { answer, length }) });
     match outcome {
         None | Some(Outcome::Pass) => Rest::Whole,
         Some(Outcome::Answered(length) | Outcome::NoData(length)) => Rest::Done(length),

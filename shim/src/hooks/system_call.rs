@@ -4,8 +4,10 @@
 //! them (a child that shares its parent's stack returns through no frame of ours). The numbers of the calls that are
 //! looked at are close together on each architecture, so one compare tells all of them from the rest.
 //!
-//! The real function's address is in a word that at first leads to `bind`, which finds it: a constructor of another
-//! library may call before ours ran. Our own raw system calls come through here, too.
+//! The real function's address is in a word that leads to the kernel itself until our constructor found it: a
+//! constructor of another library may call before. It must not be found by that call: jemalloc makes system calls this
+//! way while it initialises, and dlsym calls calloc in glibc before 2.34. Our own raw system calls come through here,
+//! too.
 
 use std::arch::naked_asm;
 use std::ffi::{c_int, c_long, c_void};
@@ -21,35 +23,28 @@ use crate::core::socket;
 /// syscall(2), with as many arguments as any call has.
 pub type SystemCall = unsafe extern "C" fn(c_long, c_long, c_long, c_long, c_long, c_long, c_long) -> c_long;
 
-static REAL: AtomicPtr<c_void> = AtomicPtr::new(bind as *const () as *mut c_void);
+static REAL: AtomicPtr<c_void> = AtomicPtr::new(enter_kernel as *const () as *mut c_void);
 
 const _: () = assert!(SYS_connect < SYS_sendto && SYS_sendto < SYS_sendmsg && SYS_sendmsg - SYS_connect < 16);
 
-/// Fetches the real function (at load).
+/// Fetches the real function (at load). Where libc exports none (it always does) the kernel stays.
 pub fn fetch() {
-    find();
+    // SAFETY: a nul-terminated name; dlsym only reads it.
+    let real = unsafe { libc::dlsym(libc::RTLD_NEXT, c"syscall".as_ptr()) };
+    if !real.is_null() {
+        REAL.store(real, Ordering::Relaxed);
+    }
 }
 
 /// The real function.
 pub fn real() -> SystemCall {
-    // SAFETY: `bind`, or what `find` found: both are called as syscall(2) is.
+    // SAFETY: `enter_kernel`, or what `fetch` found: both are called as syscall(2) is.
     unsafe { std::mem::transmute::<*mut c_void, SystemCall>(REAL.load(Ordering::Relaxed)) }
 }
 
-/// Finds the real function and keeps it.
-extern "C" fn find() -> *mut c_void {
-    // SAFETY: a nul-terminated name; dlsym only reads it.
-    let mut real = unsafe { libc::dlsym(libc::RTLD_NEXT, c"syscall".as_ptr()) };
-    if real.is_null() {
-        real = unavailable as *const () as *mut c_void;
-    }
-    REAL.store(real, Ordering::Relaxed);
-    real
-}
-
-/// Where libc exports none (it always does).
-extern "C" fn unavailable() -> c_long {
-    socket::set_errno(libc::ENOSYS);
+/// How syscall(2) answers what the kernel refuses.
+extern "C" fn refused(answer: c_long) -> c_long {
+    socket::set_errno((-answer) as c_int);
     -1
 }
 
@@ -62,10 +57,12 @@ extern "C" fn unavailable() -> c_long {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn syscall() {
     naked_asm!(
+        ".cfi_startproc",
         "lea rax, [rdi - {first}]",
         "cmp rax, {last}",
         "jbe {look}",
         "jmp qword ptr [rip + {real}]",
+        ".cfi_endproc",
         first = const SYS_connect,
         last = const SYS_sendmsg - SYS_connect,
         look = sym look,
@@ -73,28 +70,28 @@ pub unsafe extern "C" fn syscall() {
     )
 }
 
-/// The first call's way: finds the real function with the arguments kept.
+/// syscall(2) without libc.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
-unsafe extern "C" fn bind() {
+unsafe extern "C" fn enter_kernel() {
     naked_asm!(
-        "push rdi",
-        "push rsi",
-        "push rdx",
-        "push rcx",
-        "push r8",
-        "push r9",
-        "sub rsp, 8",
-        "call {find}",
-        "add rsp, 8",
-        "pop r9",
-        "pop r8",
-        "pop rcx",
-        "pop rdx",
-        "pop rsi",
-        "pop rdi",
-        "jmp rax",
-        find = sym find,
+        ".cfi_startproc",
+        "mov rax, rdi",
+        "mov rdi, rsi",
+        "mov rsi, rdx",
+        "mov rdx, rcx",
+        "mov r10, r8",
+        "mov r8, r9",
+        "mov r9, qword ptr [rsp + 8]",
+        "syscall",
+        "cmp rax, -4095",
+        "jae 2f",
+        "ret",
+        "2:",
+        "mov rdi, rax",
+        "jmp {refused}",
+        ".cfi_endproc",
+        refused = sym refused,
     )
 }
 
@@ -107,6 +104,7 @@ unsafe extern "C" fn bind() {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn syscall() {
     naked_asm!(
+        ".cfi_startproc",
         "sub x16, x0, #{first}",
         "cmp x16, #{last}",
         "b.hi 2f",
@@ -115,6 +113,7 @@ pub unsafe extern "C" fn syscall() {
         "adrp x16, {real}",
         "ldr x16, [x16, :lo12:{real}]",
         "br x16",
+        ".cfi_endproc",
         first = const SYS_connect,
         last = const SYS_sendmsg - SYS_connect,
         look = sym look,
@@ -122,26 +121,27 @@ pub unsafe extern "C" fn syscall() {
     )
 }
 
-/// The first call's way: finds the real function with the arguments kept.
+/// syscall(2) without libc.
 #[cfg(target_arch = "aarch64")]
 #[unsafe(naked)]
-unsafe extern "C" fn bind() {
+unsafe extern "C" fn enter_kernel() {
     naked_asm!(
-        "stp x29, x30, [sp, #-80]!",
-        "mov x29, sp",
-        "stp x0, x1, [sp, #16]",
-        "stp x2, x3, [sp, #32]",
-        "stp x4, x5, [sp, #48]",
-        "stp x6, x7, [sp, #64]",
-        "bl {find}",
-        "mov x16, x0",
-        "ldp x0, x1, [sp, #16]",
-        "ldp x2, x3, [sp, #32]",
-        "ldp x4, x5, [sp, #48]",
-        "ldp x6, x7, [sp, #64]",
-        "ldp x29, x30, [sp], #80",
-        "br x16",
-        find = sym find,
+        ".cfi_startproc",
+        "mov x8, x0",
+        "mov x0, x1",
+        "mov x1, x2",
+        "mov x2, x3",
+        "mov x3, x4",
+        "mov x4, x5",
+        "mov x5, x6",
+        "svc #0",
+        "cmn x0, #4095",
+        "b.hs 2f",
+        "ret",
+        "2:",
+        "b {refused}",
+        ".cfi_endproc",
+        refused = sym refused,
     )
 }
 

@@ -24,6 +24,7 @@ use thiserror::Error;
 
 use crate::FORMAT_VERSION;
 use crate::config::Settings;
+use crate::shm::hash_bytes;
 
 /// Where an operator or the chart mounts a folder for the pod.
 const SHARED_BASE: &str = "/run/ldmesh";
@@ -329,20 +330,27 @@ pub fn format_and_arch() -> String {
     format!("v{FORMAT_VERSION}-{}", std::env::consts::ARCH)
 }
 
-/// Which network and which clock this process has: who shares both can be of one pod. The time namespace counts only
-/// where it is not the machine's, because its clocks run apart from ours and every time in a shared file would be wrong.
+/// Which network and which clock this process has: who shares both can be of one pod. The clock counts only where it is
+/// not the machine's (time_namespaces(7)): it runs apart from ours, and every time in a shared file would be wrong.
 ///
 /// A process that gave up its privileges may not look any more (setuid(2) makes it undumpable): then what it saw
 /// before counts, 0 if nothing. The library looks once at load.
 pub fn namespaces() -> u64 {
-    /// The machine's own, a constant of the kernel (PROC_TIME_INIT_INO).
-    const MACHINE_TIME: u64 = 0xEFFF_FFFA;
     static SEEN: AtomicU64 = AtomicU64::new(0);
     let Ok(network) = rustix::fs::stat("/proc/self/ns/net") else { return SEEN.load(Ordering::Relaxed) };
-    let time = rustix::fs::stat("/proc/self/ns/time").map_or(MACHINE_TIME, |stat| stat.st_ino);
-    let both = network.st_ino | if time == MACHINE_TIME { 0 } else { time << 32 };
+    let both = network.st_ino ^ clock_offset();
     SEEN.store(both, Ordering::Relaxed);
     both
+}
+
+/// A number for how far CLOCK_BOOTTIME is from the machine's; 0 = not at all, or the kernel has no such thing.
+fn clock_offset() -> u64 {
+    let mut text = [0_u8; 256];
+    let file = rustix::fs::open("/proc/self/timens_offsets", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let length = file.and_then(|file| rustix::io::read(&file, &mut text)).unwrap_or(0);
+    let text = text.get(..length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+    let offset = text.lines().find_map(|line| line.strip_prefix("boottime")).unwrap_or_default();
+    if offset.split_whitespace().all(|number| number == "0") { 0 } else { hash_bytes(offset.as_bytes()) }
 }
 
 fn is_writable_folder(path: &Path) -> bool {

@@ -104,7 +104,11 @@ impl Places {
     ) -> Option<(&'static Place, ImageFile)> {
         let words = words_of(fd).ok()?;
         let place = self.free(words, in_use, now)?;
-        let file = place.fill(fd, words, boot, id)?;
+        let Some(file) = place.fill(fd, words, boot, id) else {
+            // Nobody saw it: it need not rest.
+            place.touched.store(0, Ordering::Release);
+            return None;
+        };
         Some((place, file))
     }
 
