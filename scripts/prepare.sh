@@ -9,7 +9,7 @@ declare -A package=(
   [ssh]=openssh-client [sshd]=openssh-server [java]=openjdk-17-jre-headless [javac]=openjdk-17-jdk-headless
   [node]=nodejs [php]=php-cli [escript]=erlang-base [go]=golang-go [tclsh]=tcl [aria2c]=aria2
   [nc.openbsd]=netcat-openbsd [nc.traditional]=netcat-traditional
-  [redis-cli]=redis-tools [nginx]=nginx-light [apache2]=apache2-bin [initdb]=postgresql [cgi-fcgi]=libfcgi-bin
+  [psql]=postgresql-client [sysctl]=procps [flock]=util-linux [redis-cli]=redis-tools [nginx]=nginx-light [apache2]=apache2-bin [initdb]=postgresql [cgi-fcgi]=libfcgi-bin
   [setarch]=util-linux [mariadbd]=mariadb-server-core [mariadb]=mariadb-client-core
 )
 
@@ -66,4 +66,4 @@ if ! [[ -e $policy ]]; then
   "${sudo[@]}" chmod 755 "$policy"
 fi
 "${sudo[@]}" apt-get update -qq
-"${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+"${sudo[@]}" apt-get install -o DPkg::Lock::Timeout=300 -y -qq --no-install-recommends "${missing[@]}" >/dev/null

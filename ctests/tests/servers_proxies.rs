@@ -268,6 +268,6 @@ fn apache_is_balanced_reloads_and_replaces_its_workers() {
     }
     cell.is(
         Works::Balanced,
-        "event and prefork, over 3 endpoints; changes; graceful; killed worker; workers' own user",
+        "event and prefork with disablereuse=On (kept connections stay with their endpoint), over 3 endpoints; changes; graceful; killed worker; workers' own user",
     );
 }

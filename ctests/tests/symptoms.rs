@@ -188,14 +188,15 @@ const s = require('net').connect(80, process.argv[1], () => { console.log(s.remo
 #[test]
 fn children_inherit_no_descriptor_of_ours() {
     let pod = Pod::builder().env("LDMESH_READY_TIMEOUT", "20s").env("LDMESH_LEAD", "thread").build();
-    let _mesh = (pod.greeters(Mode::Echo, 2), pod.serve(&Manifest::greeter(2)));
+    let mesh = (pod.greeters(Mode::Echo, 2), pod.serve(&Manifest::greeter(2)));
     let script = "
 import socket, subprocess
 for _ in range(3): socket.create_connection(('greeter', 80)).close()
 print(subprocess.run(['ls', '/proc/self/fd'], close_fds=False, capture_output=True, text=True).stdout.split())";
-    let script = script.replace("'greeter', 80", "'127.0.1.1', 8080");
-    let without = said(pod.command("/usr/bin/python3").args(["-c", &script]));
-    assert_eq!(python(&pod, &script), without);
+    let plain = script.replace("'greeter', 80", "'127.0.1.1', 8080");
+    let without = said(pod.command("/usr/bin/python3").args(["-c", &plain]));
+    assert_eq!(python(&pod, script), without);
+    assert_eq!(mesh.1.stats().streams_total(), 1, "no thread of the program led");
 }
 
 #[test]
