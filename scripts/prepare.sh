@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
 # Installs what the scripts need and the machine lacks (Debian, Ubuntu); elsewhere, names it.
-# Usage: scripts/prepare.sh [command...]   the commands to make sure of
+# Usage: scripts/prepare.sh [command|+package...]   the commands and packages to make sure of
 set -euo pipefail
 
 declare -A package=(
   [gcc]=gcc [g++]=g++ [curl]=curl [strace]=strace [ip]=iproute2 [ss]=iproute2 [python3]=python3 [perl]=perl
-  [wget]=wget [setpriv]=util-linux [unshare]=util-linux [git]=git [readelf]=binutils
+  [wget]=wget [setpriv]=util-linux [unshare]=util-linux [git]=git [readelf]=binutils [musl-gcc]=musl-tools
+  [ssh]=openssh-client [sshd]=openssh-server [java]=openjdk-17-jre-headless [javac]=openjdk-17-jdk-headless
+  [node]=nodejs [php]=php-cli [escript]=erlang-base [go]=golang-go [tclsh]=tcl [aria2c]=aria2
+  [nc.openbsd]=netcat-openbsd [nc.traditional]=netcat-traditional
+  [psql]=postgresql-client [sysctl]=procps [flock]=util-linux [redis-cli]=redis-tools [nginx]=nginx-light [apache2]=apache2-bin [initdb]=postgresql [cgi-fcgi]=libfcgi-bin
+  [setarch]=util-linux [mariadbd]=mariadb-server-core [mariadb]=mariadb-client-core
 )
 
 if ! command -v cargo >/dev/null; then
@@ -13,10 +18,20 @@ if ! command -v cargo >/dev/null; then
   exit 1
 fi
 
+# has COMMAND: /usr/sbin is not in every user's PATH, and PHP-FPM and PostgreSQL's server carry a version.
+has() {
+  PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null ||
+    compgen -G "/usr/sbin/$1[0-9].[0-9]" >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/$1" >/dev/null
+}
+
 missing=()
 for command in "$@"; do
-  # /usr/sbin is not in every user's PATH.
-  PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null ||
+  # Debian's name of a package that has no command of its own.
+  if [[ $command == +* ]]; then
+    dpkg -s "${command#+}" &>/dev/null || missing+=("${command#+}")
+    continue
+  fi
+  has "$command" ||
     missing+=("${package[$command]:-$command}")
 done
 # The static binary needs the C library's archive.
@@ -43,5 +58,12 @@ if ((EUID)); then
 fi
 echo "installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
+# Tests start servers themselves; installing one must not.
+policy=/usr/sbin/policy-rc.d
+if ! [[ -e $policy ]]; then
+  trap '"${sudo[@]}" rm -f "$policy"' EXIT
+  printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee "$policy" >/dev/null
+  "${sudo[@]}" chmod 755 "$policy"
+fi
 "${sudo[@]}" apt-get update -qq
-"${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+"${sudo[@]}" apt-get install -o DPkg::Lock::Timeout=300 -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
+use signal_hook::consts::SIGXFSZ;
 use tokio::sync::Notify;
 use xds_runtime::config::{Settings, parse_duration};
 use xds_runtime::leader::{Ended, Host, HostKind, NotLeading, attempt};
@@ -46,6 +47,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if settings.source.is_none() {
         bail!("no control plane is configured: set LDMESH_XDS as the programs have it");
     }
+    // A write past a limit of file sizes (`ulimit -f`) is to fail, and not to end the leader.
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).context("cannot handle SIGXFSZ")?;
     log_as_configured(settings);
     for problem in &settings.problems {
         log::warn!("{problem}");

@@ -48,6 +48,8 @@ struct Report {
     /// What the leader last said; absent before the first one.
     said: Option<Status>,
     image: Option<Image>,
+    /// Absent before the first leader.
+    state: Option<Tables>,
     processes: Vec<Process>,
     wanted: Vec<Wanted>,
     clusters: Vec<Cluster>,
@@ -70,6 +72,14 @@ struct Image {
     age: u64,
     names: u32,
     destinations: u32,
+}
+
+/// How full STATE is.
+#[derive(Debug, Serialize)]
+struct Tables {
+    connections: usize,
+    slots_used: usize,
+    slots: usize,
 }
 
 #[derive(Debug, Serialize)]

@@ -12,6 +12,21 @@
 #include <time.h>
 #include <unistd.h>
 
+/* The name of an errno. glibc has strerrorname_np only since 2.32, musl has none. */
+static inline const char *error_name(int error) {
+    switch (error) {
+#define NAMED(name) \
+    case name: return #name;
+        NAMED(EACCES) NAMED(EADDRINUSE) NAMED(EADDRNOTAVAIL) NAMED(EAFNOSUPPORT) NAMED(EAGAIN) NAMED(EALREADY)
+        NAMED(EBADF) NAMED(ECHILD) NAMED(ECONNABORTED) NAMED(ECONNREFUSED) NAMED(ECONNRESET) NAMED(EFAULT)
+        NAMED(EHOSTUNREACH) NAMED(EINPROGRESS) NAMED(EINTR) NAMED(EINVAL) NAMED(EISCONN) NAMED(EMFILE)
+        NAMED(ENETUNREACH) NAMED(ENFILE) NAMED(ENOBUFS) NAMED(ENOENT) NAMED(ENOMEM) NAMED(ENOSYS) NAMED(ENOTCONN)
+        NAMED(ENOTSOCK) NAMED(EPERM) NAMED(EPIPE) NAMED(EPROTOTYPE) NAMED(ETIMEDOUT)
+#undef NAMED
+    default: return "UNNAMED";
+    }
+}
+
 struct address {
     struct sockaddr_storage storage;
     socklen_t length;
@@ -84,7 +99,7 @@ static inline int open_socket(const struct address *to, int flags) {
 static inline int connected(const struct address *to) {
     int fd = open_socket(to, 0);
     if (connect(fd, (const void *)&to->storage, to->length)) {
-        printf("connect=%s\n", strerrorname_np(errno));
+        printf("connect=%s\n", error_name(errno));
         exit(1);
     }
     return fd;

@@ -1,11 +1,12 @@
 /* cancel_blocked CALL TARGET: starts a thread in a call that blocks (connect or __connect to ADDRESS:PORT; a
- * getaddrinfo or gethostbyname* of NAME, a getnameinfo or gethostbyaddr* of ADDRESS:PORT, for which this program is
+ * getaddrinfo, gethostbyname* or res_* of NAME, a getnameinfo or gethostbyaddr* of ADDRESS:PORT, for which this program is
  * a nameserver that never answers), looks at its stack, and cancels it inside the call. Prints "frames=OFFSET,..."
  * (the call sites of libldmesh.so on that stack, as offsets into the file) and "cancelled=N cleanups=N". */
 #include "address.h"
 #include <dlfcn.h>
 #include <netdb.h>
 #include <pthread.h>
+#include <resolv.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -24,6 +25,31 @@ static int is(const char *name) { return !strcmp(call, name); }
 
 static void cleanup(void *unused) { (void)unused, cleanups++; }
 
+/* A function of the resolver's, by its name: [__]res_[n]query, search, querydomain or send. */
+static void query(const char *kind) {
+    static struct __res_state state;
+    unsigned char packet[512], answer[512];
+    void *function = dlsym(RTLD_DEFAULT, call);
+    int length = res_mkquery(QUERY, target, C_IN, T_A, NULL, 0, NULL, packet, sizeof packet);
+    int with_state = *kind == 'n' && !res_ninit(&state);
+    kind += with_state;
+    if (!strcmp(kind, "send")) {
+        int (*plain)(void *, int, void *, int) = function, (*stated)(void *, void *, int, void *, int) = function;
+        if (with_state) stated(&state, packet, length, answer, sizeof answer);
+        else plain(packet, length, answer, sizeof answer);
+    } else if (!strcmp(kind, "querydomain")) {
+        int (*plain)(const char *, const char *, int, int, void *, int) = function;
+        int (*stated)(void *, const char *, const char *, int, int, void *, int) = function;
+        if (with_state) stated(&state, target, "test", C_IN, T_A, answer, sizeof answer);
+        else plain(target, "test", C_IN, T_A, answer, sizeof answer);
+    } else {
+        int (*plain)(const char *, int, int, void *, int) = function;
+        int (*stated)(void *, const char *, int, int, void *, int) = function;
+        if (with_state) stated(&state, target, C_IN, T_A, answer, sizeof answer);
+        else plain(target, C_IN, T_A, answer, sizeof answer);
+    }
+}
+
 static void *block(void *unused) {
     struct hostent entry, *found;
     char room[4096];
@@ -32,6 +58,7 @@ static void *block(void *unused) {
     struct sockaddr_in *v4 = (void *)&to.storage;
     pthread_cleanup_push(cleanup, NULL);
     thread_id = gettid();
+    if (strstr(call, "res_")) query(strstr(call, "res_") + 4);
     if (is("connect")) fd = open_socket(&to, 0), connect(fd, (void *)&to.storage, to.length);
     if (is("__connect")) fd = open_socket(&to, 0), __connect(fd, (void *)&to.storage, to.length);
     if (is("getaddrinfo")) getaddrinfo(target, "80", NULL, &list);

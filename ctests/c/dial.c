@@ -10,7 +10,7 @@ int main(int argc, char **argv) {
     errno = 77;
     int result = connect(fd, (void *)&to.storage, to.length);
     int error = errno;
-    printf("connect=%s errno=%d took_ms=%ld\n", result ? strerrorname_np(error) : "OK", error,
+    printf("connect=%s errno=%d took_ms=%ld\n", result ? error_name(error) : "OK", error,
            now_ms() - start);
     if (result) return 1;
     print_peer("peer", fd);

@@ -17,7 +17,7 @@ int main(int argc, char **argv) {
     setitimer(ITIMER_REAL, &timer, NULL);
     long start = now_ms();
     int error = connect(fd, (void *)&to.storage, to.length) ? errno : 0;
-    printf("connect=%s took_ms=%ld signals=%d\n", error ? strerrorname_np(error) : "OK",
+    printf("connect=%s took_ms=%ld signals=%d\n", error ? error_name(error) : "OK",
            now_ms() - start, (int)signals);
     return 0;
 }

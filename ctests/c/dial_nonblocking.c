@@ -4,7 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 
-static const char *name_of(int error) { return error ? strerrorname_np(error) : "OK"; }
+static const char *name_of(int error) { return error ? error_name(error) : "OK"; }
 
 int main(int argc, char **argv) {
     if (argc < 3) return 2;

@@ -12,7 +12,7 @@ int main(int argc, char **argv) {
     if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout)) return 1;
     long start = now_ms();
     int error = connect(fd, (void *)&to.storage, to.length) ? errno : 0;
-    printf("connect=%s took_ms=%ld\n", error ? strerrorname_np(error) : "OK", now_ms() - start);
+    printf("connect=%s took_ms=%ld\n", error ? error_name(error) : "OK", now_ms() - start);
     struct timeval after = {0};
     socklen_t length = sizeof after;
     getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &after, &length);

@@ -15,7 +15,7 @@ int main(int argc, char **argv) {
     struct addrinfo *list = NULL;
     int code = getaddrinfo(argv[1], "80", NULL, &list);
     int error = connect(fd, (void *)&to.storage, to.length) ? errno : 0;
-    printf("lookup=%d connect=%s\n", code, error ? strerrorname_np(error) : "OK");
+    printf("lookup=%d connect=%s\n", code, error ? error_name(error) : "OK");
     if (!error) print_greeting(fd);
     return error != 0;
 }

@@ -16,7 +16,7 @@ int main(int argc, char **argv) {
     const char *said = "ready";
     do {
         int fd = socket(list->ai_family, SOCK_STREAM, 0);
-        if (connect(fd, list->ai_addr, list->ai_addrlen)) printf("connect=%s\n", strerrorname_np(errno));
+        if (connect(fd, list->ai_addr, list->ai_addrlen)) printf("connect=%s\n", error_name(errno));
         else print_greeting(fd);
         close(fd);
         if (said) puts(said), said = NULL;

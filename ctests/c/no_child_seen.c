@@ -1,17 +1,12 @@
 /* no_child_seen NAME: a lookup (which may spawn the agent) shows the host no SIGCHLD, no status from
  * wait, no descriptor and no change of signal mask, working directory or umask.
  * Prints "lookup=N sigchld=N wait=ERRNO fds_before=N fds_after=N mask=same|changed". */
-#define _GNU_SOURCE
+#include "address.h"
 #include <dirent.h>
-#include <errno.h>
 #include <netdb.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 static volatile sig_atomic_t children;
 static void count(int signal) { (void)signal, children++; }
@@ -41,7 +36,7 @@ int main(int argc, char **argv) {
     /* Every kind of child, clone children too: none is ours to see without __WCLONE. */
     pid_t waited = waitpid(-1, NULL, 0);
     printf("lookup=%d sigchld=%d wait=%s fds_before=%d fds_after=%d mask=%s umask=%03o\n", code,
-           (int)children, waited < 0 ? strerrorname_np(errno) : "child", fds_before, fds_after,
+           (int)children, waited < 0 ? error_name(errno) : "child", fds_before, fds_after,
            memcmp(&before, &after, sizeof before) ? "changed" : "same", umask(027));
     return 0;
 }

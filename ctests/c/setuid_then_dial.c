@@ -13,7 +13,7 @@ static int visit(const char *who, const char *name, const char *port) {
     }
     int fd = socket(list->ai_family, SOCK_STREAM, 0);
     int error = connect(fd, list->ai_addr, list->ai_addrlen) ? errno : 0;
-    printf("%s=%s\n", who, error ? strerrorname_np(error) : "OK");
+    printf("%s=%s\n", who, error ? error_name(error) : "OK");
     if (!error) print_greeting(fd);
     freeaddrinfo(list);
     return error != 0;

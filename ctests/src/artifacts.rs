@@ -1,6 +1,7 @@
 //! Finds what is under test: the release builds of the library and the command.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
@@ -54,6 +55,11 @@ fn copy_portable(folder: &Path) -> Result<PathBuf> {
     Ok(library)
 }
 
+/// The root of a Debian release (`bullseye`); unpacked where it is missing.
+pub(crate) fn rootfs(suite: &str) -> Result<PathBuf> {
+    made_by_script("rootfs.sh", &[suite])
+}
+
 /// A program of this crate, built beside the running one (or beside the tests' folder of it).
 pub(crate) fn harness_binary(name: &str) -> Result<PathBuf> {
     let me = std::env::current_exe()?;
@@ -71,6 +77,15 @@ fn target_dir() -> Result<PathBuf> {
         return Ok(PathBuf::from(folder));
     }
     Ok(workspace()?.join("target"))
+}
+
+/// Runs a script of the repository's and gives the last line that it printed, a path.
+pub(crate) fn made_by_script(name: &str, arguments: &[&str]) -> Result<PathBuf> {
+    let script = workspace()?.join("scripts").join(name);
+    let done = Command::new(&script).args(arguments).output().with_context(|| script.display().to_string())?;
+    ensure!(done.status.success(), "{} {arguments:?}: {}", script.display(), String::from_utf8_lossy(&done.stderr));
+    let said = String::from_utf8(done.stdout)?;
+    Ok(PathBuf::from(said.lines().last().with_context(|| format!("{} names no path", script.display()))?))
 }
 
 fn workspace() -> Result<&'static Path> {

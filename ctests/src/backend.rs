@@ -15,7 +15,7 @@ use crate::{Pod, artifacts};
 /// How a backend treats its connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Answers each HTTP request with `NAME PEER`, where PEER is the client's address.
+    /// Answers each HTTP request with `NAME PEER HOST`: the client's address, and the Host that it asked for.
     Http,
     /// Writes `NAME` on a line, then sends back each line it gets.
     Echo,
@@ -23,6 +23,10 @@ pub enum Mode {
     Refuse,
     /// Never answers a SYN: the queue of the listener is full.
     Hang,
+    /// Accepts, and resets the connection at once.
+    Reset,
+    /// As [`Mode::Echo`], but says its name after 300 ms only.
+    Slow,
 }
 
 impl Mode {
@@ -32,6 +36,8 @@ impl Mode {
             Self::Echo => "echo",
             Self::Refuse => "refuse",
             Self::Hang => "hang",
+            Self::Reset => "reset",
+            Self::Slow => "slow",
         }
     }
 }

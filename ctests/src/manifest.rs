@@ -125,6 +125,14 @@ impl Manifest {
         self
     }
 
+    /// With turns (`ROUND_ROBIN`) instead of the default policy for a service of `default`.
+    pub fn and_in_turn(self, service: &str) -> Self {
+        self.and(&format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: {service}, namespace: default}}\n\
+             spec: {{host: {service}, trafficPolicy: {{loadBalancer: {{simple: ROUND_ROBIN}}}}}}\n"
+        ))
+    }
+
     /// With endpoints for a cluster that a client has to reject: an overprovisioning factor of 0.
     /// They take the place of those that its service would give.
     pub fn and_rejected_endpoints(self, cluster: &str) -> Self {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change};
 use rustix::thread::UnshareFlags;
 
 /// The pod's own IPv4 address, on `eth0`.
@@ -29,7 +29,14 @@ pub struct Shape {
     pub hosts: Option<PathBuf>,
     /// Size of the tmpfs at `/run/ldmesh`, as mount(8) takes it (`64m`).
     pub run_dir_size: String,
+    /// The root of another system, for programs that change to [`OTHER_ROOT`].
+    pub other_root: Option<PathBuf>,
+    /// Folders that are seen from the other root, too, under the same paths.
+    pub shared: Vec<PathBuf>,
 }
+
+/// Where a pod has the root of another system.
+pub const OTHER_ROOT: &str = "/run/other-root";
 
 /// Moves the calling process into a new pod. It must be single-threaded.
 ///
@@ -97,7 +104,43 @@ fn mounts(shape: &Shape) -> Result<()> {
     if let Some(file) = &shape.hosts {
         bind_file(file, Path::new("/etc/hosts"))?;
     }
+    match &shape.other_root {
+        Some(root) => other_root(root, shape),
+        None => Ok(()),
+    }
+}
+
+/// Makes [`OTHER_ROOT`]: the folders of `root`, each bound, and what is the pod's own. The root itself is a tmpfs,
+/// so that no mount point has to be made in `root`.
+fn other_root(root: &Path, shape: &Shape) -> Result<()> {
+    let at = Path::new(OTHER_ROOT);
+    fs::create_dir(at)?;
+    tmpfs(at, "mode=755")?;
+    let pods_own = ["dev", "proc", "run", "sys", "tmp"];
+    for entry in fs::read_dir(root).with_context(|| root.display().to_string())? {
+        let entry = entry?;
+        let place = at.join(entry.file_name());
+        if entry.file_type()?.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(entry.path())?, place)?;
+        } else if entry.file_type()?.is_dir() && !pods_own.iter().any(|name| entry.file_name() == *name) {
+            bind_folder(&entry.path(), &place)?;
+        }
+    }
+    for folder in
+        ["/dev", "/proc", "/run/ldmesh"].map(Path::new).into_iter().chain(shape.shared.iter().map(|one| &**one))
+    {
+        bind_folder(folder, &at.join(folder.strip_prefix("/").unwrap_or(folder)))?;
+    }
+    for file in ["etc/resolv.conf", "etc/hosts"] {
+        mount_bind(Path::new("/").join(file), at.join(file)).with_context(|| format!("bind /{file}"))?;
+    }
     Ok(())
+}
+
+fn bind_folder(folder: &Path, at: &Path) -> Result<()> {
+    fs::create_dir_all(at)?;
+    // With what is mounted below it, as the kernel demands of another user's mounts.
+    mount_bind_recursive(folder, at).with_context(|| format!("bind {} at {}", folder.display(), at.display()))
 }
 
 fn tmpfs(at: &Path, options: &str) -> Result<()> {

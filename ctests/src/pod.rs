@@ -14,7 +14,7 @@ use rustix::process::{Gid, Pid, PidfdFlags, Uid, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces, set_thread_groups};
 use tempfile::TempDir;
 
-use crate::namespace::POD_V4;
+use crate::namespace::{OTHER_ROOT, POD_V4};
 use crate::process::{self, Process};
 use crate::wait::must;
 use crate::{CONTROL_PLANE_URL, artifacts};
@@ -32,6 +32,8 @@ pub struct PodBuilder {
     resolv_conf: String,
     hosts: Option<String>,
     run_dir_size: String,
+    other_root: Option<PathBuf>,
+    shared: Vec<PathBuf>,
     environment: Vec<(String, String)>,
 }
 
@@ -57,6 +59,14 @@ impl PodBuilder {
     /// The size of the tmpfs at `/run/ldmesh`, as mount(8) takes it.
     pub fn run_dir_size(mut self, size: &str) -> Self {
         size.clone_into(&mut self.run_dir_size);
+        self
+    }
+
+    /// The root of another system for the programs that [`Pod::enter_other_root`] puts there. They see the pod's
+    /// folder, `/run/ldmesh`, `hosts` and `resolv.conf`, and the `shared` folders.
+    pub fn other_root(mut self, root: &Path, shared: &[&Path]) -> Self {
+        self.other_root = Some(root.to_owned());
+        self.shared = shared.iter().map(|&folder| folder.to_owned()).collect();
         self
     }
 
@@ -94,6 +104,10 @@ impl PodBuilder {
             .arg(file("resolv.conf", &self.resolv_conf)?)
             .arg("--hosts")
             .arg(file("hosts", &hosts)?)
+            .args(self.other_root.iter().flat_map(|root| [Path::new("--other-root"), root]))
+            .args(self.shared.iter().flat_map(|folder| [Path::new("--shared"), folder]))
+            .arg("--shared")
+            .arg(folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -135,6 +149,12 @@ impl Pod {
         Self::builder().build()
     }
 
+    /// A pod whose first lookup waits long enough for the mesh on a busy machine.
+    #[track_caller]
+    pub fn patient() -> Self {
+        Self::builder().env("LDMESH_READY_TIMEOUT", "20s").build()
+    }
+
     /// What the usual pod looks like, to be changed.
     pub fn builder() -> PodBuilder {
         PodBuilder {
@@ -142,6 +162,8 @@ impl Pod {
             resolv_conf: CLUSTER_RESOLV_CONF.to_owned(),
             hosts: None,
             run_dir_size: "256m".to_owned(),
+            other_root: None,
+            shared: Vec::new(),
             environment: Vec::new(),
         }
     }
@@ -243,6 +265,17 @@ impl Pod {
                 // A mount namespace is entered at its root.
                 rustix::process::chdir(&folder)?;
                 Ok(())
+            })
+        }
+    }
+
+    /// Makes a command of this pod run in its other root, in the folder `/`.
+    pub fn enter_other_root<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        // SAFETY: between fork and exec the closure makes system calls on constants, after the one of `enter`.
+        unsafe {
+            command.pre_exec(|| {
+                rustix::process::chroot(OTHER_ROOT)?;
+                Ok(rustix::process::chdir("/")?)
             })
         }
     }

@@ -44,6 +44,15 @@ impl Process {
         self.status("State").is_some_and(|state| !state.starts_with(['Z', 'X']))
     }
 
+    /// The names of its threads, sorted.
+    pub fn threads(self) -> Vec<String> {
+        let tasks = fs::read_dir(self.path("task")).into_iter().flatten().flatten();
+        let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
+        let mut names: Vec<_> = tasks.filter_map(name).map(|name| name.trim().to_owned()).collect();
+        names.sort();
+        names
+    }
+
     /// What its descriptors lead to, in the order of their numbers.
     pub fn descriptors(self) -> Vec<(u32, PathBuf)> {
         let entries = fs::read_dir(self.path("fd")).into_iter().flatten().flatten();
@@ -71,6 +80,16 @@ impl Process {
         let text = fs::read_to_string(self.path("smaps_rollup")).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(field))?;
         line.split_whitespace().next()?.parse().ok()
+    }
+
+    /// What it has in memory, shared pages included, in KiB.
+    pub fn resident_kib(self) -> Option<u64> {
+        self.status("VmRSS")?.split_whitespace().next()?.parse().ok()
+    }
+
+    /// How many mappings it has.
+    pub fn mapping_count(self) -> usize {
+        fs::read_to_string(self.path("maps")).unwrap_or_default().lines().count()
     }
 
     /// The files it has mapped, as `/proc/PID/maps` names them.

@@ -12,8 +12,16 @@ use gimli::{BaseAddresses, CieOrFde, EhFrame, EndianSlice, NativeEndian, UnwindS
 use object::{Object, ObjectSection, ObjectSymbol};
 
 /// The hooks whose reals block and so are cancellation points.
-const CANCELLED_INSIDE: [&str; 10] = [
+const CANCELLED_INSIDE: [&str; 26] = [
     "__connect",
+    "__res_nquery",
+    "__res_nquerydomain",
+    "__res_nsearch",
+    "__res_nsend",
+    "__res_query",
+    "__res_querydomain",
+    "__res_search",
+    "__res_send",
     "connect",
     "getaddrinfo",
     "gethostbyaddr",
@@ -23,6 +31,14 @@ const CANCELLED_INSIDE: [&str; 10] = [
     "gethostbyname2_r",
     "gethostbyname_r",
     "getnameinfo",
+    "res_nquery",
+    "res_nquerydomain",
+    "res_nsearch",
+    "res_nsend",
+    "res_query",
+    "res_querydomain",
+    "res_search",
+    "res_send",
 ];
 
 /// A command in the mesh by the portable file.
@@ -148,7 +164,7 @@ fn a_thread_cancelled_in_a_lookup_that_libc_answers_ends_alone() {
     let table = UnwindTable::of(&library);
     let _control_plane = pod.serve(&Manifest::greeter(1));
     for call in CANCELLED_INSIDE.into_iter().filter(|call| !call.ends_with("connect")) {
-        let by_name = call.starts_with("gethostbyname") || call == "getaddrinfo";
+        let by_name = call.starts_with("gethostbyname") || call.contains("res_") || call == "getaddrinfo";
         let target = if by_name { "elsewhere.example" } else { "198.51.100.7:80" };
         check_cancelled_while_blocked(&pod, &table, call, target);
     }

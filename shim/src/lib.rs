@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(dead_code))]
 
 mod core;
+mod memory;
 // In a unit test's own binary a hook would catch the test's calls.
 #[cfg(not(test))]
 mod hooks;

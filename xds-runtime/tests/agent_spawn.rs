@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CString, c_int};
 use std::fs::{File, read_to_string};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -64,7 +64,6 @@ fn the_program_sees_nothing_of_the_agent_it_spawned() {
         "LDMESH_XDS=http://127.0.0.1:1".to_owned(),
     ]
     .map(|entry| CString::new(entry).unwrap());
-    let environment: Vec<*const c_char> = entries.iter().map(|entry| entry.as_ptr()).collect();
 
     // SAFETY: a handler that only counts, and an ignored signal the agent must not inherit.
     unsafe {
@@ -78,8 +77,7 @@ fn the_program_sees_nothing_of_the_agent_it_spawned() {
     // SAFETY: errno of this thread.
     unsafe { *libc::__errno_location() = 42 };
 
-    // SAFETY: the strings live to the end of this function.
-    unsafe { agent::spawn(&binary, &environment) }.unwrap();
+    agent::spawn(&binary, entries.iter().map(CString::as_c_str)).unwrap();
 
     // SAFETY: errno of this thread.
     assert_eq!(unsafe { *libc::__errno_location() }, 42);
@@ -117,8 +115,7 @@ fn the_program_sees_nothing_of_the_agent_it_spawned() {
 /// Part of the one test of this file: waits and signals are the whole process's.
 fn a_binary_that_is_not_there_is_an_error_and_leaves_no_child(folder: &Path) {
     let missing = CString::new(folder.join("missing").as_os_str().as_bytes()).unwrap();
-    // SAFETY: an empty environment.
-    assert_eq!(unsafe { agent::spawn(&missing, &[]) }, Err(rustix::io::Errno::NOENT));
+    assert_eq!(agent::spawn(&missing, std::iter::empty()), Err(rustix::io::Errno::NOENT));
     // SAFETY: writes nothing.
     assert_eq!(unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL) }, -1);
     assert_eq!(CHILD_SIGNALS.load(Ordering::SeqCst), 0);

@@ -14,7 +14,7 @@ use xds_runtime::control::LEADER_STALE_MS;
 use xds_runtime::image::{ImageFile, Torn, View};
 use xds_runtime::leader::run_dir::Open;
 use xds_runtime::leader::status::Status;
-use xds_runtime::leader::{Ended, Host, HostKind, NotLeading, attempt};
+use xds_runtime::leader::{Ended, Failed, Host, HostKind, NotLeading, attempt};
 use xds_runtime::pod::{Pod, names};
 use xds_runtime::shm::{WordAddr, now};
 
@@ -318,6 +318,56 @@ fn a_second_leader_does_not_begin_while_the_first_one_leads() {
     fixture.wait_until("a first publish", |_| true);
     assert!(matches!(fixture.lead().thread.join().unwrap(), Err(NotLeading::Led)));
     assert!(matches!(first.stop(), Ended::Asked));
+}
+
+#[test]
+fn each_term_that_fails_puts_the_next_attempt_off_for_longer() {
+    let fixture = Fixture::new("127.0.0.1:1");
+    let control = fixture.pod.control();
+    // No file can take the name of a folder, and without STATE nobody leads.
+    std::fs::create_dir(fixture.pod.run_dir().unwrap().path().join(names::STATE)).unwrap();
+    for pause in [1_000, 2_000, 4_000] {
+        let ended = fixture.lead().end();
+        assert!(matches!(ended, Ended::Failed(Failed::State(_))), "{ended:?}");
+        let now = now();
+        assert!(!control.may_attempt(now + pause - 500, 0), "before {pause} ms are over");
+        assert!(control.may_attempt(now + pause + 1, 0), "after {pause} ms");
+    }
+}
+
+#[test]
+fn files_that_something_removes_from_under_a_leader_come_back_within_two_seconds() {
+    let control_plane = ControlPlane::start("127.0.0.1:0", &mesh(&["127.0.1.1"]));
+    let fixture = Fixture::new(control_plane.handle.address());
+    let leader = fixture.lead();
+    fixture.want_greeter();
+    fixture.wait_for_greeters(&["127.0.1.1"]);
+    let dir = fixture.pod.run_dir().unwrap();
+    let files = || -> Vec<String> {
+        let entries = std::fs::read_dir(dir.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let has = |prefix: &str| files().iter().any(|name| name.starts_with(prefix));
+    let kinds = ["image-", "state", "accepted-"];
+    for name in files() {
+        if kinds.iter().any(|kind| name.starts_with(kind)) {
+            dir.remove_file(&name).unwrap();
+        }
+    }
+    let removed = Instant::now();
+    while !kinds.iter().all(|kind| has(kind)) {
+        assert!(removed.elapsed() < Duration::from_secs(3), "only {:?}", files());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // A process that comes now finds everything; one that was there goes on.
+    let late = Pod::attach(fixture.settings).unwrap();
+    fixture.wait_until("the newcomer's image", |_| {
+        late.image().and_then(|image| Seen::read(&image)).is_some_and(|seen| seen.greeters.is_some())
+    });
+    assert!(late.state().is_some());
+    control_plane.apply(&mesh(&["127.0.1.2"]));
+    fixture.wait_for_greeters(&["127.0.1.2"]);
+    leader.stop();
 }
 
 #[test]

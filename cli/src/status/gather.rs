@@ -12,7 +12,7 @@ use xds_runtime::pod::{Pod, names};
 use xds_runtime::shm::{self, Millis};
 use xds_runtime::state::{SlotKind, State, endpoint_tag, named_tag};
 
-use super::{Cluster, Endpoint, Image, Leader, Process, Report, Wanted};
+use super::{Cluster, Endpoint, Image, Leader, Process, Report, Tables, Wanted};
 
 /// A larger report is not the leader's.
 const STATUS_MOST: u64 = 16 << 20;
@@ -49,6 +49,7 @@ pub(super) fn gather(pod: &Pod) -> Result<Report> {
         },
         said: read_status(&dir),
         image,
+        state: pod.state().map(tables),
         processes: control
             .presences(now)
             .map(|presence| Process {
@@ -63,6 +64,12 @@ pub(super) fn gather(pod: &Pod) -> Result<Report> {
             .collect(),
         clusters,
     })
+}
+
+fn tables(state: State) -> Tables {
+    let slots = state.mapped_slots();
+    let is_used = |index: &usize| u32::try_from(*index).is_ok_and(|at| state.slot_at(at).is_some_and(|s| s.tag() != 0));
+    Tables { connections: state.connections().count(), slots_used: (0..slots).filter(is_used).count(), slots }
 }
 
 /// `None`: no leader said anything yet, or what is there is not ours.

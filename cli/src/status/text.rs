@@ -106,6 +106,7 @@ mod tests {
             leader: Leader { alive: false, epoch: 2, heartbeat_age: Some(2_340), contact_age: None, stale: true },
             said: None,
             image: None,
+            state: None,
             processes: Vec::new(),
             wanted: Vec::new(),
             clusters: vec![Cluster {

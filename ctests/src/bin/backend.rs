@@ -30,6 +30,8 @@ enum Mode {
     Echo,
     Refuse,
     Hang,
+    Reset,
+    Slow,
 }
 
 fn main() -> Result<()> {
@@ -37,6 +39,8 @@ fn main() -> Result<()> {
     match cli.mode {
         Mode::Http => serve(&cli, http),
         Mode::Echo => serve(&cli, echo),
+        Mode::Reset => serve(&cli, reset),
+        Mode::Slow => serve(&cli, slow),
         Mode::Refuse => {
             let _bound = bound(cli.listen)?;
             say("ready")?;
@@ -81,6 +85,7 @@ fn http(mut stream: TcpStream, name: &str) -> Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     loop {
         let mut close = false;
+        let mut host = String::from("-");
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line)? == 0 {
@@ -90,9 +95,12 @@ fn http(mut stream: TcpStream, name: &str) -> Result<()> {
                 break;
             }
             let lower = line.to_ascii_lowercase();
+            if let Some(value) = lower.strip_prefix("host:") {
+                value.trim().clone_into(&mut host);
+            }
             close |= lower.trim() == "connection: close" || lower.contains(" http/1.0");
         }
-        let body = format!("{name} {peer}\n");
+        let body = format!("{name} {peer} {host}\n");
         let connection = if close { "close" } else { "keep-alive" };
         write!(
             stream,
@@ -115,6 +123,16 @@ fn echo(mut stream: TcpStream, name: &str) -> Result<()> {
         line.clear();
     }
     Ok(())
+}
+
+/// Closing drops what is there and sends a RST.
+fn reset(stream: TcpStream, _: &str) -> Result<()> {
+    Ok(rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?)
+}
+
+fn slow(stream: TcpStream, name: &str) -> Result<()> {
+    std::thread::sleep(Duration::from_millis(300));
+    echo(stream, name)
 }
 
 fn bound(address: SocketAddr) -> Result<OwnedFd> {

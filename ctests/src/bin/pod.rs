@@ -50,6 +50,12 @@ struct ShapeArgs {
     /// The size of the tmpfs at /run/ldmesh.
     #[arg(long, default_value = "256m")]
     run_dir_size: String,
+    /// The root of another system, to be had below /run/other-root.
+    #[arg(long)]
+    other_root: Option<PathBuf>,
+    /// A folder that is seen from the other root, too.
+    #[arg(long)]
+    shared: Vec<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -73,6 +79,8 @@ fn hold(args: ShapeArgs) -> Result<()> {
         resolv_conf: args.resolv_conf,
         hosts: args.hosts,
         run_dir_size: args.run_dir_size,
+        other_root: args.other_root,
+        shared: args.shared,
     };
     namespace::enter_new(&shape, helper)?;
     println!("ready");

@@ -105,7 +105,10 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if arguments.write {
         std::fs::write(document, format!("{before}{BEGIN}{printed}{END}{after}"))?;
     } else if without_versions(written) != without_versions(&printed) {
-        eprintln!("{} says something else; scripts/test.sh wrote the new tables with --write", document.display());
+        eprintln!(
+            "{0} says something else; if the tables above are right, repeat with --document {0} --write",
+            document.display()
+        );
         return Ok(false);
     }
     Ok(!tables.failed)

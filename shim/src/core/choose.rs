@@ -5,6 +5,7 @@
 //! ```
 //! What the mesh does not describe costs no system call, no lock, no allocation and no store.
 
+use std::ffi::c_uint;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -34,8 +35,17 @@ impl fmt::Display for Dial {
     }
 }
 
-/// The endpoint for a connection, and the socket's cookie.
-pub type Chosen = Verdict<(Pick, u64), Errno>;
+/// What a TCP socket was asked before the choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its cookie.
+    pub cookie: u64,
+    /// Its TCP_USER_TIMEOUT.
+    pub user_timeout: c_uint,
+}
+
+/// The endpoint for a connection, and its socket.
+pub type Chosen = Verdict<(Pick, Identity), Errno>;
 
 /// What needs no pod: `Some` = the call passes.
 pub fn is_outside(context: &Context, dialled: Inet) -> Option<Why> {
@@ -50,16 +60,20 @@ pub fn is_outside(context: &Context, dialled: Inet) -> Option<Why> {
 
 /// Without any configuration: open or closed.
 pub fn without_configuration<R>(context: &Context, socket: Socket, why: Why) -> Verdict<R, Errno> {
-    if context.settings.fail == FailMode::Closed && context.settings.mode != Mode::Shadow && socket.is_tcp() {
+    if context.settings.fail == FailMode::Closed
+        && context.settings.mode != Mode::Shadow
+        && socket.user_timeout().is_some()
+    {
         return Verdict::Fail(libc::ECONNREFUSED);
     }
     Verdict::Pass(why)
 }
 
 /// The first endpoint for a connection; waits where a blocking connect may.
+#[inline(never)]
 pub fn choose_first(context: &Context, mesh: &dyn Mesh, socket: Socket, dialled: Inet) -> Chosen {
     let control = mesh.control();
-    let mut cookie = None;
+    let mut identity = None;
     // The pod's deadline is another process's word: no wait is longer than this process would make it.
     let patience_ends = shm::now().saturating_add(context.settings.ready_timeout.as_millis() as Millis);
     loop {
@@ -68,20 +82,21 @@ pub fn choose_first(context: &Context, mesh: &dyn Mesh, socket: Socket, dialled:
             return Verdict::Pass(Why::SwitchedOff);
         }
         let news = control.news();
-        let choice = choose(context, mesh, (socket, cookie.unwrap_or(0)), dialled, &[], now);
+        let cookie = identity.map_or(0, |known: Identity| known.cookie);
+        let choice = choose(context, mesh, (socket, cookie), dialled, &[], now);
         if choice == Ok(Choice::NotMesh) {
             return Verdict::Pass(Why::NotInMesh);
         }
-        let cookie = match cookie {
-            Some(cookie) => cookie,
-            None if !socket.is_tcp() => return Verdict::Pass(Why::NotStream),
-            None => match socket.cookie() {
-                Some(found) => *cookie.insert(found),
-                None => return Verdict::Pass(Why::NoCookie),
-            },
+        let known = match identity {
+            Some(known) => known,
+            None => {
+                let Some(user_timeout) = socket.user_timeout() else { return Verdict::Pass(Why::NotStream) };
+                let Some(cookie) = socket.cookie() else { return Verdict::Pass(Why::NoCookie) };
+                *identity.insert(Identity { cookie, user_timeout })
+            }
         };
         match settle(context, mesh, socket, dialled, choice, now) {
-            Settled::Pick(pick) => return shadowed(context, dialled, Verdict::Redirect((pick, cookie))),
+            Settled::Pick(pick) => return shadowed(context, dialled, Verdict::Redirect((pick, known))),
             Settled::Refuse => return shadowed(context, dialled, Verdict::Fail(libc::ECONNREFUSED)),
             Settled::Pass(why) => return Verdict::Pass(why),
             Settled::Wait(why, deadline)
@@ -115,6 +130,7 @@ enum Settled {
 }
 
 /// What a choice comes to on this socket and at this time; tells the leader that the destination is wanted.
+#[inline(never)]
 fn settle(
     context: &Context,
     mesh: &dyn Mesh,
@@ -128,8 +144,7 @@ fn settle(
     let patience = context.settings.ready_timeout.as_millis() as Millis;
     control.ask(now);
     let leads = control.lead().is_alive(now);
-    // Non-blocking connects spawn nothing: the program's event loop must not stand still.
-    if !leads && socket.is_blocking() {
+    if !leads {
         mesh.call_leader(Occasion::Connect, now);
     }
     let choice = match choice {
@@ -172,6 +187,7 @@ fn shadowed(context: &Context, dialled: Inet, verdict: Chosen) -> Chosen {
 ///
 /// # Errors
 /// Why the image cannot answer.
+#[inline(never)]
 pub fn choose(
     context: &Context,
     mesh: &dyn Mesh,
@@ -242,7 +258,7 @@ mod tests {
 
     #[track_caller]
     fn check_passes(pod: &MemoryPod, fd: &OwnedFd, dialled: Inet, expected: Why) {
-        let verdict = choose_first(context(&[]), pod, Socket(fd.as_raw_fd()), dialled);
+        let verdict = choose_first(context(&[]), pod, Socket::of(fd.as_raw_fd()), dialled);
         assert_eq!(verdict, Verdict::Pass(expected));
     }
 
@@ -254,12 +270,12 @@ mod tests {
     fn a_vip_leads_to_an_endpoint_and_is_wanted() {
         let pod = MemoryPod::with(&greeter(Some(&["10.1.0.1"])));
         let (fd, dialled) = (blocking(), dial(Form::V4, VIP, 80));
-        let Verdict::Redirect((pick, cookie)) = choose_first(context(&[]), &pod, Socket(fd.as_raw_fd()), dialled)
+        let Verdict::Redirect((pick, known)) = choose_first(context(&[]), &pod, Socket::of(fd.as_raw_fd()), dialled)
         else {
             panic!("not redirected");
         };
         assert_eq!(pick.address.socket(pick.port), "10.1.0.1:8080".parse().unwrap());
-        assert_eq!(Some(cookie), Socket(fd.as_raw_fd()).cookie());
+        assert_eq!(Some(known.cookie), Socket::of(fd.as_raw_fd()).cookie());
         let key = WordAddr::new(dialled.ip).wanted_key();
         assert!(pod.control().wanted(shm::now(), WISH_EXPIRY_MS).any(|wish| wish.key == key));
     }
@@ -287,7 +303,7 @@ mod tests {
         check_passes(&pod, &fd, dial(Form::V4, VIP, 80), Why::WouldWait);
         let empty = MemoryPod::empty();
         check_passes(&empty, &fd, dial(Form::V4, VIP, 80), Why::WouldWait);
-        assert_eq!(empty.called.load(Ordering::Relaxed), 0, "and starts no leader");
+        assert_eq!(empty.called.load(Ordering::Relaxed), 1, "but calls for a leader");
     }
 
     #[test]
@@ -323,7 +339,7 @@ mod tests {
         let pod = MemoryPod::with(&greeter(Some(&["10.1.0.1"])));
         let (fd, dialled) = (blocking(), dial(Form::V4, VIP, 80));
         let shadow = context(&[("LDMESH_MODE", "shadow")]);
-        let verdict = choose_first(shadow, &pod, Socket(fd.as_raw_fd()), dialled);
+        let verdict = choose_first(shadow, &pod, Socket::of(fd.as_raw_fd()), dialled);
         assert_eq!(verdict, Verdict::Pass(Why::Shadow));
         pod.control().set_switch(Switch::Off);
         check_passes(&pod, &fd, dialled, Why::SwitchedOff);
@@ -333,7 +349,7 @@ mod tests {
     fn outside_the_registry_is_refused_where_the_mesh_says_so() {
         let pod = MemoryPod::with(&Tables { default_action: DefaultAction::Refuse, ..greeter(None) });
         let (fd, dialled) = (blocking(), dial(Form::V4, "192.0.2.1", 443));
-        let verdict = choose_first(context(&[]), &pod, Socket(fd.as_raw_fd()), dialled);
+        let verdict = choose_first(context(&[]), &pod, Socket::of(fd.as_raw_fd()), dialled);
         assert_eq!(verdict, Verdict::Fail(libc::ECONNREFUSED));
         let own = vec!["192.0.2.1".parse().unwrap()];
         let pod = MemoryPod::with(&Tables { default_action: DefaultAction::Refuse, own, ..greeter(None) });

@@ -1,4 +1,4 @@
-//! connect: one attempt after another until an endpoint accepts.
+//! connect, and a send that connects (MSG_FASTOPEN): one attempt after another until an endpoint accepts.
 //!
 //! ```text
 //! Fresh --step--> Pass: the real call as the program made it
@@ -7,27 +7,33 @@
 //! The hook makes the real calls; between them [`Attempt::step`] decides. A blocking connect that is refused goes on
 //! with another endpoint on the same socket, which Linux allows; one that is under way or interrupted never does.
 //!
+//! With TCP Fast Open the SYN carries data. An endpoint that refuses took none of it, so another one may get it; after
+//! any other failure nobody knows, and the program is told. A success that left before the endpoint answered (a
+//! non-blocking send, or a connect whose SYN leaves with the first write) is a connect under way.
+//!
 //! Where there is another endpoint, a blocking attempt lasts no longer than the cluster's connect timeout. It is
 //! given to the kernel as TCP_USER_TIMEOUT for the time of the call: the kernel itself gives the attempt up with
 //! ETIMEDOUT (at its first retransmission at the earliest, after a second). SO_SNDTIMEO would leave the socket
 //! connecting, and a program's SA_RESTART would no longer restart an interrupted connect.
 
-use std::ffi::c_uint;
+use std::ffi::c_int;
 
 use libc::{sockaddr, socklen_t, timeval};
 use log::Level;
 use xds_runtime::lb::{Choice, Pick};
 use xds_runtime::shm::{self, Millis, WordAddr};
-use xds_runtime::state::{Connection, ConnectionState, Slot, State};
+use xds_runtime::state::{Connection, ConnectionState, Slot};
 
 use crate::core::Errno;
 use crate::core::address::{Inet, RawAddress};
-use crate::core::choose::{Dial, choose, choose_first, is_outside, reachable, without_configuration};
+use crate::core::choose::{Dial, Identity, choose, choose_first, is_outside, reachable, without_configuration};
 use crate::core::grace::{self, Progress};
 use crate::core::mesh::{Attached, Mesh};
+use crate::core::outcome::{self, Outcome};
 use crate::core::process::{self, Context};
 use crate::core::socket::Socket;
 use crate::core::verdict::{Verdict, Why};
+use crate::memory;
 
 /// Endpoints that one call tries at most.
 const ATTEMPTS: usize = 8;
@@ -61,9 +67,11 @@ pub struct Attempt {
     /// Length of `target`.
     pub length: socklen_t,
     /// What the last real call returned; in the end what the hook returns.
-    pub outcome: i32,
+    pub outcome: isize,
     /// The errno to leave behind.
     pub errno: Errno,
+    /// The flags of a send.
+    flags: c_int,
     redirected: Option<Redirected>,
 }
 
@@ -71,17 +79,19 @@ pub struct Attempt {
 struct Redirected {
     mesh: Attached,
     dialled: Inet,
-    cookie: u64,
+    identity: Identity,
+    /// A send that connects.
+    sends: bool,
     started: Millis,
     pick: Pick,
     tried: [(WordAddr, u16); ATTEMPTS],
     count: usize,
     /// SO_SNDTIMEO as the program set it, once we changed it.
     send_timeout: Option<timeval>,
-    /// TCP_USER_TIMEOUT as the program set it, once we changed it.
-    user_timeout: Option<c_uint>,
-    /// The record of a connect under way that the program asks about again.
-    under_way: Option<Connection>,
+    /// TCP_USER_TIMEOUT was changed.
+    limited: bool,
+    /// The program asks about a connect that is recorded already.
+    under_way: bool,
     /// The socket still holds a failed non-blocking attempt, which the next connect clears with ECONNABORTED.
     clearing: bool,
     /// errno before the call: a success leaves it so, whatever attempts failed before.
@@ -89,30 +99,28 @@ struct Redirected {
 }
 
 impl Attempt {
-    /// Nothing decided yet.
-    pub const FRESH: Self = Self { target: RawAddress::ZERO, length: 0, outcome: -1, errno: 0, redirected: None };
+    /// A connect of which nothing is decided yet.
+    pub const CONNECT: Self =
+        Self { target: RawAddress::ZERO, length: 0, outcome: -1, errno: 0, flags: 0, redirected: None };
+
+    /// A send that connects (MSG_FASTOPEN is among its flags).
+    pub const fn send(flags: c_int) -> Self {
+        Self { flags, ..Self::CONNECT }
+    }
 
     /// True once a real call was sent elsewhere: then the answer is the mesh's.
     pub const fn is_redirected(&self) -> bool {
-        self.redirected.is_some()
+        self.length != 0
     }
 
     /// Decides what comes next. `errno` is what the last real call left.
     ///
     /// # Safety
     /// `address` is implausible or points to `length` readable bytes.
-    pub unsafe fn step(&mut self, fd: i32, address: *const sockaddr, length: socklen_t, errno: Errno) -> Step {
-        if let Some(redirected) = &mut self.redirected {
-            return match redirected.after(Socket(fd), self.outcome, errno) {
-                Next::Call(target, length) => {
-                    (self.target, self.length) = (target, length);
-                    Step::Call
-                }
-                Next::Done(errno) => {
-                    self.errno = if self.outcome == 0 { redirected.errno_before } else { errno };
-                    Step::Done
-                }
-            };
+    pub unsafe fn step(&mut self, fd: c_int, address: *const sockaddr, length: socklen_t, errno: Errno) -> Step {
+        let socket = Socket { fd, dont_wait: self.flags & libc::MSG_DONTWAIT != 0 };
+        if self.is_redirected() {
+            return memory::without_malloc(|| self.after(socket, errno));
         }
         let context = match process::enter() {
             Ok(context) => context,
@@ -126,7 +134,19 @@ impl Attempt {
             Why::NotInet.count();
             return Step::Pass;
         };
-        match decide(context, Socket(fd), dialled, errno) {
+        if let Some(why) = is_outside(context, dialled) {
+            context.passed(why, format_args!("{}", Dial(dialled)));
+            return Step::Pass;
+        }
+        memory::without_malloc(|| self.first(context, socket, dialled, errno))
+    }
+
+    // Not inlined, like the other steps of a decision: their frames lie on a stack that may be small, and a call that
+    // passes needs none of them.
+    #[inline(never)]
+    fn first(&mut self, context: &'static Context, socket: Socket, dialled: Inet, errno: Errno) -> Step {
+        let sends = self.flags & libc::MSG_FASTOPEN != 0;
+        match decide(context, socket, dialled, sends, errno, &mut self.redirected) {
             Verdict::Pass(why) => {
                 context.passed(why, format_args!("{}", Dial(dialled)));
                 Step::Pass
@@ -136,71 +156,114 @@ impl Attempt {
                 (self.outcome, self.errno) = (-1, errno);
                 Step::Done
             }
-            Verdict::Redirect(redirected) => {
-                let Some((target, length)) = redirected.target() else { return Step::Pass };
+            Verdict::Redirect((target, length)) => {
                 (self.target, self.length) = (target, length);
-                self.redirected.insert(redirected).limit(Socket(fd));
                 Step::Call
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn after(&mut self, socket: Socket, errno: Errno) -> Step {
+        let Some(redirected) = &mut self.redirected else { return Step::Pass };
+        match redirected.after(socket, self.outcome, errno) {
+            Next::Call(target, length) => {
+                (self.target, self.length) = (target, length);
+                Step::Call
+            }
+            Next::Done(errno) => {
+                self.errno = if self.outcome >= 0 { redirected.errno_before } else { errno };
+                Step::Done
             }
         }
     }
 }
 
-fn decide(context: &'static Context, socket: Socket, dialled: Inet, errno_before: Errno) -> Verdict<Redirected, Errno> {
-    if let Some(why) = is_outside(context, dialled) {
-        return Verdict::Pass(why);
-    }
+/// Where the first real call goes; what is known of the connect then stands in `place`.
+#[inline(never)]
+fn decide(
+    context: &'static Context,
+    socket: Socket,
+    dialled: Inet,
+    sends: bool,
+    errno_before: Errno,
+    place: &mut Option<Redirected>,
+) -> Verdict<(RawAddress, socklen_t), Errno> {
     let started = shm::now();
-    let pod = match context.attach(false, started) {
-        Ok(pod) => pod,
-        Err(why) => return without_configuration(context, socket, why),
+    let own = context.attach(false, started).map(|pod| Attached { context, pod });
+    let chosen = match &own {
+        Ok(mesh) => choose_first(context, mesh, socket, dialled),
+        Err(why) => Verdict::Pass(*why),
     };
-    let mesh = Attached { context, pod };
-    let (pick, cookie) = match choose_first(context, &mesh, socket, dialled) {
+    let (mesh, chosen) = match (own, chosen) {
+        (_, Verdict::Pass(Why::NoRunDirectory | Why::WouldWait | Why::NoImage | Why::NoEndpointsYet))
+            if let Some(former) = former(context, own, started) =>
+        {
+            (former, choose_first(context, &former, socket, dialled))
+        }
+        (Ok(mesh), chosen) => (mesh, chosen),
+        (Err(why), _) => return without_configuration(context, socket, why),
+    };
+    let (pick, identity) = match chosen {
         Verdict::Redirect(chosen) => chosen,
         Verdict::Pass(why @ Why::NoImage) => return without_configuration(context, socket, why),
         Verdict::Pass(why) => return Verdict::Pass(why),
         Verdict::Fail(errno) => return Verdict::Fail(errno),
     };
-    let tried = [(NOWHERE, 0); ATTEMPTS];
-    let under_way = mesh.state().and_then(|state| state.connection(cookie)).filter(|recorded| {
-        (recorded.dialled, recorded.dialled_port) == (WordAddr::new(dialled.ip), dialled.port)
-            && (recorded.state == ConnectionState::Connecting || is_connected_to(socket, recorded))
-    });
-    let mut redirected = Redirected {
+    let Some(first) = RawAddress::new(dialled.form, pick.address, pick.port) else {
+        return Verdict::Pass(Why::OtherFamily);
+    };
+    let redirected = place.insert(Redirected {
         mesh,
         dialled,
-        cookie,
+        identity,
+        sends,
         started,
         pick,
-        tried,
+        tried: [(NOWHERE, 0); ATTEMPTS],
         count: 0,
         send_timeout: None,
-        user_timeout: None,
-        under_way,
+        limited: false,
+        under_way: false,
         clearing: false,
         errno_before,
-    };
-    if let Some(recorded) = under_way {
+    });
+    if let Some(recorded) = redirected.recorded(socket) {
+        redirected.under_way = true;
         // The kernel must hear the same address again.
         (redirected.pick.address, redirected.pick.port) = (recorded.remote, recorded.remote_port);
-    } else if !redirected.count_open() {
+        return redirected.target().map_or(Verdict::Pass(Why::OtherFamily), Verdict::Redirect);
+    }
+    if !redirected.count_open() {
+        *place = None;
         context.log.line(Level::Info, format_args!("{}: the cluster has all its connections", Dial(dialled)));
         return Verdict::Fail(libc::ECONNREFUSED);
     }
-    Verdict::Redirect(redirected)
+    redirected.limit(socket);
+    Verdict::Redirect(first)
 }
 
-/// A connect that is established in the kernel may still be asked about (the first connect after it answers 0, later
-/// ones EISCONN); a socket that was disconnected since begins anew.
-fn is_connected_to(socket: Socket, recorded: &Connection) -> bool {
-    let remote = (recorded.remote, recorded.remote_port);
-    socket.peer().is_some_and(|peer| (WordAddr::new(peer.ip), peer.port) == remote)
+/// What this process was attached to before it changed its user (whose own leader knows too little yet) or its root
+/// (which has no run directory), while somebody leads there.
+fn former(context: &'static Context, own: Result<Attached, Why>, now: Millis) -> Option<Attached> {
+    let pod = context.first_pod(now)?;
+    let is_own = own.is_ok_and(|own| std::ptr::eq(own.pod, pod));
+    (!is_own).then_some(Attached { context, pod })
 }
 
 impl Redirected {
     fn target(&self) -> Option<(RawAddress, socklen_t)> {
         RawAddress::new(self.dialled.form, self.pick.address, self.pick.port)
+    }
+
+    /// The record of the same connect, made before. One that is established in the kernel may still be asked about (the
+    /// first connect after it answers 0, later ones EISCONN); a socket that was disconnected since begins anew.
+    #[inline(never)]
+    fn recorded(&self, socket: Socket) -> Option<Connection> {
+        self.mesh.state()?.connection(self.identity.cookie).filter(|recorded| {
+            (recorded.dialled, recorded.dialled_port) == (WordAddr::new(self.dialled.ip), self.dialled.port)
+                && (recorded.state == ConnectionState::Connecting || socket.is_connected_to(recorded))
+        })
     }
 
     /// Counts the connection in the slots of its cluster and endpoint; false = the cluster is full.
@@ -218,14 +281,13 @@ impl Redirected {
     }
 
     /// What a real call's outcome means.
-    fn after(&mut self, socket: Socket, outcome: i32, errno: Errno) -> Next {
+    fn after(&mut self, socket: Socket, outcome: isize, errno: Errno) -> Next {
         let now = shm::now();
-        if let Some(recorded) = self.under_way {
-            // Counted when it began: `outcome` only tells how far it is.
-            if outcome == 0
-                && let Some(state) = self.mesh.state()
-            {
-                state.record(self.cookie, &Connection { state: ConnectionState::Established, ..recorded }, now);
+        let settled = if outcome >= 0 { 0 } else { errno };
+        if self.under_way {
+            // Counted when it began: this only tells how far it is.
+            if let (Some(state), Some(outcome)) = (self.mesh.state(), Outcome::of(settled)) {
+                outcome::learn(state, self.identity.cookie, outcome, now);
             }
             Why::Repeated.count();
             return Next::Done(errno);
@@ -237,7 +299,8 @@ impl Redirected {
             return Next::Call(target, length);
         }
         let slot = self.mesh.state().and_then(|state| state.slot(self.pick.endpoint_slot?, self.pick.endpoint_tag));
-        let next = match if outcome == 0 { 0 } else { errno } {
+        let next = match settled {
+            0 if self.is_ahead(socket) => self.under_way(socket, 0, now),
             0 => self.established(socket, slot, now),
             // Under way: the kernel goes on, and the program will ask.
             libc::EINPROGRESS => {
@@ -257,9 +320,7 @@ impl Redirected {
                 }
             }
             libc::EINTR => self.under_way(socket, errno, now),
-            libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::ETIMEDOUT => {
-                self.failed(socket, slot, errno, now)
-            }
+            errno if outcome::is_the_endpoints(errno) => self.failed(socket, slot, errno, now),
             // Not the endpoint's fault (EADDRNOTAVAIL, EISCONN, EALREADY, EBADF..): the program's to know.
             _ => {
                 self.uncount();
@@ -271,6 +332,11 @@ impl Redirected {
             self.restore(socket);
         }
         next
+    }
+
+    /// True when a success says nothing about the endpoint yet.
+    fn is_ahead(&self, socket: Socket) -> bool {
+        if self.sends { !socket.is_blocking() } else { socket.defers_connect() }
     }
 
     fn established(&self, socket: Socket, slot: Option<Slot<'_>>, now: Millis) -> Next {
@@ -295,6 +361,10 @@ impl Redirected {
         }
         self.uncount();
         self.log_outcome(Level::Info, errno);
+        // A SYN with data that was not refused may have arrived.
+        if self.sends && errno != libc::ECONNREFUSED {
+            return Next::Done(errno);
+        }
         match self.again(socket, now) {
             Some((target, length)) => Next::Call(target, length),
             None => Next::Done(errno),
@@ -302,6 +372,7 @@ impl Redirected {
     }
 
     /// Another endpoint, if the bounds allow one.
+    #[inline(never)]
     fn again(&mut self, socket: Socket, now: Millis) -> Option<(RawAddress, socklen_t)> {
         *self.tried.get_mut(self.count)? = (self.pick.address, self.pick.port);
         self.count += 1;
@@ -309,7 +380,7 @@ impl Redirected {
             return None;
         }
         let tried = self.tried.get(..self.count)?;
-        let choice = choose(self.mesh.context, &self.mesh, (socket, self.cookie), self.dialled, tried, now);
+        let choice = choose(self.mesh.context, &self.mesh, (socket, self.identity.cookie), self.dialled, tried, now);
         let Ok(Choice::Endpoint(pick)) = choice else { return None };
         if tried.contains(&(pick.address, pick.port)) || !reachable(socket, self.dialled, &pick) {
             return None;
@@ -328,16 +399,14 @@ impl Redirected {
     /// Bounds the next attempt of a blocking connect by the cluster's connect timeout: the first where there is
     /// another endpoint to go to, and every one after a first that was bounded.
     fn limit(&mut self, socket: Socket) {
-        let goes_on = self.user_timeout.is_some() || self.pick.alternatives && socket.is_blocking();
-        let limit = self.pick.connect_timeout_ms;
-        if self.under_way.is_some() || limit == 0 || !goes_on {
+        let (own, limit) = (self.identity.user_timeout, self.pick.connect_timeout_ms);
+        let next = if own == 0 { limit } else { limit.min(own) };
+        if self.sends || limit == 0 || (next == own && !self.limited) {
             return;
         }
-        let Some(own) = self.user_timeout.or_else(|| socket.user_timeout()) else { return };
-        let next = if own == 0 { limit } else { limit.min(own) };
-        if self.user_timeout.is_some() || next != own {
+        if self.limited || self.pick.alternatives && socket.is_blocking() {
             socket.set_user_timeout(next);
-            self.user_timeout = Some(own);
+            self.limited = true;
         }
     }
 
@@ -346,8 +415,8 @@ impl Redirected {
         if let Some(time) = self.send_timeout {
             socket.set_send_timeout(time);
         }
-        if let Some(time) = self.user_timeout {
-            socket.set_user_timeout(time);
+        if self.limited {
+            socket.set_user_timeout(self.identity.user_timeout);
         }
     }
 
@@ -370,11 +439,12 @@ impl Redirected {
 
     fn uncount(&self) {
         let Some(state) = self.mesh.state() else { return };
-        close(state, self.pick.cluster_slot, self.pick.cluster_tag);
-        close(state, self.pick.endpoint_slot, self.pick.endpoint_tag);
+        outcome::close(state, self.pick.cluster_slot, self.pick.cluster_tag);
+        outcome::close(state, self.pick.endpoint_slot, self.pick.endpoint_tag);
     }
 
     /// Notes the connection under its socket's cookie, with its own address for the leader's look-ups.
+    #[inline(never)]
     fn record(&self, socket: Socket, stage: ConnectionState, now: Millis) {
         let Some(state) = self.mesh.state() else { return };
         let local = socket.local();
@@ -392,9 +462,8 @@ impl Redirected {
             cluster_tag: self.pick.cluster_tag,
             opened: now,
         };
-        if let Some(gone) = state.record(self.cookie, &connection, now) {
-            close(state, gone.cluster_slot, gone.cluster_tag);
-            close(state, gone.endpoint_slot, gone.endpoint_tag);
+        if let Some(gone) = state.record(self.identity.cookie, &connection, now) {
+            outcome::uncount(state, &gone);
         }
     }
 
@@ -407,11 +476,5 @@ impl Redirected {
                 errno => log.line(level, format_args!("{dial} -> {to}: errno {errno}")),
             }
         }
-    }
-}
-
-fn close(state: State, index: Option<u32>, tag: u64) {
-    if let Some(slot) = index.and_then(|index| state.slot(index, tag)) {
-        slot.close_connection();
     }
 }

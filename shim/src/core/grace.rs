@@ -40,7 +40,7 @@ pub fn patience(slot: Option<Slot<'_>>, grace: Duration, now: Millis) -> Duratio
 
 /// Looks at a connect under way, for at most `patience`. A signal ends the watching.
 pub fn look(socket: Socket, patience: Duration) -> Progress {
-    let mut watched = libc::pollfd { fd: socket.0, events: libc::POLLOUT, revents: 0 };
+    let mut watched = libc::pollfd { fd: socket.fd, events: libc::POLLOUT, revents: 0 };
     let time = libc::timespec {
         tv_sec: patience.as_secs() as libc::time_t,
         tv_nsec: c_long::from(patience.subsec_nanos() as c_int),

@@ -3,7 +3,7 @@
 //! The agent, where its binary stands beside this library and an orphan would not come back to this process as a
 //! child; else a thread, and that only from a lookup. One process of the pod tries at a time.
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 
 use log::Level;
@@ -14,12 +14,14 @@ use xds_runtime::shm::Millis;
 
 use crate::core::mesh::Occasion;
 use crate::core::process::{self, Context};
+use crate::core::socket;
 
 /// After one process tried to start a leader, no other tries for this long.
 const PAUSE_MS: Millis = 1_000;
 
 /// Starts a leader if this process may.
 #[cold]
+#[inline(never)]
 pub fn call(context: &'static Context, pod: &'static Pod, occasion: Occasion, now: Millis) {
     let lead = context.settings.lead;
     let agent = match lead {
@@ -29,7 +31,7 @@ pub fn call(context: &'static Context, pod: &'static Pod, occasion: Occasion, no
         Lead::Auto => agent(context).filter(|_| !host::adopts_orphans()),
     };
     let may_thread = occasion == Occasion::Lookup && matches!(lead, Lead::Auto | Lead::Thread);
-    if (agent.is_none() && !may_thread) || !pod.control().may_attempt(now, PAUSE_MS) {
+    if (agent.is_none() && !may_thread) || process::is_vfork_child() || !pod.control().may_attempt(now, PAUSE_MS) {
         return;
     }
     if agent.is_some_and(|binary| spawn(context, &binary)) || !may_thread {
@@ -42,10 +44,10 @@ pub fn call(context: &'static Context, pod: &'static Pod, occasion: Occasion, no
 }
 
 fn spawn(context: &Context, binary: &CStr) -> bool {
-    let mut environment: Vec<*const c_char> = context.environment().map(CStr::as_ptr).collect();
-    environment.push(std::ptr::null());
-    // SAFETY: nul-terminated copies that live as long as the process.
-    let spawned = unsafe { host::agent::spawn(binary, &environment) };
+    // It has cancellation points, its clones in this thread's name.
+    let former = socket::cancel_off();
+    let spawned = host::agent::spawn(binary, context.environment());
+    socket::cancel_restore(former);
     match &spawned {
         Ok(()) => context.log.line(Level::Info, format_args!("started an agent to lead")),
         Err(error) => context.log.line(Level::Warn, format_args!("no agent could be started: {error}")),

@@ -35,10 +35,17 @@ impl Log {
     }
 
     /// Writes a line.
+    #[inline]
     pub fn line(&self, level: Level, text: fmt::Arguments<'_>) {
-        if !self.takes(level) {
-            return;
+        if self.takes(level) {
+            self.write(level, text);
         }
+    }
+
+    // Not inlined: the line is no part of its caller's frame.
+    #[cold]
+    #[inline(never)]
+    fn write(&self, level: Level, text: fmt::Arguments<'_>) {
         // SAFETY: takes no argument.
         let pid = unsafe { libc::syscall(libc::SYS_getpid) } as u32;
         let mut line = Line { bytes: [0; LINE], length: 0 };

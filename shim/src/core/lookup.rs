@@ -73,13 +73,16 @@ impl Found {
         self.name.get(..=self.name_length).unwrap_or(&[0])
     }
 
-    /// Copies the first candidate that the image knows.
-    fn fill(&mut self, view: &View<'_>, candidates: &Candidates<'_>) -> Result<bool, Torn> {
+    /// Copies the first candidate that the image knows. Of too many addresses, those from a place on that `seed`
+    /// says: in time each is answered, as by a nameserver that turns its records.
+    fn fill(&mut self, view: &View<'_>, candidates: &Candidates<'_>, seed: impl Fn() -> u64) -> Result<bool, Torn> {
         for candidate in candidates.clone() {
             let Some(name) = view.name(candidate.as_str().as_bytes())? else { continue };
             self.count = 0;
             self.headless = name.headless;
-            for (nth, place) in (0..name.address_count()).zip(&mut self.addresses) {
+            let all = name.address_count();
+            let first = if all as usize > ADDRESSES { (seed() % u64::from(all)) as u32 } else { 0 };
+            for (nth, place) in (first..all).chain(0..first).zip(&mut self.addresses) {
                 *place = view.address(&name, nth)?;
                 self.count += 1;
             }
@@ -96,10 +99,24 @@ impl Found {
 
 /// Looks a name up as the program wrote it.
 pub fn lookup(context: &'static Context, name: &str, asked: Families, found: &mut Found) -> Verdict<(), Fault> {
+    decide(context, name, || context.files.whose(name, asked), found)
+}
+
+/// Looks a name up as a query of the DNS: with the search list, or as it is.
+pub fn lookup_in_dns(context: &'static Context, name: &str, search: bool, found: &mut Found) -> Verdict<(), Fault> {
+    decide(context, name, || context.files.whose_in_dns(name, search), found)
+}
+
+fn decide<'a>(
+    context: &'static Context,
+    name: &str,
+    whose: impl FnOnce() -> Whose<'a>,
+    found: &mut Found,
+) -> Verdict<(), Fault> {
     if context.settings.scope.excludes_name(name) {
         return Verdict::Pass(Why::Excluded);
     }
-    let candidates = match context.files.whose(name, asked) {
+    let candidates = match whose() {
         Whose::Ask(candidates) => candidates,
         Whose::Libc(reason) => return Verdict::Pass(Why::from(reason)),
         Whose::Unknown(unknown) => {
@@ -128,7 +145,7 @@ pub fn lookup(context: &'static Context, name: &str, asked: Families, found: &mu
 
 /// Finds a candidate in the image, waiting as long as the pod may.
 pub fn find(context: &Context, mesh: &dyn Mesh, candidates: &Candidates<'_>, found: &mut Found) -> Verdict<(), Fault> {
-    let verdict = ask(context, mesh, &mut Forward { candidates, found });
+    let verdict = ask(context, mesh, &mut Forward { context, candidates, found });
     if verdict == Verdict::Redirect(()) && context.settings.resolve == Resolve::Endpoint && !found.headless {
         for address in found.addresses_mut() {
             *address = endpoint::instead_of(context, mesh, *address, shm::now()).unwrap_or(*address);
@@ -139,13 +156,14 @@ pub fn find(context: &Context, mesh: &dyn Mesh, candidates: &Candidates<'_>, fou
 
 /// Which addresses a name has.
 struct Forward<'a> {
+    context: &'a Context,
     candidates: &'a Candidates<'a>,
     found: &'a mut Found,
 }
 
 impl Question for Forward<'_> {
     fn read(&mut self, view: &View<'_>) -> Result<bool, Torn> {
-        self.found.fill(view, self.candidates)
+        self.found.fill(view, self.candidates, || self.context.entropy(0))
     }
 
     /// A hit: its destinations are wanted, and waiting for their endpoints is worth while.
@@ -188,6 +206,7 @@ impl From<LibcName> for Why {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::sync::atomic::Ordering;
 
     use xds_runtime::control::Switch;
@@ -237,6 +256,21 @@ mod tests {
         let before = shm::now();
         assert_eq!(found(&pod, &[], "greeter").0, Verdict::Redirect(()));
         assert!(shm::now() - before >= 30);
+    }
+
+    #[test]
+    fn of_too_many_addresses_each_is_answered_in_time() {
+        let mut tables = greeter(None);
+        let all: Vec<IpAddr> = (1..=100).map(|last| IpAddr::from([10, 1, 0, last])).collect();
+        tables.names[1].addresses = all.clone();
+        let pod = MemoryPod::with(&tables);
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..200 {
+            let (_, found) = found(&pod, &[], "db");
+            assert_eq!(found.addresses().len(), ADDRESSES);
+            seen.extend(found.addresses().iter().map(|address| address.ip()));
+        }
+        assert_eq!(seen.len(), all.len());
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub const OLD_IMAGE_MS: Millis = 5_000;
 pub enum Occasion {
     /// A name lookup.
     Lookup,
-    /// A blocking connect.
+    /// A connect.
     Connect,
 }
 

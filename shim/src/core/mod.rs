@@ -6,6 +6,7 @@
 //! Nothing here locks, and the connect path allocates nothing; nothing here is a cancellation point.
 
 pub mod address;
+pub mod answer;
 pub mod ask;
 pub mod choose;
 pub mod connect;
@@ -13,11 +14,14 @@ pub mod endpoint;
 pub mod grace;
 pub mod hostent;
 pub mod lead;
+pub mod list;
 pub mod log;
 pub mod lookup;
 pub mod mesh;
+pub mod outcome;
 pub mod peer;
 pub mod process;
+pub mod query;
 pub mod resolve;
 pub mod reverse;
 pub mod socket;
@@ -31,19 +35,28 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use verdict::Why;
 
+use crate::memory;
+
 /// Runs a decision with `errno` kept and panics caught: `None` = a fault of ours, the call passes.
 ///
-/// pthread_cancel waits meanwhile: files that a decision reads are cancellation points, and an unwinding thread
-/// must not meet the catch.
+/// For what is no lookup: nothing in it is a cancellation point, so that a handler may jump out of it as it may out of
+/// the call itself.
 pub fn guarded<T>(decide: impl FnOnce() -> T) -> Option<T> {
     let saved = socket::errno();
+    let outcome = catch_unwind(AssertUnwindSafe(|| memory::with_malloc(decide)));
+    socket::set_errno(saved);
+    outcome.map_err(|_| Why::Panicked.count()).ok()
+}
+
+/// [`guarded`] for a lookup. pthread_cancel waits meanwhile: a lookup starts threads and calls libc, where there are
+/// cancellation points, and an unwinding thread must not meet the catch.
+pub fn guarded_lookup<T>(decide: impl FnOnce() -> T) -> Option<T> {
     let former = process::is_configured().then(socket::cancel_off);
-    let outcome = catch_unwind(AssertUnwindSafe(decide));
+    let outcome = guarded(decide);
     if let Some(former) = former {
         socket::cancel_restore(former);
     }
-    socket::set_errno(saved);
-    outcome.map_err(|_| Why::Panicked.count()).ok()
+    outcome
 }
 
 /// An errno.

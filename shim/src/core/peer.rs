@@ -6,13 +6,15 @@
 use libc::{sockaddr, socklen_t};
 use xds_runtime::control::Switch;
 use xds_runtime::shm::{self, WordAddr};
-use xds_runtime::state::Connection;
+use xds_runtime::state::{Connection, ConnectionState, State};
 
 use crate::core::address::{Inet, RawAddress, plausible};
 use crate::core::mesh::{Attached, Mesh};
+use crate::core::outcome::{self, Outcome};
 use crate::core::process;
 use crate::core::socket::Socket;
 use crate::core::verdict::Why;
+use crate::memory;
 
 /// What the program's buffer held before the real call.
 #[derive(Clone, Copy)]
@@ -46,7 +48,7 @@ impl Asked {
         if !inet_sized || !family_known {
             return;
         }
-        if let Err(why) = dialled(Socket(fd), written).map(|(raw, whole)| {
+        if let Err(why) = memory::without_malloc(|| dialled(Socket::of(fd), written)).map(|(raw, whole)| {
             let copied = self.room.min(whole) as usize;
             // SAFETY: `copied` bytes fit in both.
             unsafe {
@@ -62,22 +64,26 @@ impl Asked {
 /// The dialled address in the form that the socket's addresses have.
 fn dialled(socket: Socket, written: socklen_t) -> Result<(RawAddress, socklen_t), Why> {
     let context = process::enter()?;
-    let mesh = Attached { context, pod: context.attach_existing(shm::now())? };
+    let now = shm::now();
+    let mesh = Attached { context, pod: context.attach_existing(now)? };
     let cookie = socket.cookie().ok_or(Why::NoCookie)?;
-    let recorded = recorded(&mesh, cookie)?;
+    let (state, recorded) = recorded(&mesh, cookie)?;
     let peer = socket.peer().ok_or(Why::NotInet)?;
     // The socket may have been connected elsewhere since.
     if (WordAddr::new(peer.ip), peer.port) != (recorded.remote, recorded.remote_port) {
         return Err(Why::NoRecord);
     }
+    if recorded.state == ConnectionState::Connecting {
+        outcome::learn(state, cookie, Outcome::Established, now);
+    }
     answer(peer, &recorded).filter(|(_, whole)| *whole == written).ok_or(Why::NoRecord)
 }
 
-fn recorded(mesh: &dyn Mesh, cookie: u64) -> Result<Connection, Why> {
+fn recorded(mesh: &dyn Mesh, cookie: u64) -> Result<(State, Connection), Why> {
     if mesh.control().switch() != Switch::On {
         return Err(Why::SwitchedOff);
     }
-    mesh.state().and_then(|state| state.connection(cookie)).ok_or(Why::NoRecord)
+    mesh.state().and_then(|state| Some((state, state.connection(cookie)?))).ok_or(Why::NoRecord)
 }
 
 fn answer(peer: Inet, recorded: &Connection) -> Option<(RawAddress, socklen_t)> {

@@ -4,10 +4,11 @@
 //! load: environ -> Settings (nothing else is touched)     inert: one atomic load per call, for ever
 //! first call that needs it: attach                        user changed: attach to that user's folder
 //! ```
-//! Fork needs nothing: there is no lock and no thread of ours, mappings are shared, time and attachments stay true.
+//! Fork needs nothing: there is no lock and no thread of ours, mappings are shared, time and attachments stay true. A
+//! vfork child, whose memory is its parent's, keeps nothing.
 
 use std::cell::Cell;
-use std::ffi::{CStr, CString, OsStr, c_char, c_void};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use xds_runtime::config::{ControlPlane, Settings, Source};
 use xds_runtime::control::Control;
 use xds_runtime::names::NameFiles;
 use xds_runtime::pod::Pod;
-use xds_runtime::shm::{self, Millis};
+use xds_runtime::shm::{self, Millis, leak};
 
 use crate::core::log::Log;
 use crate::core::verdict::Why;
@@ -117,7 +118,9 @@ pub fn load() -> Result<(), Why> {
     // A panic of ours is caught; its message must not appear in the program's stderr.
     std::panic::set_hook(Box::new(|_| {}));
     // While this process may: after setuid it may not.
-    xds_runtime::leader::run_dir::network_namespace();
+    xds_runtime::leader::run_dir::namespaces();
+    // The first reading asks the loader where the vDSO is: not in a signal handler.
+    let _ = xds_runtime::shm::now();
     let context = CONTEXT.get_or_init(|| {
         let settings: &'static Settings = Box::leak(Box::new(settings));
         Box::new(Context {
@@ -245,12 +248,18 @@ impl Context {
     pub fn attach(&self, always: bool, now: Millis) -> Result<&'static Pod, Why> {
         let current = CURRENT.load(Ordering::Acquire);
         if !always && now.wrapping_sub(CHECKED.load(Ordering::Relaxed)) < USER_CHECK_MS {
-            // SAFETY: a non-null pointer came from `Box::leak`.
+            // SAFETY: a non-null pointer came from `leak`.
             if let Some(attachment) = unsafe { current.as_ref() } {
                 return Ok(&attachment.pod);
             }
         }
         self.attach_user(now)
+    }
+
+    /// The last attachment, whoever the user is by now; nothing is looked for.
+    pub fn attached(&self) -> Option<&'static Pod> {
+        // SAFETY: a non-null pointer came from `leak`.
+        unsafe { CURRENT.load(Ordering::Acquire).as_ref() }.map(|attachment| &attachment.pod)
     }
 
     /// The attachment, without making a run directory: a program that only serves leaves nothing behind. Looked for
@@ -267,11 +276,22 @@ impl Context {
             LOOKED.store(looked, Ordering::Relaxed);
             return Err(Why::NoRunDirectory);
         }
+        if is_vfork_child() {
+            return Err(Why::NoRunDirectory);
+        }
         let pod = Pod::attach_existing(self.settings).map_err(|_| Why::NoRunDirectory)?;
         self.keep(rustix::process::geteuid().as_raw(), pod, now)
     }
 
+    /// The pod of the user that this process attached as first, while somebody leads it.
+    pub fn first_pod(&self, now: Millis) -> Option<&'static Pod> {
+        // SAFETY: a non-null pointer came from `Box::leak`.
+        let first = unsafe { ATTACHED[0].load(Ordering::Acquire).as_ref() }?;
+        first.pod.control().lead().is_alive(now).then_some(&first.pod)
+    }
+
     #[cold]
+    #[inline(never)]
     fn attach_user(&self, now: Millis) -> Result<&'static Pod, Why> {
         let uid = rustix::process::geteuid().as_raw();
         for place in &ATTACHED {
@@ -279,6 +299,10 @@ impl Context {
             if let Some(attachment) = unsafe { place.load(Ordering::Acquire).as_ref() }
                 && attachment.uid == uid
             {
+                let is_current = std::ptr::eq(attachment, CURRENT.load(Ordering::Relaxed));
+                if !is_current && is_vfork_child() {
+                    return Ok(&attachment.pod);
+                }
                 let attachment = self.unless_orphaned(place, attachment, now);
                 CURRENT.store(std::ptr::from_ref(attachment).cast_mut(), Ordering::Release);
                 CHECKED.store(now, Ordering::Relaxed);
@@ -287,6 +311,10 @@ impl Context {
         }
         let retry_at = RETRY_AT.load(Ordering::Relaxed);
         if now < retry_at && RETRY_UID.load(Ordering::Relaxed) == u64::from(uid) {
+            return Err(Why::NoRunDirectory);
+        }
+        // It may be another user than the parent, whose memory this is.
+        if is_vfork_child() {
             return Err(Why::NoRunDirectory);
         }
         self.report_problems();
@@ -302,9 +330,10 @@ impl Context {
     }
 
     /// Keeps an attachment for ever. Threads that attach for one user at once meet in one place: the table holds
-    /// users, not races.
+    /// users, not races; who comes late loses a page.
     fn keep(&self, uid: u32, pod: Pod, now: Millis) -> Result<&'static Pod, Why> {
-        let attachment = std::ptr::from_mut(Box::leak(Box::new(Attachment { uid, pod })));
+        let attachment = leak(Attachment { uid, pod }).ok_or(Why::NoRunDirectory)?;
+        let attachment = std::ptr::from_ref(attachment).cast_mut();
         let stored = ATTACHED.iter().find_map(|place| {
             let null = std::ptr::null_mut();
             match place.compare_exchange(null, attachment, Ordering::AcqRel, Ordering::Acquire) {
@@ -327,6 +356,7 @@ impl Context {
 
     /// The attachment, or a new one where nobody leads because its run directory was removed or replaced. Looked at
     /// once a second; the former stays mapped.
+    #[inline(never)]
     fn unless_orphaned(
         &self,
         place: &AtomicPtr<Attachment>,
@@ -343,8 +373,8 @@ impl Context {
         }
         match Pod::attach(self.settings) {
             Ok(pod) => {
-                let fresh = Box::leak(Box::new(Attachment { uid: attachment.uid, pod }));
-                place.store(fresh, Ordering::Release);
+                let Some(fresh) = leak(Attachment { uid: attachment.uid, pod }) else { return attachment };
+                place.store(std::ptr::from_ref(fresh).cast_mut(), Ordering::Release);
                 self.log.line(Level::Info, format_args!("the run directory was replaced; attached anew"));
                 fresh
             }
@@ -369,6 +399,20 @@ impl Context {
         let here = std::ptr::from_ref(&time) as u64;
         shm::hash_words(&[cookie, here, time.tv_sec as u64, time.tv_nsec as u64])
     }
+}
+
+/// True in a child of vfork(2), whose memory is its parent's: nothing must be kept for the process, no thread started.
+/// The C library knows the parent's thread there, the kernel the child. (A child of a raw clone(2) looks the same; it
+/// goes without what it would have kept.)
+pub fn is_vfork_child() -> bool {
+    let mut clock: libc::clockid_t = 0;
+    // SAFETY: the calling thread, and a clock to write. A thread's clock is its id, inverted, above three other bits.
+    let known = unsafe { pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) } == 0;
+    known && !(clock >> 3) != rustix::thread::gettid().as_raw_nonzero().get()
+}
+
+unsafe extern "C" {
+    fn pthread_getcpuclockid(thread: libc::pthread_t, clock: *mut libc::clockid_t) -> c_int;
 }
 
 /// Tells `ldmesh status` of this process: at most once a second, and at once after a fork.
@@ -442,5 +486,40 @@ impl Context {
             agent: AtomicU8::new(NO),
             reported: AtomicBool::new(true),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How a child that answers by its exit status answers.
+    fn answer(pid: libc::pid_t) -> c_int {
+        let mut status = -1;
+        // SAFETY: a child of this process.
+        unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        libc::WEXITSTATUS(status)
+    }
+
+    extern "C" fn ask(_: *mut c_void) -> c_int {
+        c_int::from(is_vfork_child())
+    }
+
+    #[test]
+    fn only_a_child_in_its_parents_memory_is_a_vfork_child() {
+        assert!(!is_vfork_child());
+        assert!(!std::thread::spawn(is_vfork_child).join().unwrap());
+        let mut stack = vec![0_u8; 64 << 10];
+        let top = stack.as_mut_ptr_range().end.cast();
+        // SAFETY: the forked child only asks and ends; the other one does so on a stack of its own.
+        unsafe {
+            let forked = libc::fork();
+            if forked == 0 {
+                libc::_exit(ask(std::ptr::null_mut()));
+            }
+            assert_eq!(answer(forked), 0);
+            let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+            assert_eq!(answer(libc::clone(ask, top, flags, std::ptr::null_mut())), 1);
+        }
     }
 }

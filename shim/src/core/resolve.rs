@@ -4,8 +4,7 @@
 //! Fresh --step--> Pass: the real call as the program made it
 //!            \--> Call: the real call with `digits` and `hints`, once per address --step--> Done
 //! ```
-//! Everything that hints mean for services, socket types and v4-mapped addresses is thus libc's own. glibc frees a
-//! result node by node, so joined lists and a canonical name of our own are freed by its freeaddrinfo.
+//! Everything that hints mean for services, socket types and v4-mapped addresses is thus libc's own.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::fmt::Write;
@@ -16,6 +15,7 @@ use xds_runtime::names::Families;
 use xds_runtime::shm::WordAddr;
 
 use crate::core::address::{Form, RawAddress, plausible};
+use crate::core::list::List;
 use crate::core::lookup::{ADDRESSES, Fault, Found, lookup};
 use crate::core::process;
 use crate::core::socket;
@@ -25,6 +25,8 @@ pub use crate::core::connect::Step;
 
 /// glibc: the name is known, but not in this family.
 const EAI_NODATA: c_int = -5;
+/// _CS_GNU_LIBC_VERSION, of which musl knows nothing.
+const CS_GNU_LIBC_VERSION: c_int = 2;
 /// What glibc assumes without hints.
 const NO_HINTS: c_int = libc::AI_V4MAPPED | libc::AI_ADDRCONFIG;
 /// AI_IDN, AI_CANONIDN: an ASCII name is itself.
@@ -42,7 +44,7 @@ pub struct Lookup {
     /// What the last real call returned; in the end what the hook returns.
     pub code: c_int,
     /// The whole list so far.
-    head: *mut addrinfo,
+    list: List,
     plan: Plan,
     is_answered: bool,
     wants_canonical_name: bool,
@@ -74,7 +76,7 @@ impl Lookup {
         hints: EMPTY_HINTS,
         part: std::ptr::null_mut(),
         code: 0,
-        head: std::ptr::null_mut(),
+        list: List::EMPTY,
         plan: Plan { places: [0; ADDRESSES], count: 0, next: 0 },
         is_answered: false,
         wants_canonical_name: false,
@@ -158,7 +160,7 @@ impl Lookup {
     /// Prepares the real call of the next address.
     fn next(&mut self) -> Step {
         if self.plan.count == 0 {
-            self.code = EAI_NODATA;
+            self.code = no_data();
             return Step::Done;
         }
         let place = self.plan.places.get(..self.plan.count).and_then(|places| places.get(self.plan.next));
@@ -173,56 +175,36 @@ impl Lookup {
         Step::Call
     }
 
-    /// Joins the list of the last real call.
+    /// Adds the list of the last real call.
     unsafe fn take_part(&mut self) -> Step {
+        let part = std::mem::replace(&mut self.part, std::ptr::null_mut());
+        let name = self.wants_canonical_name.then(|| self.found.c_name());
+        // SAFETY: a list of the real getaddrinfo's, not handed out.
+        if self.code == 0 && unsafe { self.list.append(part, self.plan.count, name) }.is_err() {
+            self.code = libc::EAI_MEMORY;
+        }
         if self.code != 0 {
             // The service or the hints are wrong: for one address as for all.
-            if !self.head.is_null() {
-                // SAFETY: a list of the real getaddrinfo's, not handed out.
-                unsafe { libc::freeaddrinfo(self.head) };
-                self.head = std::ptr::null_mut();
-            }
+            // SAFETY: not handed out.
+            unsafe { self.list.free() };
             return Step::Done;
         }
-        if self.head.is_null() {
-            self.head = self.part;
-            if self.wants_canonical_name {
-                // SAFETY: the first node of a fresh list, or null.
-                unsafe { self.name_canonically() };
-            }
-            self.hints.ai_flags &= !libc::AI_CANONNAME;
-        } else {
-            let mut last = self.head;
-            // SAFETY: nodes of lists that the real call made; the last one's next is null.
-            unsafe {
-                while let Some(next) = (*last).ai_next.as_mut() {
-                    last = next;
-                }
-                (*last).ai_next = self.part;
-            }
-        }
-        self.part = std::ptr::null_mut();
+        self.hints.ai_flags &= !libc::AI_CANONNAME;
         self.next()
-    }
-
-    /// Puts the full name where libc put the digits.
-    unsafe fn name_canonically(&mut self) {
-        let name = self.found.c_name();
-        // SAFETY: glibc frees the name of each node by itself; without memory the digits stay.
-        unsafe {
-            let Some(first) = self.head.as_mut() else { return };
-            let copy = libc::strdup(name.as_ptr().cast());
-            if !copy.is_null() {
-                libc::free(first.ai_canonname.cast());
-                first.ai_canonname = copy;
-            }
-        }
     }
 
     /// The list to hand out, once done with code 0.
     pub const fn list(&self) -> *mut addrinfo {
-        self.head
+        self.list.head
     }
+}
+
+/// What this libc says of a known name without an address of the family.
+fn no_data() -> c_int {
+    // SAFETY: asks for a length.
+    let is_glibc = unsafe { libc::confstr(CS_GNU_LIBC_VERSION, std::ptr::null_mut(), 0) } != 0;
+    // musl has had EAI_NODATA only since 1.2.4; older programs know no such code.
+    if is_glibc { EAI_NODATA } else { libc::EAI_NONAME }
 }
 
 /// The families that hints ask for; `None` for others than IPv4 and IPv6.

@@ -1,23 +1,38 @@
 //! What is asked about a socket: raw system calls, no cancellation points.
 
-use std::ffi::{c_int, c_long, c_uint, c_void};
+use std::cell::Cell;
+use std::ffi::{c_int, c_long, c_uint};
+use std::net::SocketAddr;
 
 use libc::socklen_t;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use xds_runtime::shm::WordAddr;
+use xds_runtime::state::Connection;
 
 use crate::core::address::{Inet, RawAddress};
 
 /// A descriptor of the program's, for as long as one call of its lasts.
 #[derive(Clone, Copy)]
-pub struct Socket(pub c_int);
+pub struct Socket {
+    /// Its number.
+    pub fd: c_int,
+    /// The call says MSG_DONTWAIT: it does not block, whatever the socket does.
+    pub dont_wait: bool,
+}
 
 impl Socket {
+    /// A descriptor in a call without flags.
+    pub const fn of(fd: c_int) -> Self {
+        Self { fd, dont_wait: false }
+    }
+
     fn option<T: Copy>(self, level: c_int, name: c_int, mut value: T) -> Option<T> {
         let mut length = size_of::<T>() as socklen_t;
         // SAFETY: the kernel writes at most `length` bytes into `value`; a wrong descriptor is an error.
         let answer = unsafe {
             libc::syscall(
                 libc::SYS_getsockopt,
-                c_long::from(self.0),
+                c_long::from(self.fd),
                 c_long::from(level),
                 c_long::from(name),
                 &raw mut value,
@@ -25,11 +40,6 @@ impl Socket {
             )
         };
         (answer == 0 && length as usize == size_of::<T>()).then_some(value)
-    }
-
-    /// True for TCP.
-    pub fn is_tcp(self) -> bool {
-        self.option(libc::SOL_SOCKET, libc::SO_PROTOCOL, 0) == Some(libc::IPPROTO_TCP)
     }
 
     /// The socket's cookie: the same across dup, fork and passing, never another socket's.
@@ -47,10 +57,18 @@ impl Socket {
         self.option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0).is_none_or(|only| only != 0)
     }
 
-    /// True when calls on it block.
+    /// True when a connect may have answered before a SYN left: the first write sends it (TCP_FASTOPEN_CONNECT).
+    pub fn defers_connect(self) -> bool {
+        self.option(libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 0).is_some_and(|defers| defers != 0)
+    }
+
+    /// True when the call blocks.
     pub fn is_blocking(self) -> bool {
+        if self.dont_wait {
+            return false;
+        }
         // SAFETY: reads the flags of a descriptor; a wrong one is an error.
-        let flags = unsafe { libc::syscall(libc::SYS_fcntl, c_long::from(self.0), c_long::from(libc::F_GETFL)) };
+        let flags = unsafe { libc::syscall(libc::SYS_fcntl, c_long::from(self.fd), c_long::from(libc::F_GETFL)) };
         flags >= 0 && flags & c_long::from(libc::O_NONBLOCK) == 0
     }
 
@@ -69,7 +87,7 @@ impl Socket {
         unsafe {
             libc::syscall(
                 libc::SYS_setsockopt,
-                c_long::from(self.0),
+                c_long::from(self.fd),
                 c_long::from(level),
                 c_long::from(name),
                 std::ptr::from_ref(value),
@@ -79,6 +97,7 @@ impl Socket {
     }
 
     /// TCP_USER_TIMEOUT in milliseconds: how long the kernel tries to get a SYN or data through; 0 = its own limits.
+    /// Only TCP has it (MPTCP does not).
     pub fn user_timeout(self) -> Option<c_uint> {
         self.option(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 0)
     }
@@ -103,11 +122,17 @@ impl Socket {
         Some(self.name(libc::SYS_getsockname)?.ip).filter(|ip| !ip.to_canonical().is_unspecified())
     }
 
+    /// True when it is connected to the endpoint of a record.
+    pub fn is_connected_to(self, recorded: &Connection) -> bool {
+        let remote = (recorded.remote, recorded.remote_port);
+        self.peer().is_some_and(|peer| (WordAddr::new(peer.ip), peer.port) == remote)
+    }
+
     fn name(self, call: c_long) -> Option<Inet> {
         let mut raw = RawAddress::ZERO;
         let mut length = size_of::<RawAddress>() as socklen_t;
         // SAFETY: both calls write at most `length` bytes.
-        let answer = unsafe { libc::syscall(call, c_long::from(self.0), &raw mut raw, &raw mut length) };
+        let answer = unsafe { libc::syscall(call, c_long::from(self.fd), &raw mut raw, &raw mut length) };
         if answer != 0 || length as usize > size_of::<RawAddress>() {
             return None;
         }
@@ -128,19 +153,45 @@ pub fn set_errno(value: c_int) {
     unsafe { *libc::__errno_location() = value };
 }
 
+/// The frame of a hook that holds pthread_cancel back (0 = none), and the state to give back.
+type Held = (usize, c_int);
+
+thread_local! {
+    // Const and without destructor: plain thread-local words.
+    static HELD: Cell<Held> = const { Cell::new((0, 0)) };
+}
+
 /// Switches pthread_cancel off for as long as our own code may block or do I/O: its unwinding would end in our
 /// frames. Returns what [`cancel_restore`] needs.
-pub fn cancel_off() -> c_int {
-    let mut former = 0;
+///
+/// A signal handler may jump out of a lookup (programs do, for a timeout), which then gives nothing back. Its frame
+/// mostly lies below the next one's (stacks grow down), so the next lookup of the thread gives back what that one found;
+/// but for a handler on a stack of its own.
+pub fn cancel_off() -> (c_int, Held) {
+    let mut state = 0;
     // SAFETY: PTHREAD_CANCEL_DISABLE = 1; writes the former state.
-    unsafe { pthread_setcancelstate(1, &raw mut former) };
-    former
+    unsafe { pthread_setcancelstate(1, &raw mut state) };
+    let frame = (&raw const state).addr();
+    let mut outer = HELD.get();
+    if outer.0 != 0 && outer.0 <= frame && !on_signal_stack() {
+        (state, outer) = (outer.1, (0, 0));
+    }
+    HELD.set((frame, state));
+    (state, outer)
 }
 
 /// Undoes [`cancel_off`].
-pub fn cancel_restore(former: c_int) {
+pub fn cancel_restore((state, outer): (c_int, Held)) {
+    HELD.set(outer);
     // SAFETY: a state that was in force before.
-    unsafe { pthread_setcancelstate(former, std::ptr::null_mut()) };
+    unsafe { pthread_setcancelstate(state, std::ptr::null_mut()) };
+}
+
+/// True for a handler that runs on an alternate stack.
+fn on_signal_stack() -> bool {
+    let mut stack = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: 0, ss_size: 0 };
+    // SAFETY: asks only; the kernel fills the struct.
+    unsafe { libc::sigaltstack(std::ptr::null(), &raw mut stack) == 0 && stack.ss_flags & libc::SS_ONSTACK != 0 }
 }
 
 unsafe extern "C" {
@@ -149,16 +200,9 @@ unsafe extern "C" {
 
 /// True when the kernel would route to an address (a UDP socket's connect sends nothing).
 pub fn is_routed(address: &RawAddress, length: socklen_t, family: c_int) -> bool {
-    // SAFETY: plain system calls on a descriptor of our own; the address is whole.
-    unsafe {
-        let kind = c_long::from(libc::SOCK_DGRAM | libc::SOCK_CLOEXEC);
-        let fd = libc::syscall(libc::SYS_socket, c_long::from(family), kind, 0_i64);
-        if fd < 0 {
-            return false;
-        }
-        let answer =
-            libc::syscall(libc::SYS_connect, fd, address.as_ptr().cast::<c_void>(), c_long::from(length as i32));
-        libc::syscall(libc::SYS_close, fd);
-        answer == 0
-    }
+    // SAFETY: a whole address of that length.
+    let Some(to) = (unsafe { Inet::read(address.as_ptr(), length) }) else { return false };
+    let family = AddressFamily::from_raw(family as u16);
+    let socket = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
+    socket.and_then(|socket| rustix::net::connect(&socket, &SocketAddr::new(to.ip, to.port))).is_ok()
 }

@@ -51,6 +51,8 @@ reasons! {
     NeverMesh = "an address that no mesh touches",
     /// No name, or one that a mesh cannot have.
     NotAName = "not a name of a mesh",
+    /// A query for records that no mesh describes.
+    OtherRecord = "a query for other records than a mesh's",
     /// Digits.
     Numeric = "digits",
     /// The hosts file answers it.

@@ -8,7 +8,7 @@ use std::ffi::{c_char, c_int};
 use libc::{AF_INET, hostent, size_t};
 
 use super::reals::{GETHOSTBYNAME, GETHOSTBYNAME_R, GETHOSTBYNAME2, GETHOSTBYNAME2_R};
-use crate::core::guarded;
+use crate::core::guarded_lookup;
 use crate::core::hostent::{Outcome, Room, by_name};
 
 /// The result of the forms without `_r`: theirs by contract until the next call, in whatever thread.
@@ -52,14 +52,19 @@ unsafe extern "C" {
     fn __h_errno_location() -> *mut c_int;
 }
 
+/// Sets this thread's h_errno.
+pub fn set_h_errno(h_errno: c_int) {
+    // SAFETY: libc's place for it.
+    unsafe { *__h_errno_location() = h_errno };
+}
+
 /// Ends a call without `_r`.
 pub fn finish(outcome: Option<Outcome>) -> Rest<*mut hostent> {
     match outcome {
         None | Some(Outcome::Pass) => Rest::Whole,
         Some(Outcome::Filled) => Rest::Done(OWN.entry.get()),
         Some(Outcome::Failed(h_errno, _)) => {
-            // SAFETY: this thread's h_errno.
-            unsafe { *__h_errno_location() = h_errno };
+            set_h_errno(h_errno);
             Rest::Done(std::ptr::null_mut())
         }
     }
@@ -164,7 +169,7 @@ pub unsafe extern "C" fn gethostbyname2_r(
 #[inline(never)]
 unsafe extern "C" fn named(name: *const c_char, family: c_int) -> Rest<*mut hostent> {
     // SAFETY: the program's name; the room is gethostbyname's own.
-    finish(guarded(|| unsafe { by_name(name, family, OWN.room()) }))
+    finish(guarded_lookup(|| unsafe { by_name(name, family, OWN.room()) }))
 }
 
 #[inline(never)]
@@ -178,7 +183,7 @@ unsafe extern "C" fn named_r(
     h_errno: *mut c_int,
 ) -> Rest<c_int> {
     // SAFETY: the program's name and room.
-    let outcome = guarded(|| unsafe { by_name(name, family, Room { entry, buffer, length }) });
+    let outcome = guarded_lookup(|| unsafe { by_name(name, family, Room { entry, buffer, length }) });
     // SAFETY: the program's pointers.
     unsafe { finish_r(outcome, entry, result, h_errno) }
 }

@@ -4,18 +4,25 @@
 //! whose real is a cancellation point is therefore a plain `extern "C"` function that calls nothing but
 //! `extern "C"` functions: decide (which catches inside, and so is never inlined), then the real.
 
+mod attempts;
 mod connect;
+mod fastopen;
+mod getaddrinfo_a;
 mod hostbyname;
 mod macros;
 mod nameinfo;
 mod names;
 mod peer;
 mod reals;
+mod resolver;
+mod sockopt;
+mod system_call;
 
 /// At load: fetches the reals and reads the environment. No file, no descriptor, no thread, no network.
 extern "C" fn at_load() {
     let decided = crate::core::guarded(|| {
         reals::fetch_all();
+        system_call::fetch();
         // Without configuration the library is inert from here on.
         let _ = crate::core::process::load();
     });

@@ -6,7 +6,7 @@ use libc::{hostent, size_t, sockaddr, socklen_t};
 
 use super::hostbyname::{OWN, Rest as Answer, finish, finish_r};
 use super::reals::{GETHOSTBYADDR, GETHOSTBYADDR_R, GETNAMEINFO};
-use crate::core::guarded;
+use crate::core::guarded_lookup;
 use crate::core::hostent::{Room, by_address};
 use crate::core::reverse::{HostPart, name_info};
 use crate::core::verdict::Verdict;
@@ -59,7 +59,8 @@ unsafe extern "C" fn host_part(
     flags: c_int,
 ) -> Rest {
     // SAFETY: the program's arguments, as it promises getnameinfo(3).
-    let verdict = guarded(|| unsafe { name_info(address, length, HostPart { host, length: host_length }, flags) });
+    let verdict =
+        guarded_lookup(|| unsafe { name_info(address, length, HostPart { host, length: host_length }, flags) });
     match verdict {
         None | Some(Verdict::Pass(_)) => Rest::Whole,
         Some(Verdict::Fail(code)) => Rest::Done(code),
@@ -108,7 +109,7 @@ pub unsafe extern "C" fn gethostbyaddr_r(
 #[inline(never)]
 unsafe extern "C" fn addressed(address: *const c_void, length: socklen_t, family: c_int) -> Answer<*mut hostent> {
     // SAFETY: the program's address; the room is gethostbyaddr's own.
-    finish(guarded(|| unsafe { by_address(address, length as usize, family, OWN.room()) }))
+    finish(guarded_lookup(|| unsafe { by_address(address, length as usize, family, OWN.room()) }))
 }
 
 #[inline(never)]
@@ -124,7 +125,7 @@ unsafe extern "C" fn addressed_r(
 ) -> Answer<c_int> {
     let room = Room { entry, buffer, length: size };
     // SAFETY: the program's address and room.
-    let outcome = guarded(|| unsafe { by_address(address, length as usize, family, room) });
+    let outcome = guarded_lookup(|| unsafe { by_address(address, length as usize, family, room) });
     // SAFETY: the program's pointers.
     unsafe { finish_r(outcome, entry, result, h_errno) }
 }

@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int};
 use libc::addrinfo;
 
 use super::reals::GETADDRINFO;
-use crate::core::guarded;
+use crate::core::guarded_lookup;
 use crate::core::resolve::{Lookup, Step};
 
 /// getaddrinfo(3): answers names of the mesh with its addresses.
@@ -19,12 +19,32 @@ pub unsafe extern "C" fn getaddrinfo(
     hints: *const addrinfo,
     result: *mut *mut addrinfo,
 ) -> c_int {
+    let mut code = 0;
+    // SAFETY: the program's arguments, and a place for the code.
+    if unsafe { is_answered(node, service, hints, result, &raw mut code) } {
+        return code;
+    }
+    // SAFETY: the call as the program made it.
+    unsafe { real(node, service, hints, result) }
+}
+
+/// Answers a name of the mesh: true with the code in its place; false = the call is libc's.
+///
+/// # Safety
+/// As getaddrinfo(3); `code` writable.
+#[inline(never)]
+pub unsafe extern "C" fn is_answered(
+    node: *const c_char,
+    service: *const c_char,
+    hints: *const addrinfo,
+    result: *mut *mut addrinfo,
+    code: *mut c_int,
+) -> bool {
     let mut lookup = Lookup::FRESH;
     loop {
         // SAFETY: `lookup` is whole; the rest are the program's arguments.
         match unsafe { step(&raw mut lookup, node, hints, result) } {
-            // SAFETY: the call as the program made it.
-            Step::Pass => return unsafe { real(node, service, hints, result) },
+            Step::Pass => return false,
             Step::Call => {
                 if lookup.list().is_null() {
                     // Digits are no cancellation point; the lookup that they stand for is one. Nothing is held yet.
@@ -35,7 +55,11 @@ pub unsafe extern "C" fn getaddrinfo(
                 // SAFETY: digits, hints and result are ours, the service is the program's.
                 lookup.code = unsafe { real(digits, service, &raw const lookup.hints, &raw mut lookup.part) };
             }
-            Step::Done => return lookup.code,
+            Step::Done => {
+                // SAFETY: writable, as the caller says.
+                unsafe { *code = lookup.code };
+                return true;
+            }
         }
     }
 }
@@ -51,7 +75,7 @@ unsafe extern "C" fn step(
     // SAFETY: the hook's own local, borrowed for this call alone.
     let lookup = unsafe { &mut *lookup };
     // SAFETY: the program's arguments, as it promises getaddrinfo(3).
-    let step = guarded(|| unsafe { lookup.step(node, hints) }).unwrap_or(Step::Pass);
+    let step = guarded_lookup(|| unsafe { lookup.step(node, hints) }).unwrap_or(Step::Pass);
     if matches!(step, Step::Done) && lookup.code == 0 {
         // SAFETY: where the real call would write too.
         unsafe { *result = lookup.list() };

@@ -185,9 +185,9 @@ impl Settings {
         self.source.is_none() || self.mode == Mode::Off
     }
 
-    /// Names the pod's mesh below the run directory: processes that agree on control plane, node and network
-    /// namespace share it. From the raw strings, without parsing; 32 hexadecimal digits.
-    pub fn instance(&self, network_namespace: u64) -> String {
+    /// Names the pod's mesh below the run directory: processes that agree on control plane, node, network and
+    /// clock ([`namespaces`](crate::leader::run_dir::namespaces)) share it. From the raw strings, without parsing; 32 hexadecimal digits.
+    pub fn instance(&self, namespaces: u64) -> String {
         let source = match &self.source {
             None => ("none", OsString::new()),
             Some(Source::Address(address)) => ("address", address.to_string().into()),
@@ -202,7 +202,7 @@ impl Settings {
             identity.pod_name.as_deref().unwrap_or_default().as_bytes(),
             identity.pod_namespace.as_deref().unwrap_or_default().as_bytes(),
             ip.as_deref().unwrap_or_default().as_bytes(),
-            &network_namespace.to_le_bytes(),
+            &namespaces.to_le_bytes(),
         ];
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         for part in parts {

@@ -18,15 +18,22 @@ pub const HEARTBEAT_MS: Millis = 500;
 /// A leader silent for this long is gone.
 pub const LEADER_STALE_MS: Millis = 1500;
 
-const TIME_BITS: u32 = 40;
+/// The time of a beat is told in these steps: 32 bits of them are 8 years of uptime, and leave 32 bits for the epoch,
+/// which are a century of one term a second.
+const STEP_MS: Millis = 64;
+const TIME_BITS: u32 = 32;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+
+const fn word_of(epoch: u32, now: Millis) -> u64 {
+    ((epoch as u64) << TIME_BITS) | ((now / STEP_MS) & TIME_MASK)
+}
 
 /// Who leads, as found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeadView {
     /// Epoch of the last leader; 0 = there never was one.
     pub epoch: u32,
-    /// Its last heartbeat; 0 = it resigned.
+    /// Its last heartbeat, rounded down; 0 = it resigned.
     pub heartbeat: Millis,
 }
 
@@ -55,7 +62,7 @@ impl Control {
     #[inline]
     pub fn lead(&self) -> LeadView {
         let word = self.cell(AT_LEAD).load(Ordering::Acquire);
-        LeadView { epoch: (word >> TIME_BITS) as u32, heartbeat: word & TIME_MASK }
+        LeadView { epoch: (word >> TIME_BITS) as u32, heartbeat: (word & TIME_MASK) * STEP_MS }
     }
 
     /// Takes the lead if nobody has it.
@@ -64,9 +71,8 @@ impl Control {
         if found.is_alive(now) {
             return None;
         }
-        let epoch = found.epoch.checked_add(1).filter(|epoch| u64::from(*epoch) < 1 << (64 - TIME_BITS))?;
-        let word = u64::from(epoch) << TIME_BITS | (now & TIME_MASK);
-        let former = u64::from(found.epoch) << TIME_BITS | found.heartbeat;
+        let epoch = found.epoch.checked_add(1)?;
+        let (former, word) = (word_of(found.epoch, found.heartbeat), word_of(epoch, now));
         self.cell(AT_LEAD).compare_exchange(former, word, Ordering::AcqRel, Ordering::Acquire).ok()?;
         Some(Term { control: *self, epoch, word })
     }
@@ -83,7 +89,7 @@ impl Term {
     /// # Errors
     /// [`Deposed`] when another leader took over: step down, publish nothing more.
     pub fn beat(&mut self, now: Millis) -> Result<(), Deposed> {
-        let word = u64::from(self.epoch) << TIME_BITS | (now & TIME_MASK);
+        let word = word_of(self.epoch, now);
         let cell = self.control.cell(AT_LEAD);
         cell.compare_exchange(self.word, word, Ordering::AcqRel, Ordering::Acquire).map_err(|_| Deposed)?;
         self.word = word;
@@ -97,7 +103,7 @@ impl Term {
 
     /// Gives the lead up at once, so that a successor need not wait for silence.
     pub fn resign(self) {
-        let word = u64::from(self.epoch) << TIME_BITS;
+        let word = word_of(self.epoch, 0);
         let _ = self.control.cell(AT_LEAD).compare_exchange(self.word, word, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
@@ -113,7 +119,7 @@ mod tests {
         let mut first = control.take_lead(1000).unwrap();
         assert!(control.take_lead(1400).is_none());
         assert_eq!(first.beat(1500), Ok(()));
-        assert!(control.take_lead(2999).is_none());
+        assert!(control.take_lead(2999 - STEP_MS).is_none());
     }
 
     #[test]
@@ -134,6 +140,20 @@ mod tests {
         control.take_lead(1_000_000).unwrap();
         assert!(control.lead().is_alive(999_000), "a clock read earlier");
         assert_eq!(control.take_lead(5_000).unwrap().epoch(), 2);
+    }
+
+    #[test]
+    fn terms_do_not_run_out_while_a_pod_lives() {
+        let control = control();
+        // A term a second for 30 years.
+        let late = 30 * 365 * 86_400;
+        control.cell(AT_LEAD).store(word_of(late, 1000), Ordering::Relaxed);
+        let term = control.take_lead(1_000_000).unwrap();
+        assert_eq!((term.epoch(), control.lead().epoch), (late + 1, late + 1));
+        // A machine that is up for 8 years.
+        let (now, mut term) = (8 * 365 * 86_400_000, term);
+        assert_eq!(term.beat(now), Ok(()));
+        assert!(control.lead().is_alive(now + 1000) && !control.lead().is_alive(now + 2000));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! words 0..64      header: MAGIC, boot id; lead, image, switch, deadlines, settings (a word each)
-//! 64..             marks      (one per thread inside our code: the crash breaker reads what was left behind)
+//! 64..             marks      (one per thread inside our code, and calls that came out: the crash breaker reads them)
 //! then             wanted     (destinations that some process resolved or dialled)
 //! then             presence   (processes seen lately, for `status`)
 //! ```
@@ -14,7 +14,7 @@ mod presence;
 mod wanted;
 
 pub use lead::{Deposed, HEARTBEAT_MS, LEADER_STALE_MS, LeadView, Term};
-pub use marks::{BREAKER_LIMIT, BREAKER_WINDOW_MS, MARK_STALE_MS, Mark};
+pub use marks::{BREAKER_LIMIT, BREAKER_MOST, BREAKER_WINDOW_MS, CALLS_PER_END, MARK_STALE_MS, Mark};
 pub use presence::{PRESENCES, Presence};
 pub use wanted::{WANTED, WISH_EXPIRY_MS, Wanted};
 
@@ -43,9 +43,11 @@ const AT_BREAKER: usize = 24;
 /// Low half is the futex word of the leader, who waits for wishes.
 const AT_WISHES: usize = 25;
 const AT_PUBLISHED: usize = 26;
+const AT_FAILED_TERMS: usize = 27;
+const AT_BREAKER_CALLS: usize = 28;
 const HEADER_WORDS: usize = 64;
 const MARKS_AT: usize = HEADER_WORDS;
-const WANTED_AT: usize = MARKS_AT + marks::MARKS;
+const WANTED_AT: usize = MARKS_AT + marks::MARKS * marks::MARK_WORDS;
 const PRESENCE_AT: usize = WANTED_AT + WANTED * wanted::WANTED_WORDS;
 /// Words of the file.
 pub const CONTROL_WORDS: usize = PRESENCE_AT + PRESENCES * presence::PRESENCE_WORDS;
@@ -63,6 +65,13 @@ pub struct ImageId {
     pub term: u32,
     /// Number of the file within the term (it grows by doubling into a new one).
     pub sequence: u32,
+}
+
+impl ImageId {
+    /// As one word; never 0, because terms begin at 1.
+    pub const fn word(self) -> u64 {
+        pack(self.term, self.sequence)
+    }
 }
 
 /// The pod's switch.
@@ -141,7 +150,7 @@ impl Control {
     /// Names another image file; refused (false) when a later term already named its own. A file of a term that
     /// there never was is garbage, and gives way.
     pub fn set_image(&self, id: ImageId) -> bool {
-        let word = pack(id.term, id.sequence);
+        let word = id.word();
         // The last term is looked up after the image was: whoever named it had taken its term before.
         let may_replace = |current| current <= word || unpack(current).0 > self.lead().epoch.max(id.term);
         self.cell(AT_IMAGE)
@@ -158,7 +167,13 @@ impl Control {
     pub fn announce(&self, now: Millis) {
         self.cell(AT_PUBLISHED).store(now, Ordering::Relaxed);
         self.cell(AT_READY_UNTIL).store(0, Ordering::Relaxed);
+        self.cell(AT_FAILED_TERMS).store(0, Ordering::Relaxed);
         self.tell_news();
+    }
+
+    /// A term failed; how many did since something was published.
+    pub fn term_failed(&self) -> u64 {
+        self.cell(AT_FAILED_TERMS).fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
     /// Wakes everybody who waits for configuration.
@@ -326,6 +341,14 @@ mod tests {
         control.postpone_attempt(9000);
         assert!(!control.may_attempt(8999, 300));
         assert!(control.may_attempt(9000, 300));
+    }
+
+    #[test]
+    fn failed_terms_are_counted_until_something_is_published() {
+        let control = control();
+        assert_eq!((control.term_failed(), control.term_failed()), (1, 2));
+        control.announce(1000);
+        assert_eq!(control.term_failed(), 1);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The image file: a header and two arenas under a seqlock.
 //!
 //! ```text
-//! words 0..64     header: MAGIC, boot id, term, arena capacity, CURRENT
+//! words 0..64     header: MAGIC, boot id, term, arena capacity, CURRENT, IDENTITY (no other file has it)
 //! 64              arena 0: EPOCH (odd while written), LENGTH, content..
 //! 64 + capacity   arena 1
 //! ```
@@ -9,6 +9,8 @@
 //! term writes a file; a leader that was frozen in the middle of a write only ever touches its own file.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::boot::BootId;
 use crate::image::view::{Torn, View};
@@ -23,8 +25,11 @@ const AT_BOOT: usize = 1;
 const AT_TERM: usize = 3;
 const AT_CAPACITY: usize = 4;
 const AT_CURRENT: usize = 5;
-/// How long a reader tries before it passes.
+const AT_IDENTITY: usize = 6;
+/// How long a reader tries before it passes, and how often at least: one that the machine kept from running between
+/// two looks at the epoch was passed by publishes, however seldom they are.
 const READ_PATIENCE_MS: u64 = 1;
+const READ_ATTEMPTS: u32 = 20;
 
 /// Words of a file whose arenas hold `content` words each.
 pub const fn file_words(content: usize) -> usize {
@@ -37,8 +42,8 @@ pub enum ReadError {
     /// Nothing was published yet.
     #[error("nothing was published yet")]
     Empty,
-    /// Publishes went past the reader for a whole millisecond.
-    #[error("publishes went past the reader for 1 ms")]
+    /// Publishes went past the reader for a whole millisecond and many attempts.
+    #[error("publishes went past the reader again and again")]
     Busy,
     /// The content contradicts itself although nobody wrote.
     #[error("the image is corrupt; the next leader replaces it")]
@@ -50,9 +55,26 @@ pub enum ReadError {
 pub struct ImageFile {
     words: Words<'static>,
     capacity: usize,
+    identity: u64,
 }
 
 impl ImageFile {
+    /// A file that was opened before, as [`ImageFile::arena_words`] and [`ImageFile::identity`] told of it. Should
+    /// another one be mapped there by now, nothing of it is believed.
+    pub(crate) const fn remembered(words: &'static [AtomicU64], capacity: usize, identity: u64) -> Self {
+        Self { words: Words::new(words), capacity, identity }
+    }
+
+    /// Words of an arena.
+    pub(crate) const fn arena_words(&self) -> usize {
+        self.capacity
+    }
+
+    /// What tells this file from every other one.
+    pub(crate) const fn identity(&self) -> u64 {
+        self.identity
+    }
+
     /// Believes a mapping only if its header names this boot and `term`, and the arenas fit.
     pub fn open(words: &'static [AtomicU64], boot: BootId, term: u32) -> Option<Self> {
         let words = Words::new(words);
@@ -61,7 +83,8 @@ impl ImageFile {
         let ours = words.load(AT_MAGIC)? == MAGIC
             && [words.load(AT_BOOT)?, words.load(AT_BOOT + 1)?] == boot.words()
             && words.load(AT_TERM)? == u64::from(term);
-        (ours && fits && capacity > ARENA_HEADER).then_some(Self { words, capacity })
+        let identity = words.load(AT_IDENTITY)?;
+        (ours && fits && capacity > ARENA_HEADER).then_some(Self { words, capacity, identity })
     }
 
     /// The generation that is current; 0 = none.
@@ -69,21 +92,22 @@ impl ImageFile {
         self.words.cell(AT_CURRENT).map_or(0, |word| word.load(Ordering::Acquire))
     }
 
-    /// Runs `f` over the current arena until it saw one generation undisturbed, at most about 1 ms.
+    /// Runs `f` over the current arena until it saw one generation undisturbed, at most about 1 ms of running.
     /// `f` must copy what it needs; it may run several times.
     ///
     /// # Errors
     /// [`ReadError`]: in each case the caller passes.
     #[inline]
     pub fn read<T>(&self, mut f: impl FnMut(&View<'_>) -> Result<T, Torn>) -> Result<T, ReadError> {
-        let mut deadline = None;
+        let (mut deadline, mut attempts) = (None, 0_u32);
         loop {
             match self.try_read(&mut f) {
                 Ok(answer) => return answer,
                 Err(Torn) => {
                     let now = shm::now();
+                    attempts = attempts.saturating_add(1);
                     // Two ticks of a millisecond clock: at least one whole millisecond.
-                    if now > *deadline.get_or_insert(now + READ_PATIENCE_MS) {
+                    if now > *deadline.get_or_insert(now + READ_PATIENCE_MS) && attempts >= READ_ATTEMPTS {
                         return Err(ReadError::Busy);
                     }
                     std::hint::spin_loop();
@@ -110,7 +134,7 @@ impl ImageFile {
         let content = usize::try_from(length).ok().and_then(|length| arena.slice(ARENA_HEADER, length));
         let answer = content.ok_or(Torn).and_then(|content| f(&View::new(content)));
         fence(Ordering::Acquire);
-        if epoch.load(Ordering::Relaxed) != before {
+        if epoch.load(Ordering::Relaxed) != before || self.words.load(AT_IDENTITY) != Some(self.identity) {
             return Err(Torn);
         }
         Ok(answer.map_err(|Torn| ReadError::Corrupt))
@@ -137,9 +161,15 @@ impl Publisher {
             return None;
         }
         let [boot_high, boot_low] = boot.words();
-        for (at, word) in
-            [(AT_BOOT, boot_high), (AT_BOOT + 1, boot_low), (AT_TERM, u64::from(term)), (AT_CAPACITY, capacity as u64)]
-        {
+        let time = clock_gettime(ClockId::Monotonic);
+        let identity = shm::hash_words(&[u64::from(term), capacity as u64, time.tv_sec as u64, time.tv_nsec as u64]);
+        for (at, word) in [
+            (AT_BOOT, boot_high),
+            (AT_BOOT + 1, boot_low),
+            (AT_TERM, u64::from(term)),
+            (AT_CAPACITY, capacity as u64),
+            (AT_IDENTITY, identity.max(1)),
+        ] {
             words.cell(at)?.store(word, Ordering::Relaxed);
         }
         words.cell(AT_MAGIC)?.store(MAGIC, Ordering::Release);

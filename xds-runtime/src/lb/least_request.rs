@@ -7,6 +7,7 @@
 
 use super::candidates::{Candidates, Class, Host};
 use super::entropy::{Entropy, below};
+use super::power::power;
 use super::random;
 use crate::image::{SetView, Torn};
 
@@ -25,13 +26,12 @@ pub(super) fn pick(
     if set.stride == 0 {
         return fewest(candidates, set, class, choice_count.clamp(1, SAMPLE), entropy);
     }
-    let bias = f64::from(bias_thousandths) / 1000.0;
     let mut lottery = Lottery { sum: 0.0, taken: None };
     if set.len() <= SAMPLE {
         for index in 0..set.len() {
             let host = candidates.host(set, index)?;
             if candidates.usable(&host, class) {
-                let share = f64::from(host.endpoint.weight.max(1)) * relief(candidates, &host, bias);
+                let share = f64::from(host.endpoint.weight.max(1)) * relief(candidates, &host, bias_thousandths);
                 lottery.enter(host, share, entropy);
             }
         }
@@ -39,7 +39,7 @@ pub(super) fn pick(
         for _ in 0..SAMPLE {
             // Drawn by weight: the weight is in the odds of being drawn.
             let Some(host) = random::pick(candidates, set, class, entropy)? else { break };
-            lottery.enter(host, relief(candidates, &host, bias), entropy);
+            lottery.enter(host, relief(candidates, &host, bias_thousandths), entropy);
         }
     }
     Ok(lottery.taken)
@@ -68,9 +68,8 @@ fn active(candidates: &Candidates<'_>, host: &Host) -> u64 {
 }
 
 /// `1 / (connections + 1)^bias`
-fn relief(candidates: &Candidates<'_>, host: &Host, bias: f64) -> f64 {
-    let load = (active(candidates, host) as f64) + 1.0;
-    if bias == 1.0 { 1.0 / load } else { load.powf(-bias) }
+fn relief(candidates: &Candidates<'_>, host: &Host, bias_thousandths: u32) -> f64 {
+    1.0 / power((active(candidates, host) as f64) + 1.0, bias_thousandths)
 }
 
 /// Keeps one of the entries, each with the odds of its share.

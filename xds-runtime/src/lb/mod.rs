@@ -16,6 +16,7 @@ mod entropy;
 mod hashed;
 mod least_request;
 mod locality;
+mod power;
 mod priority;
 mod random;
 mod round_robin;

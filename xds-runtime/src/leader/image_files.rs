@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustix::fs::Dir;
 
 use super::files::{FileError, create_shared};
-use super::run_dir::RunDir;
+use super::run_dir::{Open, RunDir};
 use crate::boot::BootId;
 use crate::control::{Control, ImageId, Term};
 use crate::image::{Publisher, file_words};
@@ -40,6 +40,7 @@ pub struct ImageFiles {
     boot: BootId,
     control: Control,
     current: Option<Publisher>,
+    term: u32,
     sequence: u32,
     generation: u64,
 }
@@ -51,7 +52,7 @@ fn file_name(id: ImageId) -> String {
 impl ImageFiles {
     /// No file yet. Generations go on from `generation`.
     pub fn new(dir: Arc<RunDir>, boot: BootId, control: Control, generation: u64) -> Self {
-        Self { dir, boot, control, current: None, sequence: 0, generation }
+        Self { dir, boot, control, current: None, term: 0, sequence: 0, generation }
     }
 
     /// Publishes `content` if the term holds: writes the idle arena and flips, into a larger file if need be.
@@ -76,6 +77,19 @@ impl ImageFiles {
         self.generation
     }
 
+    /// Whether the file that CONTROL names can be found by those who come now; true before the first.
+    pub fn are_in_place(&self) -> bool {
+        let Some(sequence) = self.sequence.checked_sub(1).filter(|_| self.current.is_some()) else { return true };
+        let name = file_name(ImageId { term: self.term, sequence });
+        // Where nobody can look, nothing is known to be missing.
+        self.dir.open_file(&name, Open::Read).map_or(true, |found| found.is_some())
+    }
+
+    /// The next publish makes a new file.
+    pub fn abandon(&mut self) {
+        self.current = None;
+    }
+
     fn publish_into_new_file(&mut self, term: &Term, content: &[u64]) -> Result<u64, PublishError> {
         let former = self.current.as_ref().map_or(0, Publisher::capacity);
         let capacity = CONTENT_LEAST.max(former.saturating_mul(2)).max(content.len().next_power_of_two());
@@ -89,7 +103,7 @@ impl ImageFiles {
             let _ = self.dir.remove_file(&file_name(id));
             return Err(PublishError::Deposed);
         }
-        self.sequence = self.sequence.saturating_add(1);
+        (self.term, self.sequence) = (id.term, self.sequence.saturating_add(1));
         (self.current, self.generation) = (Some(publisher), generation);
         self.remove_older(id);
         Ok(generation)
@@ -119,7 +133,6 @@ mod tests {
     use crate::control::LEADER_STALE_MS;
     use crate::control::testing::control;
     use crate::image::{ImageFile, Mesh, encode};
-    use crate::leader::run_dir::Open;
     use crate::leader::testing::run_dir_at;
     use crate::shm::map_read;
     use std::os::fd::AsFd;
@@ -170,6 +183,21 @@ mod tests {
         assert_eq!(fixture.names(), ["image-1-0"]);
         assert_eq!(fixture.files.publish(&term, &content(CONTENT_LEAST + 1)).unwrap(), 2);
         assert_eq!((fixture.names(), fixture.generation()), (vec!["image-1-1".to_owned()], 2));
+    }
+
+    #[test]
+    fn a_file_that_was_removed_is_missed_and_made_anew() {
+        let mut fixture = fixture();
+        let term = fixture.control.take_lead(1000).unwrap();
+        assert!(fixture.files.are_in_place());
+        fixture.files.publish(&term, &content(0)).unwrap();
+        assert!(fixture.files.are_in_place());
+        std::fs::remove_file(fixture.files.dir.path().join("image-1-0")).unwrap();
+        assert!(!fixture.files.are_in_place());
+        fixture.files.abandon();
+        assert_eq!(fixture.files.publish(&term, &content(0)).unwrap(), 2);
+        assert_eq!((fixture.names(), fixture.generation()), (vec!["image-1-1".to_owned()], 2));
+        assert!(fixture.files.are_in_place());
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! Append-only; a removal is a record too. Reading stops at the first bad record: a leader killed in the middle of
 //! a write leaves a torn tail, everything before it holds. A new term writes all it was seeded with into a
 //! temporary file before that gets its name, so a journal under its name is never half of its predecessor.
-//! A rejected resource writes nothing: its last good record stays the newest.
+//! A rejected resource writes nothing: its last good record stays the newest. So does a write that failed: what is in
+//! the file stays the live state until a later write goes through.
 
 mod record;
 
@@ -130,10 +131,15 @@ pub struct Journal {
     boot: BootId,
     term: u32,
     file: File,
+    /// Where the file holds the live records.
     live: BTreeMap<(ResourceType, String), Place>,
     live_size: u64,
     size: u64,
+    /// Not written yet: the bytes, and what becomes of live records once they are.
     pending: Vec<u8>,
+    changes: Vec<((ResourceType, String), Option<Place>)>,
+    /// Size from which compacting is worth while.
+    compact_from: u64,
 }
 
 impl Journal {
@@ -142,15 +148,31 @@ impl Journal {
     /// # Errors
     /// [`JournalError`], when the folder is full for one: the leader goes on without a journal.
     pub fn start(dir: &Arc<RunDir>, boot: BootId, term: u32, seed: &Seed) -> Result<Self, JournalError> {
+        Self::seeded(dir, boot, term, seed).inspect_err(|_| {
+            // Half a journal is of no use, and takes space.
+            let _ = dir.remove_file(&temporary_name(term));
+        })
+    }
+
+    fn seeded(dir: &Arc<RunDir>, boot: BootId, term: u32, seed: &Seed) -> Result<Self, JournalError> {
         let dir = Arc::clone(dir);
-        let file = create(&dir, &temporary_name(term))?;
-        let mut journal =
-            Self { dir, boot, term, file, live: BTreeMap::new(), live_size: 0, size: 0, pending: Vec::new() };
+        let mut journal = Self {
+            file: create(&dir, &temporary_name(term))?,
+            dir,
+            boot,
+            term,
+            live: BTreeMap::new(),
+            live_size: 0,
+            size: 0,
+            pending: Vec::new(),
+            changes: Vec::new(),
+            compact_from: COMPACT_FROM,
+        };
         journal.begin()?;
         for ((kind, name), accepted) in seed {
             journal.accepted(*kind, name, &accepted.version, &accepted.raw)?;
         }
-        journal.flush()?;
+        journal.write()?;
         journal.name()?;
         Ok(journal)
     }
@@ -163,10 +185,7 @@ impl Journal {
         let record = Record { operation: Operation::Accepted, kind, name, version, raw };
         let offset = self.size + self.pending.len() as u64;
         let length = record.append_to(&mut self.pending).ok_or(JournalError::TooLarge)?;
-        self.live_size += length;
-        if let Some(former) = self.live.insert((kind, name.to_owned()), Place { offset, length }) {
-            self.live_size -= former.length;
-        }
+        self.changes.push(((kind, name.to_owned()), Some(Place { offset, length })));
         Ok(())
     }
 
@@ -175,10 +194,15 @@ impl Journal {
     /// # Errors
     /// [`JournalError::TooLarge`].
     pub fn removed(&mut self, kind: ResourceType, name: &str) -> Result<(), JournalError> {
-        let Some(former) = self.live.remove(&(kind, name.to_owned())) else { return Ok(()) };
-        self.live_size -= former.length;
+        let key = (kind, name.to_owned());
+        let last = self.changes.iter().rev().find(|(changed, _)| *changed == key);
+        if !last.map_or_else(|| self.live.contains_key(&key), |(_, place)| place.is_some()) {
+            return Ok(());
+        }
         let record = Record { operation: Operation::Removed, kind, name, version: "", raw: &[] };
-        record.append_to(&mut self.pending).ok_or(JournalError::TooLarge).map(drop)
+        record.append_to(&mut self.pending).ok_or(JournalError::TooLarge)?;
+        self.changes.push((key, None));
+        Ok(())
     }
 
     /// Writes what was noted, and compacts when more than half of the file is dead.
@@ -186,19 +210,46 @@ impl Journal {
     /// # Errors
     /// [`JournalError`]: what was noted since the last flush is lost to a successor, the file is as before.
     pub fn flush(&mut self) -> Result<(), JournalError> {
-        if !self.pending.is_empty() {
-            let pending = std::mem::take(&mut self.pending);
-            if let Err(error) = self.file.write_all_at(&pending, self.size) {
-                // A torn record would hide all that follows it.
-                let _ = self.file.set_len(self.size);
-                let end = self.size;
-                self.live.retain(|_, place| place.offset < end);
-                self.live_size = self.live.values().map(|place| place.length).sum();
-                return Err(error.into());
-            }
-            self.size += pending.len() as u64;
+        self.write()?;
+        if self.size <= self.compact_from || self.size <= 2 * self.live_size + HEADER as u64 {
+            return Ok(());
         }
-        if self.size > COMPACT_FROM && self.size > 2 * self.live_size + HEADER as u64 { self.compact() } else { Ok(()) }
+        self.compact_from = COMPACT_FROM;
+        self.compact().inspect_err(|_| {
+            // Nothing is lost: this file goes on. A copy of it is tried again when there is more to gain.
+            self.compact_from = self.size.saturating_mul(2);
+            let _ = self.dir.remove_file(&temporary_name(self.term));
+        })
+    }
+
+    /// Writes the journal anew where its file was removed (by whoever tidies temporary folders); true when it was.
+    ///
+    /// # Errors
+    /// [`JournalError`]: a successor starts from nothing.
+    pub fn restore(&mut self) -> Result<bool, JournalError> {
+        if self.dir.open_file(&file_name(self.term), Open::Read)?.is_some() {
+            return Ok(false);
+        }
+        self.compact().map(|()| true)
+    }
+
+    fn write(&mut self) -> Result<(), JournalError> {
+        let (pending, changes) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.changes));
+        if let Err(error) = self.file.write_all_at(&pending, self.size) {
+            // A torn record would hide all that follows it.
+            let _ = self.file.set_len(self.size);
+            return Err(error.into());
+        }
+        self.size += pending.len() as u64;
+        for (key, place) in changes {
+            let former = match place {
+                Some(place) => self.live.insert(key, place),
+                None => self.live.remove(&key),
+            };
+            self.live_size += place.map_or(0, |place| place.length);
+            self.live_size -= former.map_or(0, |place| place.length);
+        }
+        Ok(())
     }
 
     fn begin(&mut self) -> Result<(), JournalError> {

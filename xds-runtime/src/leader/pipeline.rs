@@ -182,6 +182,25 @@ impl Pipeline {
         Ok(changed)
     }
 
+    /// Looks for what was removed from under the leader; true when the image is to be published anew.
+    ///
+    /// # Errors
+    /// [`FileError`] when STATE cannot be put back.
+    pub fn restore_files(&mut self) -> Result<bool, FileError> {
+        let lacks_image = !self.images.are_in_place();
+        if lacks_image {
+            log::warn!("the image's file was removed; it is published anew");
+            self.images.abandon();
+            self.digest = None;
+        }
+        if let Some(state) = state_file::restore(&self.dir, self.boot, self.state)? {
+            log::warn!("STATE was removed; a copy takes its place");
+            self.state = state;
+            self.slots.grown(state);
+        }
+        Ok(lacks_image)
+    }
+
     /// Retires slots that the published image no longer names.
     pub fn sweep_slots(&mut self, now: Millis) {
         self.slots.sweep(&self.compiled.live_tags, now);

@@ -112,15 +112,16 @@ pub fn lead(leadership: Leadership) -> Ended {
     };
     if let Ended::Failed(reason) = &ended {
         log::error!("the leader steps down: {reason}");
-        control.may_attempt(now(), next_attempt_in(now(), control.published()));
+        // Put off, not attempted: whoever started this leader holds the present pause.
+        control.postpone_attempt(now().saturating_add(next_attempt_in(control.term_failed())));
     }
     ended
 }
 
-/// The pause before the pod tries again to lead: the longer nothing could be published the longer, so that it grows
-/// without anybody counting.
-pub fn next_attempt_in(now: Millis, published: Millis) -> Millis {
-    (now.saturating_sub(published) / 2).clamp(1_000, 30_000)
+/// The pause before the pod tries again to lead, after so many terms in a row that failed: it doubles from 1 to 30 s.
+pub fn next_attempt_in(failed_terms: u64) -> Millis {
+    let doublings = failed_terms.saturating_sub(1).min(5);
+    (1_000 << doublings).min(30_000)
 }
 
 async fn serve(leadership: Leadership) -> Ended {
@@ -216,9 +217,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attempts_become_rarer_the_longer_nothing_is_published() {
-        assert_eq!(next_attempt_in(10_000, 10_000), 1_000);
-        assert_eq!(next_attempt_in(20_000, 10_000), 5_000);
-        assert_eq!(next_attempt_in(10_000_000, 0), 30_000);
+    fn attempts_become_rarer_with_each_term_that_fails() {
+        let pauses: Vec<Millis> = (1..8).map(next_attempt_in).collect();
+        assert_eq!(pauses, [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
+        assert_eq!(next_attempt_in(u64::MAX), 30_000);
     }
 }

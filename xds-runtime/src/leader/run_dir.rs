@@ -24,6 +24,7 @@ use thiserror::Error;
 
 use crate::FORMAT_VERSION;
 use crate::config::Settings;
+use crate::shm::hash_bytes;
 
 /// Where an operator or the chart mounts a folder for the pod.
 const SHARED_BASE: &str = "/run/ldmesh";
@@ -111,7 +112,7 @@ impl RunDir {
     pub fn open(settings: &Settings) -> Result<RunDir, RunDirError> {
         let user = rustix::process::geteuid().as_raw();
         let base = Base::choose(settings, user);
-        RunDir::open_below(&base, user, &settings.instance(network_namespace()))
+        RunDir::open_below(&base, user, &settings.instance(namespaces()))
     }
 
     fn open_below(base: &Base, user: u32, instance: &str) -> Result<RunDir, RunDirError> {
@@ -133,7 +134,7 @@ impl RunDir {
             Base::Given(path) => Base::enter(&path, user)?,
             Base::Own(parent, name) => Base::enter(&parent, user)?.step_into(&name)?,
         };
-        for step in [user.to_string().as_str(), &format_and_arch(), &settings.instance(network_namespace())] {
+        for step in [user.to_string().as_str(), &format_and_arch(), &settings.instance(namespaces())] {
             dir = dir.step_into(step)?;
         }
         Ok(dir)
@@ -329,19 +330,27 @@ pub fn format_and_arch() -> String {
     format!("v{FORMAT_VERSION}-{}", std::env::consts::ARCH)
 }
 
-/// What tells this network namespace from others; 0 where /proc does not say.
+/// Which network and which clock this process has: who shares both can be of one pod. The clock counts only where it is
+/// not the machine's (time_namespaces(7)): it runs apart from ours, and every time in a shared file would be wrong.
 ///
 /// A process that gave up its privileges may not look any more (setuid(2) makes it undumpable): then what it saw
-/// before counts. The library looks once at load.
-pub fn network_namespace() -> u64 {
+/// before counts, 0 if nothing. The library looks once at load.
+pub fn namespaces() -> u64 {
     static SEEN: AtomicU64 = AtomicU64::new(0);
-    match rustix::fs::stat("/proc/self/ns/net") {
-        Ok(stat) => {
-            SEEN.store(stat.st_ino, Ordering::Relaxed);
-            stat.st_ino
-        }
-        Err(_) => SEEN.load(Ordering::Relaxed),
-    }
+    let Ok(network) = rustix::fs::stat("/proc/self/ns/net") else { return SEEN.load(Ordering::Relaxed) };
+    let both = network.st_ino ^ clock_offset();
+    SEEN.store(both, Ordering::Relaxed);
+    both
+}
+
+/// A number for how far CLOCK_BOOTTIME is from the machine's; 0 = not at all, or the kernel has no such thing.
+fn clock_offset() -> u64 {
+    let mut text = [0_u8; 256];
+    let file = rustix::fs::open("/proc/self/timens_offsets", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let length = file.and_then(|file| rustix::io::read(&file, &mut text)).unwrap_or(0);
+    let text = text.get(..length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+    let offset = text.lines().find_map(|line| line.strip_prefix("boottime")).unwrap_or_default();
+    if offset.split_whitespace().all(|number| number == "0") { 0 } else { hash_bytes(offset.as_bytes()) }
 }
 
 fn is_writable_folder(path: &Path) -> bool {
@@ -425,11 +434,12 @@ pub(super) fn file_size_limit() -> u64 {
 }
 
 fn write_zeros(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
-    let zeros = [0_u8; 4096];
+    // Not on the stack, which may be small.
+    static ZEROS: [u8; 4096] = [0; 4096];
     let mut at = 0_u64;
     while at < size {
-        let want = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX).min(zeros.len());
-        let part = zeros.get(..want).unwrap_or(&zeros);
+        let want = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX).min(ZEROS.len());
+        let part = ZEROS.get(..want).unwrap_or(&ZEROS);
         let written = retry_on_intr(|| rustix::io::pwrite(fd, part, at))?;
         if written == 0 {
             return Err(Errno::NOSPC);

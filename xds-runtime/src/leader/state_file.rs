@@ -1,12 +1,14 @@
 //! The STATE file: made by the first leader of a boot, grown by later ones, never replaced while it is believed.
 
 use super::files::{FileError, create_shared, grow_shared};
-use super::run_dir::RunDir;
+use super::run_dir::{Open, RunDir};
 use crate::boot::BootId;
 use crate::pod::{AttachError, names::STATE, open_state};
 use crate::state::{FIRST_SLOTS, MAX_SLOTS, State, state_words};
 
 const STATE_NEW: &str = "state.new";
+/// Slots that a restored file has more: a page.
+const RESTORED_SLOTS: usize = 64;
 
 /// Opens STATE, or makes it when there is none that can be believed.
 ///
@@ -47,6 +49,25 @@ pub fn grow(dir: &RunDir, boot: BootId, state: State, slots: usize) -> Result<St
     Ok(grown)
 }
 
+/// Puts a copy in the place of a STATE that was removed, a little larger, so that who has the former mapped finds that
+/// it grew and maps the copy. `None` = it is in its place. What is counted while it is copied may be lost; the
+/// caretaker corrects it.
+///
+/// # Errors
+/// [`FileError`]; processes that come now go without counters until the next attempt.
+pub fn restore(dir: &RunDir, boot: BootId, state: State) -> Result<Option<State>, FileError> {
+    if dir.open_file(STATE, Open::Read)?.is_some() {
+        return Ok(None);
+    }
+    let slots = state.mapped_slots().saturating_add(RESTORED_SLOTS);
+    let words = create_shared(dir, STATE_NEW, state_words(slots))?;
+    let copy = State::format(words, boot).ok_or_else(|| FileError::Raced(STATE.to_owned()))?;
+    copy.copy_from(state);
+    dir.rename_over(STATE_NEW, STATE)?;
+    state.set_allocated_slots(slots);
+    Ok(Some(copy))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +98,22 @@ mod tests {
         small.slot(slot, 42).unwrap().advance();
         assert_eq!(large.slot(slot, 42).unwrap().picks(), 1, "one file");
         assert_eq!((small.allocated_slots(), large.mapped_slots()), (2 * FIRST_SLOTS, 2 * FIRST_SLOTS));
+    }
+
+    #[test]
+    fn a_state_that_was_removed_comes_back_with_its_counts_and_is_mapped_by_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = run_dir_at(folder.path());
+        let former = open_or_create(&dir, BOOT).unwrap();
+        let slot = SlotAllocator::recover(former).slot(42).unwrap();
+        former.slot(slot, 42).unwrap().advance();
+        assert!(restore(&dir, BOOT, former).unwrap().is_none());
+        dir.remove_file(STATE).unwrap();
+        let copy = restore(&dir, BOOT, former).unwrap().unwrap();
+        assert_eq!(copy.slot(slot, 42).unwrap().picks(), 1);
+        assert!(former.allocated_slots() > former.mapped_slots(), "who has it mapped is told");
+        copy.slot(slot, 42).unwrap().advance();
+        assert_eq!(open_or_create(&dir, BOOT).unwrap().slot(slot, 42).unwrap().picks(), 2);
     }
 
     #[test]

@@ -346,6 +346,7 @@ impl Running {
             self.subscribe();
             self.answer_wishes();
             self.check_surroundings(now)?;
+            self.restore_files();
             if std::mem::take(&mut self.status_changed) {
                 self.write_status();
             }
@@ -378,6 +379,18 @@ impl Running {
             return Err(Ended::LastProcess);
         }
         Ok(())
+    }
+
+    /// Others find the pod's files by name: what something removed (a cleaner of temporary files) comes back.
+    fn restore_files(&mut self) {
+        match self.pipeline.restore_files() {
+            Ok(lacks_image) if lacks_image => self.refresh_soon(),
+            Ok(_) => {}
+            Err(error) => self.trouble = Some(error.to_string()),
+        }
+        if let Some(Err(error)) = self.journal.as_mut().map(Journal::restore) {
+            self.trouble = Some(error.to_string());
+        }
     }
 
     fn write_status(&self) {

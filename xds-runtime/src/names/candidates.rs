@@ -72,6 +72,12 @@ pub fn candidates<'a>(name: &'a str, conf: &'a ResolvConf) -> Candidates<'a> {
     Candidates { name: stem, first, search: search.iter(), last: !(first || root_in_list || kept_from_top) }
 }
 
+/// A full name, with or without its final dot, as its only candidate.
+pub(super) fn absolute(name: &str) -> Candidates<'_> {
+    let stem = name.strip_suffix('.').unwrap_or(name);
+    Candidates { name: stem, first: is_host_name(stem), search: [].iter(), last: false }
+}
+
 /// Letters, digits, hyphens and underscores in labels of 1 to 63 bytes.
 pub(super) fn is_host_name(name: &str) -> bool {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
@@ -134,6 +140,14 @@ mod tests {
     fn a_final_dot_leaves_only_the_name_itself() {
         check(POD, "greeter.", &["greeter"]);
         check(POD, "greeter.shop.svc.cluster.local.", &["greeter.shop.svc.cluster.local"]);
+    }
+
+    #[test]
+    fn an_absolute_name_is_its_own_candidate_with_or_without_the_dot() {
+        for (name, expected) in [("Greeter", Some("greeter")), ("a.b.", Some("a.b")), ("a..", None), ("", None)] {
+            let found: Vec<String> = absolute(name).map(|c| c.as_str().to_owned()).collect();
+            assert_eq!(found.first().map(String::as_str), expected, "{name}");
+        }
     }
 
     #[test]

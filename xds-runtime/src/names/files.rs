@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 
-use super::candidates::is_host_name;
+use super::candidates::{absolute, is_host_name};
 use super::{
     Candidates, Families, Hosts, LibcName, ResolvConf, ResolverEnv, candidates, is_localhost, is_numeric_host,
 };
@@ -95,6 +95,20 @@ impl NameFiles {
             Ok(_) => {}
             Err(unknown) => return Whose::Unknown(unknown),
         }
+        self.searched(name, hostname)
+    }
+
+    /// Who answers this name when the DNS is asked for it: hosts file and host name have no say. `search` = with the
+    /// search list, as res_search(3); else it is a full name, as for res_query(3).
+    pub fn whose_in_dns<'a>(&self, name: &'a str, search: bool) -> Whose<'a> {
+        if !search {
+            return Whose::Ask(absolute(name));
+        }
+        let uname = rustix::system::uname();
+        self.searched(name, uname.nodename().to_str().unwrap_or_default())
+    }
+
+    fn searched<'a>(&self, name: &'a str, hostname: &str) -> Whose<'a> {
         if self.env.host_aliases && !name.contains('.') {
             return Whose::Libc(LibcName::HostAlias);
         }

@@ -3,11 +3,12 @@
 //! Attaching opens the run directory once; what it finds is validated before it is believed (owner, mode, format,
 //! boot). After that no descriptor is kept and nothing is locked: the current image is followed by comparing one word,
 //! and mapped anew only when CONTROL names another file (a new leader, or one that needed a larger file). Attaching and
-//! mapping anew build paths on the heap; following an image that is mapped allocates nothing. What was mapped stays
-//! mapped (of the images the last two; older ones turn into zeros), so a process that changes its root or its limits
-//! keeps what it has.
+//! mapping anew allocate for as long as they last; following an image that is mapped allocates nothing. What was mapped
+//! stays mapped (of the images the last two; older ones make room for later ones in [`places`]), so a process that
+//! changes its root or its limits keeps what it has.
 
 pub mod names;
+mod places;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -16,12 +17,13 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::boot::BootId;
 use crate::config::Settings;
-use crate::control::{CONTROL_WORDS, Control, ImageId};
-use crate::image::{HEADER_WORDS, ImageFile};
+use crate::control::{CONTROL_WORDS, Control};
+use crate::image::ImageFile;
 use crate::leader::run_dir::{Open, RunDir, RunDirError};
-use crate::shm::{self, MapError, Millis, leak, map_read, map_write, release};
+use crate::shm::{self, MapError, Millis, leak, map_write};
 use crate::state::{State, state_words};
 use names::FileName;
+use places::{Place, Places};
 
 /// Why a process could not attach: everything passes then.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,9 @@ pub enum AttachError {
 /// After a mapping failed, no other attempt for this long.
 const RETRY_MS: Millis = 100;
 
+/// How often a file that CONTROL named and that is gone is looked up anew.
+const IMAGE_ATTEMPTS: u32 = 3;
+
 /// How long an attaching process waits for another one that makes CONTROL, and how often it looks.
 const LOCK_PATIENCE_MS: Millis = 50;
 const LOCK_LOOK: rustix::time::Timespec = rustix::time::Timespec { tv_sec: 0, tv_nsec: 200_000 };
@@ -59,9 +64,10 @@ pub struct Pod {
     boot: BootId,
     control: Control,
     control_id: FileId,
-    image: AtomicPtr<MappedImage>,
+    places: Places,
+    image: AtomicPtr<Place>,
     /// The one before: a thread may still be reading it.
-    former_image: AtomicPtr<MappedImage>,
+    former_image: AtomicPtr<Place>,
     state: AtomicPtr<State>,
     retry_at: AtomicU64,
 }
@@ -80,18 +86,12 @@ impl FileId {
     }
 }
 
-#[derive(Clone, Copy)]
-struct MappedImage {
-    id: ImageId,
-    words: &'static [AtomicU64],
-    file: ImageFile,
-}
-
 impl Pod {
     /// Attaches to the run directory, creating what is missing.
     ///
     /// # Errors
     /// [`AttachError`]; the caller passes and may try again later.
+    #[inline(never)]
     pub fn attach(settings: &'static Settings) -> Result<Self, AttachError> {
         let boot = BootId::read().ok_or(AttachError::NoBootId)?;
         let (control, control_id) = open_control(&RunDir::open(settings)?, boot)?;
@@ -115,6 +115,7 @@ impl Pod {
             boot,
             control,
             control_id,
+            places: Places::new(),
             image: AtomicPtr::new(std::ptr::null_mut()),
             former_image: AtomicPtr::new(std::ptr::null_mut()),
             state: AtomicPtr::new(std::ptr::null_mut()),
@@ -153,12 +154,11 @@ impl Pod {
     #[inline]
     pub fn image(&self) -> Option<ImageFile> {
         let id = self.control.image()?;
-        // SAFETY: a non-null pointer came from `leak`: valid for ever, never written again.
-        let mapped = unsafe { self.image.load(Ordering::Acquire).as_ref() };
-        match mapped {
-            Some(mapped) if mapped.id == id => Some(mapped.file),
-            None => self.map_image(id),
-            Some(mapped) => self.follow_image(id).or(Some(mapped.file)),
+        // SAFETY: a non-null pointer came from `leak`: valid for ever, changed by atomics only.
+        let mapped = || unsafe { self.image.load(Ordering::Acquire).as_ref() };
+        match mapped() {
+            None => self.map_image(),
+            Some(current) => current.file_of(id).or_else(|| self.follow_image()).or_else(|| mapped()?.file()),
         }
     }
 
@@ -176,20 +176,30 @@ impl Pod {
         unsafe { self.state.load(Ordering::Acquire).as_ref() }.copied()
     }
 
-    /// The first image. Threads that come together may each map it.
+    /// The first image. Threads that come together may each map it; one place is kept.
     #[cold]
-    fn map_image(&self, id: ImageId) -> Option<ImageFile> {
+    #[inline(never)]
+    fn map_image(&self) -> Option<ImageFile> {
         self.unless_just_failed(|| {
-            let mapped = self.new_image(id)?;
-            self.image.store(std::ptr::from_ref(mapped).cast_mut(), Ordering::Release);
-            Some(mapped.file)
+            let now = shm::now();
+            let (place, file) = self.new_image(now)?;
+            let (none, mine) = (std::ptr::null_mut(), std::ptr::from_ref(place).cast_mut());
+            match self.image.compare_exchange(none, mine, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => Some(file),
+                Err(kept) => {
+                    place.leave(now);
+                    // SAFETY: as in `image`.
+                    unsafe { kept.as_ref() }.and_then(Place::file)
+                }
+            }
         })
     }
 
     /// A later image; one thread maps it, the others keep to the one they have. The one before the last is given back:
     /// a process that outlives many leaders must not pin all their files.
     #[cold]
-    fn follow_image(&self, id: ImageId) -> Option<ImageFile> {
+    #[inline(never)]
+    fn follow_image(&self) -> Option<ImageFile> {
         let now = shm::now();
         let retry_at = self.retry_at.load(Ordering::Relaxed);
         let is_blocked = now < retry_at && retry_at - now <= RETRY_MS;
@@ -198,31 +208,44 @@ impl Pod {
         if is_blocked || self.retry_at.compare_exchange(retry_at, claim, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return None;
         }
-        let mapped = self.new_image(id)?;
-        let former = self.image.swap(std::ptr::from_ref(mapped).cast_mut(), Ordering::AcqRel);
-        let older = self.former_image.swap(former, Ordering::AcqRel);
-        // SAFETY: as in `image`.
+        let seen = self.image.load(Ordering::Acquire);
+        // SAFETY: as in `image`, here and below.
+        let current = unsafe { seen.as_ref() };
+        // Another thread may have followed since this one looked: each step gives an older image back, and who still
+        // reads that must not lose it for nothing.
+        if let Some(file) = self.control.image().and_then(|id| current?.file_of(id)) {
+            let _ = self.retry_at.compare_exchange(claim, 0, Ordering::AcqRel, Ordering::Relaxed);
+            return Some(file);
+        }
+        let (place, file) = self.new_image(now)?;
+        let mine = std::ptr::from_ref(place).cast_mut();
+        if let Err(newer) = self.image.compare_exchange(seen, mine, Ordering::AcqRel, Ordering::Acquire) {
+            place.leave(now);
+            // SAFETY: as above.
+            return unsafe { newer.as_ref() }.and_then(Place::file);
+        }
+        let older = self.former_image.swap(seen, Ordering::AcqRel);
+        // SAFETY: as above.
         if let Some(older) = unsafe { older.as_ref() } {
-            // SAFETY: what `new_image` mapped, whole.
-            unsafe { release(older.words) };
+            older.leave(now);
         }
         let _ = self.retry_at.compare_exchange(claim, 0, Ordering::AcqRel, Ordering::Relaxed);
-        Some(mapped.file)
+        Some(file)
     }
 
-    fn new_image(&self, id: ImageId) -> Option<&'static MappedImage> {
+    /// The image that CONTROL names, mapped. Its file may give way to a newer one before it is opened.
+    fn new_image(&self, now: Millis) -> Option<(&'static Place, ImageFile)> {
         let dir = RunDir::open_existing(self.settings).ok()?;
-        let fd = dir.open_file(FileName::image(id).as_str(), Open::Read).ok()??;
-        let words = map_read(fd.as_fd(), HEADER_WORDS).ok()?;
-        let mapped = ImageFile::open(words, self.boot, id.term).and_then(|file| leak(MappedImage { id, words, file }));
-        if mapped.is_none() {
-            // SAFETY: mapped above, whole; nobody else knows it.
-            unsafe { release(words) };
-        }
-        mapped
+        (0..IMAGE_ATTEMPTS).find_map(|_| {
+            let id = self.control.image()?;
+            let fd = dir.open_file(FileName::image(id).as_str(), Open::Read).ok()??;
+            let in_use = [&self.image, &self.former_image].map(|place| place.load(Ordering::Acquire));
+            self.places.map(fd.as_fd(), self.boot, id, in_use, now)
+        })
     }
 
     #[cold]
+    #[inline(never)]
     fn map_state(&self) -> Option<State> {
         self.unless_just_failed(|| {
             let dir = RunDir::open_existing(self.settings).ok()?;
@@ -281,10 +304,19 @@ fn open_control(dir: &RunDir, boot: BootId) -> Result<(Control, FileId), AttachE
             return Ok(found);
         }
     }
+    let made = make_control(dir, boot);
+    // By hand: closing leaves it held by a child that another thread forks right now.
+    let _ = flock(&lock, FlockOperation::Unlock);
+    made
+}
+
+/// Makes CONTROL; the lock is ours.
+#[inline(never)]
+fn make_control(dir: &RunDir, boot: BootId) -> Result<(Control, FileId), AttachError> {
     if let Some(found) = believed_control(dir, boot)? {
         return Ok(found);
     }
-    // What a maker that died left behind; the lock is ours.
+    // What a maker that died left behind.
     dir.remove_file(names::CONTROL_NEW)?;
     let fd = dir.create_file(names::CONTROL_NEW, CONTROL_WORDS as u64 * 8)?.ok_or(AttachError::Busy)?;
     let words = map_write(fd.as_fd(), CONTROL_WORDS)?;
@@ -321,7 +353,8 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use crate::image::{Mesh, Name, Publisher, encode, file_words};
+    use crate::control::ImageId;
+    use crate::image::{HEADER_WORDS, Mesh, Name, Publisher, encode, file_words};
 
     fn settings(base: &std::path::Path) -> &'static Settings {
         let settings =
@@ -330,10 +363,17 @@ mod tests {
     }
 
     fn publish(pod: &Pod, id: ImageId, name: &str) {
-        let mesh = Mesh {
-            names: vec![Name { name: name.into(), addresses: vec!["10.96.0.10".parse().unwrap()], headless: false }],
-            ..Mesh::default()
-        };
+        publish_names(pod, id, vec![name.to_owned()]);
+    }
+
+    fn publish_many(pod: &Pod, id: ImageId, prefix: &str, count: usize) {
+        publish_names(pod, id, (0..count).map(|n| format!("{prefix}{n}.example")).collect());
+    }
+
+    fn publish_names(pod: &Pod, id: ImageId, names: Vec<String>) {
+        let addresses: Vec<std::net::IpAddr> = vec!["10.96.0.10".parse().unwrap()];
+        let name = |name| Name { name, addresses: addresses.clone(), headless: false };
+        let mesh = Mesh { names: names.into_iter().map(name).collect(), ..Mesh::default() };
         let content = encode(&mesh).unwrap();
         let size = file_words(content.len()) as u64 * 8;
         let fd = pod.run_dir().unwrap().create_file(FileName::image(id).as_str(), size).unwrap().unwrap();
@@ -414,6 +454,7 @@ mod tests {
         let mut first = None;
         for term in 1..=20 {
             publish(&pod, ImageId { term, sequence: 0 }, &format!("name{term}.example"));
+            pod.places.have_rested();
             assert!(knows(&pod, &format!("name{term}.example")));
             first = first.or(pod.image());
         }
@@ -421,8 +462,72 @@ mod tests {
         let own = base.path().to_str().unwrap();
         let pinned = maps.lines().filter(|line| line.contains(own) && line.contains(" r--s ")).count();
         assert!((1..=2).contains(&pinned), "{pinned}: {maps}");
-        let answer = first.unwrap().read(|view| view.name(b"name1.example").map(|found| found.is_some()));
-        assert_eq!(answer, Err(crate::image::ReadError::Empty), "who still reads an old one is told so");
+        let answer = first.unwrap().read(|view| view.name(b"name20.example").map(|found| found.is_some()));
+        assert!(answer.is_err(), "who still reads an old one does not believe what is there now");
+    }
+
+    #[test]
+    fn a_thread_that_comes_late_to_follow_takes_nothing_from_who_still_reads_the_former_image() {
+        let base = tempfile::tempdir().unwrap();
+        let pod = Pod::attach(settings(base.path())).unwrap();
+        publish(&pod, ImageId { term: 1, sequence: 0 }, "first.example");
+        let former = pod.image().unwrap();
+        publish(&pod, ImageId { term: 2, sequence: 0 }, "second.example");
+        assert!(knows(&pod, "second.example"));
+        pod.places.have_rested();
+        assert!(pod.follow_image().is_some());
+        assert!(pod.follow_image().is_some());
+        assert!(former.read(|view| view.name(b"first.example")).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_thousand_leaders_cost_a_process_no_more_addresses_than_ten() {
+        let base = tempfile::tempdir().unwrap();
+        let pod = Pod::attach(settings(base.path())).unwrap();
+        let dir = pod.run_dir().unwrap();
+        let mut addresses = Vec::new();
+        for term in 1..=1000 {
+            let id = ImageId { term, sequence: 0 };
+            publish(&pod, id, "name.example");
+            pod.places.have_rested();
+            assert!(knows(&pod, "name.example"));
+            dir.remove_file(FileName::image(id).as_str()).unwrap();
+            if term == 10 || term == 1000 {
+                addresses.push(pod.places.in_order());
+            }
+        }
+        assert_eq!(addresses[0], addresses[1]);
+        assert_eq!(addresses[0].len(), 3);
+    }
+
+    #[test]
+    fn leaders_that_come_faster_than_places_rest_leave_the_last_image_in_use() {
+        let base = tempfile::tempdir().unwrap();
+        let pod = Pod::attach(settings(base.path())).unwrap();
+        for term in 1..=20 {
+            publish(&pod, ImageId { term, sequence: 0 }, "name.example");
+            pod.retry_at.store(0, Ordering::Relaxed);
+            assert!(knows(&pod, "name.example"));
+        }
+        assert!(pod.places.in_order().len() <= 8);
+        pod.places.have_rested();
+        pod.retry_at.store(0, Ordering::Relaxed);
+        publish(&pod, ImageId { term: 21, sequence: 0 }, "other.example");
+        assert!(knows(&pod, "other.example"));
+    }
+
+    #[test]
+    fn an_image_that_outgrew_every_place_gets_a_larger_one() {
+        let base = tempfile::tempdir().unwrap();
+        let pod = Pod::attach(settings(base.path())).unwrap();
+        for term in 1..=40 {
+            let names = if term < 20 { 1 } else { 5_000 };
+            let name = "n".repeat(names.min(60));
+            publish_many(&pod, ImageId { term, sequence: 0 }, &name, names);
+            pod.places.have_rested();
+            assert!(knows(&pod, &format!("{name}0.example")));
+        }
+        assert!(pod.places.in_order().len() <= 8);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
 /// Moves a value into a page of its own, for ever. `None` when the kernel has no page.
 /// For rare, small things (a new mapping's description): each costs a page.
-pub fn leak<T: Sync + Copy>(value: T) -> Option<&'static T> {
+pub fn leak<T: Sync>(value: T) -> Option<&'static T> {
     const PAGE: usize = 4096;
     if size_of::<T>() > PAGE || align_of::<T>() > PAGE {
         return None;
@@ -18,7 +18,7 @@ pub fn leak<T: Sync + Copy>(value: T) -> Option<&'static T> {
     let place = page.cast::<T>();
     // SAFETY: the page is writable, large and aligned enough, and nobody else knows it.
     unsafe { place.write(value) };
-    // SAFETY: initialised just now, never unmapped, never written again.
+    // SAFETY: initialised just now, never unmapped, shared from here on.
     Some(unsafe { &*place })
 }
 

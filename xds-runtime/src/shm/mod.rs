@@ -13,7 +13,7 @@ mod map;
 
 pub use clock::{Millis, now};
 pub use leak::leak;
-pub use map::{MapError, map_read, map_write, release};
+pub use map::{MapError, map_over, map_read, map_write, release, reserve, words_of};
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -85,6 +85,15 @@ impl State {
         }
     }
 
+    /// Copies records and slots of another file, which is no larger (leader only).
+    pub fn copy_from(&self, other: State) {
+        for at in HEADER_WORDS..other.words.len() {
+            if let (Some(word), Some(cell)) = (other.words.load(at), self.words.cell(at)) {
+                cell.store(word, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// The slot at `index`, if it counts what `tag` says.
     #[inline]
     pub fn slot(&self, index: u32, tag: u64) -> Option<Slot<'static>> {

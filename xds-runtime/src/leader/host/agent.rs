@@ -40,27 +40,21 @@ struct Plan {
 /// Spawns `binary agent --spawned` detached from this process: own session, no descriptors but `/dev/null`, default signals,
 /// `/` as its folder, no `LD_*` in its environment. Allocates no heap memory and keeps `errno`.
 ///
-/// `environment` holds pointers to `NAME=value` strings, as captured when the library was loaded. Not to be called
-/// from a process that [`super::adopts_orphans`], nor from a vfork child.
-///
-/// # Safety
-/// Each pointer of `environment` up to the first null must be a NUL-terminated string that stays as it is.
+/// `environment` holds `NAME=value` strings, as captured when the library was loaded. Not to be called from a process
+/// that [`super::adopts_orphans`], nor from a vfork child.
 ///
 /// # Errors
 /// What clone or execve said.
-pub unsafe fn spawn(binary: &CStr, environment: &[*const c_char]) -> Result<(), Errno> {
+pub fn spawn<'a>(binary: &CStr, environment: impl Iterator<Item = &'a CStr>) -> Result<(), Errno> {
     let saved = errno();
-    // SAFETY: as promised by the caller.
-    let result = unsafe { spawn_detached(binary, environment) };
+    let result = spawn_detached(binary, environment);
     set_errno(saved);
     result
 }
 
-unsafe fn spawn_detached(binary: &CStr, environment: &[*const c_char]) -> Result<(), Errno> {
-    let entries = environment.len().min(ENVIRONMENT) + 1;
-    let scratch = Scratch::map(entries)?;
-    // SAFETY: as promised by the caller.
-    let envp = unsafe { scratch.fill_environment(environment) };
+fn spawn_detached<'a>(binary: &CStr, environment: impl Iterator<Item = &'a CStr>) -> Result<(), Errno> {
+    let scratch = Scratch::map()?;
+    let envp = scratch.fill_environment(environment);
     let argv = [binary.as_ptr(), c"agent".as_ptr(), c"--spawned".as_ptr(), null()];
     let plan = Plan {
         binary: binary.as_ptr(),
@@ -207,8 +201,8 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn map(entries: usize) -> Result<Self, Errno> {
-        let length = 2 * STACK + entries * size_of::<*const c_char>();
+    fn map() -> Result<Self, Errno> {
+        let length = 2 * STACK + (ENVIRONMENT + 1) * size_of::<*const c_char>();
         // SAFETY: a fresh private mapping at an address of the kernel's choice.
         let base =
             unsafe { mmap_anonymous(null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)? };
@@ -221,20 +215,13 @@ impl Scratch {
     }
 
     /// Copies the pointers, without `LD_*`, and ends them with a null.
-    unsafe fn fill_environment(&self, environment: &[*const c_char]) -> *const *const c_char {
+    fn fill_environment<'a>(&self, environment: impl Iterator<Item = &'a CStr>) -> *const *const c_char {
         let table = self.stack_top(1).cast::<*const c_char>();
-        let mut filled = 0;
-        for entry in environment.iter().take(ENVIRONMENT).take_while(|entry| !entry.is_null()) {
-            // SAFETY: a NUL-terminated string, as the caller promised: byte n+1 is read only after a match at n.
-            let is_loader = unsafe { (0..3).all(|at| *entry.add(at) == *c"LD_".as_ptr().add(at)) };
-            if !is_loader {
-                // SAFETY: the mapping has room for every entry and the null.
-                unsafe { *table.add(filled) = *entry };
-                filled += 1;
-            }
+        let kept = environment.filter(|entry| !entry.to_bytes().starts_with(b"LD_")).take(ENVIRONMENT);
+        for (nth, entry) in kept.enumerate() {
+            // SAFETY: the mapping has room for every entry and the null, which is there already.
+            unsafe { *table.add(nth) = entry.as_ptr() };
         }
-        // SAFETY: as above.
-        unsafe { *table.add(filled) = null() };
         table
     }
 }

@@ -23,10 +23,10 @@ pub enum InitState {
 }
 
 impl Surroundings {
-    /// Reads /proc; `None` when it cannot be read, or this is PID 1 itself.
+    /// Reads /proc; `None` when it does not show every process, or this is PID 1 itself.
     pub fn look() -> Option<Self> {
         let own = std::process::id();
-        if own == 1 {
+        if own == 1 || hides_processes(&fs::read_to_string("/proc/self/mountinfo").ok()?) {
             return None;
         }
         let mut others = 0;
@@ -53,6 +53,15 @@ impl Surroundings {
     }
 }
 
+/// True where /proc was mounted so that users do not see each other's processes (`hidepid`, proc(5)): whoever is not
+/// seen may still be there. `noaccess` (1) hides no more than their contents.
+fn hides_processes(mountinfo: &str) -> bool {
+    let proc = mountinfo.lines().rfind(|line| line.split(' ').nth(4) == Some("/proc"));
+    let options = proc.and_then(|line| line.rsplit(' ').next()).unwrap_or_default();
+    let hidepid = options.split(',').find_map(|option| option.strip_prefix("hidepid="));
+    hidepid.is_some_and(|hidepid| !["0", "off", "1", "noaccess"].contains(&hidepid))
+}
+
 fn init_state(wchan: &str) -> InitState {
     match wchan.trim() {
         "" | "0" => InitState::Unknown,
@@ -76,6 +85,21 @@ mod tests {
         assert!(alone(InitState::Unknown).is_last(true));
         assert!(!alone(InitState::Unknown).is_last(false));
         assert!(!Surroundings { others: 1, init: InitState::Waiting }.is_last(true));
+    }
+
+    #[test]
+    fn a_proc_that_hides_processes_is_not_believed() {
+        let mounts = |options: &str| {
+            format!("21 1 0:5 / / rw - ext4 /dev/a rw\n22 21 0:20 / /proc rw,nosuid - proc proc rw{options}\n")
+        };
+        for options in [",hidepid=2", ",gid=5,hidepid=invisible", ",hidepid=ptraceable,gid=0", ",hidepid=4"] {
+            assert!(hides_processes(&mounts(options)), "{options}");
+        }
+        for options in ["", ",hidepid=0", ",hidepid=noaccess", ",hidepid=1"] {
+            assert!(!hides_processes(&mounts(options)), "{options}");
+        }
+        let over = format!("{}{}", mounts(",hidepid=2"), mounts(""));
+        assert!(!hides_processes(&over), "the last mount covers the first");
     }
 
     #[test]

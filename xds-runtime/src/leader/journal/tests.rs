@@ -122,6 +122,63 @@ fn dead_records_are_compacted_away_and_the_rest_survives() {
 }
 
 #[test]
+fn a_write_that_fails_leaves_the_last_good_record_in_force_for_good() {
+    let folder = folder();
+    let mut journal = folder.journal(1);
+    accept(&mut journal, "a", "1", b"first");
+    accept(&mut journal, "gone", "1", b"not yet");
+    // A descriptor that cannot be written to, as little as a full folder can.
+    let writable = std::mem::replace(&mut journal.file, fs::File::open(folder.file(1)).unwrap());
+    journal.accepted(ResourceType::Cluster, "a", "2", b"lost").unwrap();
+    journal.removed(ResourceType::Cluster, "gone").unwrap();
+    journal.accepted(ResourceType::Cluster, "new", "1", b"lost").unwrap();
+    assert!(journal.flush().is_err());
+    journal.file = writable;
+    folder.check_seed(2, &[("a", "1", b"first"), ("gone", "1", b"not yet")]);
+    for version in 0..10 {
+        accept(&mut journal, "b", &version.to_string(), &[7; 20_000]);
+    }
+    assert!(journal.size < 10 * 20_000, "it was never compacted");
+    folder.check_seed(2, &[("a", "1", b"first"), ("b", "9", &[7; 20_000]), ("gone", "1", b"not yet")]);
+}
+
+#[test]
+fn without_room_for_a_copy_the_journal_goes_on_as_it_is() {
+    let folder = folder();
+    let mut journal = folder.journal(1);
+    accept(&mut journal, "a", "1", b"first");
+    // Nothing can be made under this name.
+    let in_the_way = folder.dir.path().join(temporary_name(1));
+    fs::create_dir(&in_the_way).unwrap();
+    let mut failed = 0;
+    for version in 0..20 {
+        journal.accepted(ResourceType::Cluster, "b", &version.to_string(), &[7; 20_000]).unwrap();
+        failed += u32::from(journal.flush().is_err());
+        folder.check_seed(2, &[("a", "1", b"first"), ("b", &version.to_string(), &[7; 20_000])]);
+    }
+    assert!((1..5).contains(&failed), "tried {failed} times");
+    fs::remove_dir(&in_the_way).unwrap();
+    for version in 20..60 {
+        accept(&mut journal, "b", &version.to_string(), &[7; 20_000]);
+    }
+    assert!(journal.size < 10 * 20_000, "it was never compacted");
+    folder.check_seed(2, &[("a", "1", b"first"), ("b", "59", &[7; 20_000])]);
+}
+
+#[test]
+fn a_journal_that_was_removed_is_written_anew() {
+    let folder = folder();
+    let mut journal = folder.journal(1);
+    accept(&mut journal, "a", "1", b"first");
+    assert!(!journal.restore().unwrap());
+    fs::remove_file(folder.file(1)).unwrap();
+    assert!(journal.restore().unwrap());
+    folder.check_seed(2, &[("a", "1", b"first")]);
+    accept(&mut journal, "b", "1", b"after");
+    folder.check_seed(2, &[("a", "1", b"first"), ("b", "1", b"after")]);
+}
+
+#[test]
 fn a_successor_that_dies_while_seeding_leaves_its_predecessor_in_force() {
     let folder = folder();
     accept(&mut folder.journal(1), "a", "1", b"first");

@@ -59,7 +59,7 @@ fn every_level_of_ours_is_made_private_and_found_again() {
     let place = Place::new();
     set_mode(place.folder.path(), 0o777);
     let first = place.open().unwrap();
-    let expected = place.own_level().join(format_and_arch()).join(place.settings().instance(network_namespace()));
+    let expected = place.own_level().join(format_and_arch()).join(place.settings().instance(namespaces()));
     assert_eq!(first.path(), expected);
     for level in expected.ancestors().take(3) {
         assert_eq!(mode(level), 0o700, "{}", level.display());

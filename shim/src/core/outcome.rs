@@ -1,0 +1,119 @@
+//! How a connect under way ended, as the program comes to know it: from SO_ERROR, a second connect or getpeername.
+//!
+//! ```text
+//! Connecting --Established--> the endpoint's success is counted, the record stays
+//!           \\--Failed-------> its failure is counted, the record goes
+//! ```
+//! Processes and the leader may learn the same thing at once: one of them notes it.
+
+use std::ffi::{c_int, c_void};
+
+use libc::socklen_t;
+use xds_runtime::shm::{self, Millis};
+use xds_runtime::state::{Connection, ConnectionState, State};
+
+use crate::core::Errno;
+use crate::core::address::plausible;
+use crate::core::mesh::{Attached, Mesh};
+use crate::core::process;
+use crate::core::socket::Socket;
+use crate::memory;
+
+/// An end of a connect that was under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is established.
+    Established,
+    /// It failed for this reason.
+    Failed(Errno),
+}
+
+impl Outcome {
+    /// What a connect towards the same address means for the one under way; `None` = it still is, or the call was
+    /// wrong in itself.
+    pub const fn of(errno: Errno) -> Option<Self> {
+        match errno {
+            0 | libc::EISCONN => Some(Self::Established),
+            libc::ECONNABORTED => Some(Self::Failed(errno)),
+            errno if is_the_endpoints(errno) => Some(Self::Failed(errno)),
+            _ => None,
+        }
+    }
+}
+
+/// True for an error that says something about the endpoint.
+pub const fn is_the_endpoints(errno: Errno) -> bool {
+    matches!(errno, libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::ETIMEDOUT)
+}
+
+/// Notes how the connect of a socket ended, if it was under way.
+#[inline(never)]
+pub fn learn(state: State, cookie: u64, outcome: Outcome, now: Millis) {
+    let Some(seen) = state.connection(cookie).filter(|seen| seen.state == ConnectionState::Connecting) else { return };
+    match outcome {
+        Outcome::Established if state.establish(cookie, &seen) => {
+            if let Some(slot) = seen.endpoint_slot.and_then(|index| state.slot(index, seen.endpoint_tag)) {
+                slot.succeeded(now);
+            }
+        }
+        Outcome::Established => {}
+        Outcome::Failed(errno) => {
+            let Some(gone) = state.forget(cookie, now) else { return };
+            let slot = gone.endpoint_slot.and_then(|index| state.slot(index, gone.endpoint_tag));
+            if let Some(slot) = slot.filter(|_| is_the_endpoints(errno)) {
+                slot.failed();
+            }
+            uncount(state, &gone);
+        }
+    }
+}
+
+/// Takes a connection out of the counts of its cluster and endpoint.
+pub fn uncount(state: State, gone: &Connection) {
+    close(state, gone.cluster_slot, gone.cluster_tag);
+    close(state, gone.endpoint_slot, gone.endpoint_tag);
+}
+
+/// Takes a connection out of the count of one slot.
+pub fn close(state: State, index: Option<u32>, tag: u64) {
+    if let Some(slot) = index.and_then(|index| state.slot(index, tag)) {
+        slot.close_connection();
+    }
+}
+
+/// True for the one option that tells how a connect ended.
+#[inline(always)]
+pub const fn is_told_by(level: c_int, name: c_int) -> bool {
+    level == libc::SOL_SOCKET && name == libc::SO_ERROR
+}
+
+/// The program was told SO_ERROR.
+///
+/// # Safety
+/// As a successful getsockopt of SO_ERROR left them.
+pub unsafe fn told(fd: c_int, value: *const c_void, length: *const socklen_t) {
+    let Ok(context) = process::enter() else { return };
+    // Only a process that is attached has connected anything.
+    let Some(pod) = context.attached() else { return };
+    // SAFETY: the real call wrote through both; alignment is not assumed.
+    let whole = plausible(length) && unsafe { length.read_unaligned() } as usize == size_of::<c_int>();
+    if !whole {
+        return;
+    }
+    // SAFETY: as above: all four bytes were written.
+    let errno = unsafe { value.cast::<c_int>().read_unaligned() };
+    memory::without_malloc(|| note(&Attached { context, pod }, Socket::of(fd), errno));
+}
+
+fn note(mesh: &dyn Mesh, socket: Socket, errno: Errno) {
+    let Some(state) = mesh.state() else { return };
+    let Some(cookie) = socket.cookie() else { return };
+    let Some(seen) = state.connection(cookie).filter(|seen| seen.state == ConnectionState::Connecting) else { return };
+    // No error is what a connect says, too, that is still under way.
+    let outcome = match errno {
+        0 if socket.is_connected_to(&seen) => Outcome::Established,
+        0 => return,
+        errno => Outcome::Failed(errno),
+    };
+    learn(state, cookie, outcome, shm::now());
+}
