@@ -15,7 +15,7 @@ use xds_runtime::config::Settings;
 use xds_runtime::control::{ImageId, Term};
 use xds_runtime::image::{
     Action, Cluster, DefaultAction, Destination, Endpoint, HashOn, Locality, Mesh, Name, Policy, Priority, Publisher,
-    encode, file_words, priority_tag,
+    Table, encode, file_words, priority_tag,
 };
 use xds_runtime::pod::{Pod, names};
 use xds_runtime::resource::Health;
@@ -119,7 +119,11 @@ fn cluster(allocator: &mut SlotAllocator, name: &str, endpoints: &[&str]) -> Clu
     Cluster {
         name: name.into(),
         policy: Policy::RoundRobin,
-        priorities: Some(vec![Priority { localities: vec![locality], slot: allocator.slot(priority_tag(hash, 0)) }]),
+        priorities: Some(vec![Priority {
+            localities: vec![locality],
+            slot: allocator.slot(priority_tag(hash, 0)),
+            table: Table::None,
+        }]),
         slot: allocator.slot(named_tag(SlotKind::Cluster, hash)),
         connect_timeout: Duration::from_secs(1),
         max_connections: None,

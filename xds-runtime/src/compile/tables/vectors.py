@@ -1,6 +1,6 @@
 """Ring hash and Maglev tables by an implementation that shares no line with ours: writes vectors.json beside it.
 
-Written from the descriptions in Envoy's documentation and the Maglev paper, over PyPI's xxhash and
+Written from the descriptions in Envoy's documentation and the Maglev paper, in doubles as Envoy has them, over PyPI's xxhash and
 libstdc++'s std::_Hash_bytes, the MurmurHash2 that Envoy names. Run: pip install xxhash && python3 vectors.py
 """
 
@@ -9,7 +9,6 @@ import ctypes
 import json
 import math
 import pathlib
-from fractions import Fraction
 
 import xxhash
 
@@ -38,10 +37,10 @@ KEYS = [xxh64(f"10.1.{n // 250}.{n % 250}") for n in range(500)]
 
 def ring(hosts, minimum, maximum, function):
     total = sum(weight for _, weight in hosts)
-    shares = [Fraction(weight, total) for _, weight in hosts]
+    shares = [weight / total for _, weight in hosts]
     lightest = min(shares)
-    scale = min(Fraction(math.ceil(lightest * minimum)) / lightest, Fraction(maximum))
-    entries, target = [], Fraction(0)
+    scale = min(math.ceil(lightest * minimum) / lightest, maximum)
+    entries, target = [], 0.0
     for index, ((name, _), share) in enumerate(zip(hosts, shares)):
         target += scale * share
         copy = 0
@@ -55,14 +54,14 @@ def ring(hosts, minimum, maximum, function):
 
 def maglev(hosts, size):
     total = sum(weight for _, weight in hosts)
-    shares = [Fraction(weight, total) for _, weight in hosts]
+    shares = [weight / total for _, weight in hosts]
     heaviest = max(shares)
     rows = []
     for name, _ in hosts:
         offset = xxh64(name) % size
         skip = xxh64(name, seed=1) % (size - 1) + 1
         rows.append(iter([(offset + skip * n) % size for n in range(size)]))
-    table, targets, round_ = {}, [Fraction(0)] * len(hosts), 1
+    table, targets, round_ = {}, [0.0] * len(hosts), 1
     while len(table) < size:
         for index, row in enumerate(rows):
             if round_ * shares[index] < targets[index] or len(table) == size:

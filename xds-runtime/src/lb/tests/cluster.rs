@@ -69,11 +69,11 @@ fn endpoints_not_received_yet_and_none_at_all_are_told_apart() {
 
 #[test]
 fn an_unsupported_policy_passes_by_name() {
-    let mut rig = Rig::new(cluster_of(LbPolicy::Maglev { table_size: 65_537 }, &weights(&[1])));
+    let mut rig = Rig::new(cluster_of(LbPolicy::Unsupported("my.Own".into()), &weights(&[1])));
     assert_eq!(rig.choose(&[]), Choice::Pass(PassReason::Unsupported));
     let view = View::new(Words::new(&rig.content));
     let PolicyView::Pass(_, name) = view.cluster(0).unwrap().policy else { panic!("a policy") };
-    assert_eq!(view.string(name).unwrap(), "MAGLEV");
+    assert_eq!(view.string(name).unwrap(), "my.Own");
 }
 
 #[test]
