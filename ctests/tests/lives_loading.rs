@@ -35,7 +35,8 @@ fn check_balanced(visited: &Finished, times: usize, how: &str) {
     let whens: Vec<_> = lines.iter().map(|(when, _)| *when).collect();
     assert_eq!(whens, ["constructor", "destructor"].repeat(times), "{how}");
     let first = lines.iter().filter(|(_, backend)| *backend == "1").count();
-    assert!(first > 0 && first < lines.len(), "{how}: {visited}");
+    // Two visits may well go to the same one.
+    assert!(times == 1 || (first > 0 && first < lines.len()), "{how}: {visited}");
 }
 
 #[test]
