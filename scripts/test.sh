@@ -10,7 +10,7 @@ scripts/prepare.sh git ssh sshd java javac node ruby php escript go tclsh lua5.4
   +python3-requests +libwww-perl aria2c busybox socat nc.openbsd nc.traditional ncat || exit 1
 scripts/prepare.sh redis-server redis-cli nginx haproxy apache2 psql initdb php-fpm cgi-fcgi mariadbd mariadb || exit 1
 scripts/prepare.sh valgrind fakeroot openssl node +libpython3.11-testsuite +libasan8 +libtsan2 +libjemalloc2 \
-  +libtcmalloc-minimal4 +libsocket-wrapper +libnss-wrapper || exit 1
+  +libtcmalloc-minimal4 +libsocket-wrapper +libnss-wrapper +libfaketime || exit 1
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT

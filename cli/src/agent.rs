@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::SIGXFSZ;
 use tokio::sync::Notify;
 use xds_runtime::config::{Settings, parse_duration};
@@ -47,6 +48,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if settings.source.is_none() {
         bail!("no control plane is configured: set LDMESH_XDS as the programs have it");
     }
+    raise_descriptor_limit();
     // A write past a limit of file sizes (`ulimit -f`) is to fail, and not to end the leader.
     signal_hook::flag::register(SIGXFSZ, Arc::default()).context("cannot handle SIGXFSZ")?;
     log_as_configured(settings);
@@ -77,6 +79,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// The program that spawned it may keep few descriptors for itself (`ulimit -n 8`); a leader needs more.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Refused, it leads with what it has.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn attach(settings: &'static Settings) -> Result<Pod> {

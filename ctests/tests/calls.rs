@@ -239,6 +239,32 @@ fn a_thread_with_the_smallest_stack_makes_the_first_connect() {
 }
 
 #[test]
+fn a_thread_with_the_smallest_stack_looks_up_and_connects_whenever_it_does_without_us() {
+    for lead in ["agent", "thread"] {
+        let hosts = "127.0.0.1 localhost\n127.0.1.1 neighbour\n";
+        let patient = Pod::builder().env("LDMESH_READY_TIMEOUT", "20s");
+        let pod = patient.env("LDMESH_LEAD", lead).hosts(hosts).build();
+        let _greeter = pod.greeters(Mode::Echo, 1);
+        let _control_plane = pod.serve(&Manifest::greeter(1));
+        let program = c_program("small_stack_lookup");
+        // The pod's first: it starts the leader, too. Without us glibc asks a nameserver, and dies for want of stack.
+        let first = run(&mut pod.mesh(&program), &["greeter", "80"]);
+        assert_eq!(first.field("visit"), Some("greeter-1"), "LDMESH_LEAD={lead}: {first}");
+        for [name, port, outside, inside] in [
+            ["neighbour", "8080", "greeter-1", "greeter-1"],
+            ["127.0.1.1", "8080", "greeter-1", "greeter-1"],
+            ["nobody.example", "80", "unknown", "unknown"],
+            [VIP, "80", "ENETUNREACH", "greeter-1"],
+        ] {
+            let without = run(&mut pod.command(&program), &[name, port]);
+            assert_eq!(without.field("visit"), Some(outside), "{name}: {without}");
+            let with = run(&mut pod.mesh(&program), &[name, port]);
+            assert_eq!(with.field("visit"), Some(inside), "LDMESH_LEAD={lead}, {name}: {with}");
+        }
+    }
+}
+
+#[test]
 fn a_hook_leaves_most_of_the_smallest_stack() {
     // Of 16 KiB, in a release build. The design asks for 2 KiB: the table says how far each call is from that.
     const LIMIT: usize = 6 << 10;

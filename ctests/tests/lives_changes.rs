@@ -117,3 +117,19 @@ fn a_process_that_changes_itself_before_its_first_connect_works_as_without_us() 
         ],
     );
 }
+
+/// The kernel makes no user namespace for a process of several threads. An agent is a process of its own.
+#[test]
+fn a_process_whose_thread_leads_can_make_no_user_namespace_and_one_with_an_agent_can() {
+    for (lead, said) in [("thread", "EINVAL"), ("agent", "OK")] {
+        let pod = pod(lead);
+        let _backends = pod.greeters(Mode::Echo, 1);
+        let _control_plane = pod.serve(&Manifest::greeter(1));
+        let mut changes = pod.mesh(c_program("changes_itself"));
+        let changed = Finished::of(changes.args(["newuser", "greeter", "80"]));
+        changed.success();
+        let [before, change, after] = ["before", "change", "after"].map(|key| changed.field(key).unwrap());
+        assert_eq!((before, change, after), ("greeter-1", said, "greeter-1"), "LDMESH_LEAD={lead}: {changed}");
+        assert_eq!(pod.agents().is_empty(), lead == "thread", "LDMESH_LEAD={lead}\n{}", pod.dump());
+    }
+}

@@ -61,6 +61,22 @@ fn with_few_descriptors_a_program_finds_the_leader_that_is_there() {
 }
 
 #[test]
+fn an_agent_has_the_descriptors_that_its_program_does_without() {
+    let pod = patient("agent");
+    let _backends = pod.greeters(Mode::Echo, 1);
+    let control_plane = pod.serve(&Manifest::greeter(1));
+    let mut lookup = pod.mesh("prlimit");
+    lookup.arg("--nofile=8:1024").arg(c_program("lookup")).args(["greeter", "80", "inet", "stream"]);
+    let lookup = Finished::of(&mut lookup);
+    assert_eq!(lookup.field("addr"), Some("10.96.0.10"), "{lookup}");
+    let [agent] = pod.agents()[..] else { panic!("no agent\n{}", pod.dump()) };
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", agent.0)).unwrap();
+    let files: Vec<_> = limits.lines().find(|line| line.starts_with("Max open files")).unwrap().split(' ').collect();
+    assert_eq!(files.iter().filter(|&&word| word == "1024").count(), 2, "{limits}");
+    assert_eq!(control_plane.stats().streams_total(), 1);
+}
+
+#[test]
 fn a_user_without_processes_left_has_neither_agent_nor_thread_and_everything_passes() {
     if !ctests::can_map_users() {
         return ctests::skipped("only root can map several users");
