@@ -13,8 +13,26 @@ if [[ ${1:-} != --inside ]]; then
   tools=$(scripts/portable-tools.sh)
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
+  # qemu-user (7.2) knows no SO_COOKIE, without which the library leaves a socket alone: here it is the inode.
+  cat >"$work/cookie.c" <<'END'
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+long syscall(long number, long a, long b, long c, long d, long e, long f) {
+    struct stat file;
+    if (number == SYS_getsockopt && b == SOL_SOCKET && c == 57 && !fstat(a, &file))
+        return *(unsigned long *)d = file.st_ino, 0;
+    register long x8 __asm__("x8") = number, x0 __asm__("x0") = a, x1 __asm__("x1") = b, x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = d, x4 __asm__("x4") = e, x5 __asm__("x5") = f;
+    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+    return (unsigned long)x0 > -4096UL ? (errno = -x0, -1) : x0;
+}
+END
   for libc in gnu.2.17 musl; do
     mkdir "$work/${libc%%.*}"
+    "$tools/python-zig" cc -target "aarch64-linux-$libc" -shared -fPIC -fno-sanitize=all -O1 \
+      -o "$work/${libc%%.*}/cookie.so" "$work/cookie.c"
     for name in libc_version loaded lookup dial fork_after_lookup system_calls; do
       "$tools/python-zig" cc -target "aarch64-linux-$libc" -dynamic -fno-sanitize=all -std=gnu11 -O1 -pthread \
         -o "$work/${libc%%.*}/$name" "ctests/c/$name.c"
@@ -60,7 +78,7 @@ plain() { qemu-aarch64 -L "$work/root" "$work/$libc/$1" "${@:2}"; }
 # There is no agent of this architecture, so a thread leads. An emulated process is slow to be ready.
 mesh() {
   local status=0
-  qemu-aarch64 -L "$work/root" -E LD_PRELOAD="$work/libldmesh.so" -E LDMESH_XDS=http://127.0.0.1:15010 \
+  qemu-aarch64 -L "$work/root" -E LD_PRELOAD="$work/libldmesh.so:$work/$libc/cookie.so" -E LDMESH_XDS=http://127.0.0.1:15010 \
     -E LDMESH_LEAD=thread -E LDMESH_READY_TIMEOUT=20s "$work/$libc/$1" "${@:2}" >"$work/out" 2>"$work/errors" ||
     status=$?
   ! [[ -s $work/errors ]] || fail "$* says on standard error: $(<"$work/errors")"
@@ -73,7 +91,8 @@ for libc in gnu musl; do
   if [[ $libc == gnu ]]; then
     name=$(plain libc_version)
   else
-    name="musl $(qemu-aarch64 "$root/usr/lib/aarch64-linux-musl/libc.so" 2>&1 | sed -n 's/^Version //p')"
+    # It shows how it is to be called, and fails.
+    name="musl $({ qemu-aarch64 "$root/usr/lib/aarch64-linux-musl/libc.so" 2>&1 || true; } | sed -n 's/^Version //p')"
   fi
   mesh loaded
   said "version=[0-9]"
