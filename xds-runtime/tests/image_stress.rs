@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use xds_runtime::boot::BootId;
 use xds_runtime::image::*;
-use xds_runtime::lb::{Choice, Pick, Seeded, choose};
+use xds_runtime::lb::{Call, Choice, Pick, Seeded, choose};
 use xds_runtime::resource::Health;
 use xds_runtime::shm::{WordAddr, map_read, map_write};
 
@@ -36,6 +36,7 @@ fn content(generation: u64) -> Vec<u64> {
         policy: Policy::Random,
         priorities: Some(vec![Priority {
             slot: None,
+            table: Table::None,
             localities: vec![Locality {
                 name: String::new(),
                 weight: 1,
@@ -86,7 +87,8 @@ fn read(image: &ImageFile, stop: &AtomicBool, torn: &AtomicU64) -> Seen {
     let mut entropy = Seeded(1);
     while !stop.load(Ordering::Relaxed) {
         let vip = WordAddr::new(VIP.into());
-        match image.read(|view| choose(view, None, vip, 80, 0, &mut entropy, &[])) {
+        let call = Call { address: vip, port: 80, source: &|| None, now: 0, avoid: &[] };
+        match image.read(|view| choose(view, None, &call, &mut entropy)) {
             Ok(Choice::Endpoint(pick)) => {
                 if is_whole(&pick) {
                     seen.whole += 1;

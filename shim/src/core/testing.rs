@@ -8,7 +8,7 @@ use xds_runtime::boot::BootId;
 use xds_runtime::control::{CONTROL_WORDS, Control, ImageId};
 use xds_runtime::image::{
     Action, Cluster, Destination, Endpoint, HashOn, ImageFile, Locality, Mesh as Tables, Name, Policy, Priority,
-    Publisher, encode, file_words,
+    Publisher, Table, encode, file_words,
 };
 use xds_runtime::resource::Health;
 use xds_runtime::shm::{self, Millis};
@@ -106,7 +106,9 @@ pub fn greeter(endpoints: Option<&[&str]>) -> Tables {
         clusters: vec![Cluster {
             name: "greeter".into(),
             policy: Policy::RoundRobin,
-            priorities: endpoints.map(|endpoints| vec![Priority { localities: vec![locality(endpoints)], slot: None }]),
+            priorities: endpoints.map(|endpoints| {
+                vec![Priority { localities: vec![locality(endpoints)], slot: None, table: Table::None }]
+            }),
             slot: None,
             connect_timeout: Duration::from_secs(1),
             max_connections: None,

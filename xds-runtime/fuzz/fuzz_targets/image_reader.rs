@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use libfuzzer_sys::fuzz_target;
 use xds_runtime::boot::BootId;
 use xds_runtime::image::{ImageFile, View};
-use xds_runtime::lb::{Seeded, choose};
+use xds_runtime::lb::{Call, Seeded, choose};
 use xds_runtime::shm::{WordAddr, Words};
 
 fn read(view: &View<'_>) {
@@ -28,15 +28,21 @@ fn read(view: &View<'_>) {
         let mut entropy = Seeded(u64::from(index));
         let tried = [(address, port)];
         for avoid in [&[][..], &tried] {
-            let _ = choose(view, None, address, port, 1, &mut entropy, avoid);
+            let call = Call { address, port, source: &|| None, now: 1, avoid };
+            let _ = choose(view, None, &call, &mut entropy);
         }
         let _ = view.string(destination.rules_left_out);
     }
-    let _ = choose(view, None, WordAddr { hi: 1, lo: 2 }, 80, 1, &mut Seeded(0), &[]);
+    let call = Call { address: WordAddr { hi: 1, lo: 2 }, port: 80, source: &|| None, now: 1, avoid: &[] };
+    let _ = choose(view, None, &call, &mut Seeded(0));
     for index in 0..view.cluster_count().unwrap_or(0).min(16) {
         let _ = view.cluster(index).map(|cluster| {
             for nth in 0..cluster.priority_count().min(8) {
-                let _ = view.priority(&cluster, nth).map(|priority| view.locality(&priority, nth));
+                let _ = view.priority(&cluster, nth).map(|priority| {
+                    let _ = view.ring_entry(&priority, nth);
+                    let _ = view.maglev_entry(&priority, nth);
+                    view.locality(&priority, nth)
+                });
             }
         });
     }
