@@ -266,8 +266,9 @@ fn a_thread_with_the_smallest_stack_looks_up_and_connects_whenever_it_does_witho
 
 #[test]
 fn a_hook_leaves_most_of_the_smallest_stack() {
-    // Of 16 KiB, in a release build. The design asks for 2 KiB: the table says how far each call is from that.
-    const LIMIT: usize = 6 << 10;
+    // Of 16 KiB, in a release build (docs/decisions.md: the way of a connect takes more than the 2 KiB once asked for).
+    const IN_THE_WAY: usize = 2 << 10;
+    const DECIDING: usize = 5 << 10;
     let pod = Pod::new();
     let _greeters = pod.greeters(Mode::Echo, 2);
     let _control_plane = pod.serve(&Manifest::greeter(2));
@@ -276,13 +277,15 @@ fn a_hook_leaves_most_of_the_smallest_stack() {
     let (with, without) =
         (measured(&mut pod.mesh(c_program("stack_use"))), measured(&mut pod.command(c_program("stack_use"))));
     let mut table = String::new();
-    let mut most = 0;
-    for call in ["pass", "attach", "peer", "send", "connect", "by_number", "fast_open", "nonblocking", "so_error"] {
+    let mut is_within = true;
+    let passing = ["pass", "peer", "send", "so_error"].map(|call| (call, IN_THE_WAY));
+    let redirected = ["attach", "connect", "by_number", "fast_open", "nonblocking"].map(|call| (call, DECIDING));
+    for (call, limit) in passing.into_iter().chain(redirected) {
         let bytes = |from: &Finished| from.field(call).unwrap().parse::<usize>().unwrap();
         let own = bytes(&with).saturating_sub(bytes(&without));
         table.push_str(&format!("  {call}: {own} bytes\n"));
-        most = most.max(own);
+        is_within &= own <= limit;
     }
     println!("stack of the hooks beside the real calls:\n{table}");
-    assert!(most < LIMIT, "\n{table}");
+    assert!(is_within, "\n{table}");
 }
