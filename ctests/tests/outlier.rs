@@ -121,7 +121,7 @@ fn now_us() -> i64 {
 
 #[test]
 fn failures_that_two_processes_see_eject_an_endpoint_for_a_third_within_10_ms() {
-    let pod = Pod::patient();
+    let pod = Pod::new();
     // Each connect meets both endpoints. Of two, half are one: the first to complete its row.
     let _refusing = [1, 2].map(|nth| backend(&pod, Mode::Refuse, nth));
     let detection = "consecutive5xxErrors: 4, baseEjectionTime: 60s, maxEjectionPercent: 50";
@@ -159,7 +159,7 @@ fn failures_that_two_processes_see_eject_an_endpoint_for_a_third_within_10_ms() 
 
 #[test]
 fn an_ejection_ends_by_its_time_and_the_next_one_is_longer() {
-    let pod = Pod::patient();
+    let pod = Pod::new();
     let _alive = backend(&pod, Mode::Echo, 2);
     let refusing = backend(&pod, Mode::Refuse, 1);
     let detection = "consecutive5xxErrors: 1, interval: 60s, baseEjectionTime: 2s, maxEjectionPercent: 50";
@@ -191,7 +191,7 @@ fn an_ejection_ends_by_its_time_and_the_next_one_is_longer() {
 
 #[test]
 fn processes_that_fail_at_once_eject_no_more_than_the_share() {
-    let pod = Pod::patient();
+    let pod = Pod::new();
     let _refusing = [1, 2, 3, 4].map(|nth| backend(&pod, Mode::Refuse, nth));
     let detection = "consecutive5xxErrors: 1, baseEjectionTime: 60s, maxEjectionPercent: 50";
     let _control_plane = pod.serve(&greeter(4, detection));
@@ -209,7 +209,7 @@ fn processes_that_fail_at_once_eject_no_more_than_the_share() {
 
 #[test]
 fn a_take_over_keeps_ejections() {
-    let pod = Pod::patient();
+    let pod = Pod::new();
     let _alive = backend(&pod, Mode::Echo, 2);
     let refusing = backend(&pod, Mode::Refuse, 1);
     let detection = "consecutive5xxErrors: 2, baseEjectionTime: 60s, maxEjectionPercent: 50";
@@ -243,7 +243,7 @@ fn a_take_over_keeps_ejections() {
 
 #[test]
 fn an_endpoint_that_hangs_is_ejected_by_connects_that_time_out() {
-    let pod = Pod::patient();
+    let pod = Pod::new();
     let _alive = backend(&pod, Mode::Echo, 2);
     let _hanging = backend(&pod, Mode::Hang, 1);
     let detection = "consecutive5xxErrors: 2, baseEjectionTime: 60s, maxEjectionPercent: 50";
@@ -266,7 +266,7 @@ fn an_endpoint_that_hangs_is_ejected_by_connects_that_time_out() {
 
 #[test]
 fn an_endpoint_that_hangs_is_ejected_by_the_leader_where_programs_do_not_wait() {
-    let pod = Pod::patient();
+    let pod = Pod::new();
     let _hanging = [1, 2].map(|nth| backend(&pod, Mode::Hang, nth));
     let detection = "consecutive5xxErrors: 2, interval: 1s, baseEjectionTime: 60s, maxEjectionPercent: 50";
     let _control_plane = pod.serve(&greeter(2, detection));
@@ -285,7 +285,7 @@ fn an_endpoint_that_hangs_is_ejected_by_the_leader_where_programs_do_not_wait() 
 
 #[test]
 fn a_refusal_that_the_program_learns_from_so_error_counts() {
-    let pod = Pod::patient();
+    let pod = Pod::new();
     let refusing = backend(&pod, Mode::Refuse, 1);
     let detection = "consecutive5xxErrors: 2, baseEjectionTime: 60s, maxEjectionPercent: 100";
     let _control_plane = pod.serve(&greeter(1, detection));

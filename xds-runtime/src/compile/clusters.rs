@@ -132,7 +132,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
     }
 
     fn compile(&mut self, cluster: &'a Cluster) -> (image::Cluster, Vec<&'a str>) {
-        let Gathered { mut priorities, leaves, eds, overprovisioning, hash_keys } =
+        let Gathered { mut priorities, leaves, eds, overprovisioning, hash_keys, draining } =
             gather(self.input, cluster, &mut self.hostnames, self.notes);
         // An aggregate's endpoints are balanced as its clusters say; they have one policy here, the first's.
         let speaker = leaves.first().copied().unwrap_or(cluster);
@@ -171,7 +171,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
             panic_threshold: speaker.panic_threshold,
             overprovisioning_factor: overprovisioning.unwrap_or(OVERPROVISIONING),
             locality_weighted: speaker.locality_weighted,
-            outlier: speaker.outlier_detection.as_ref().map(outlier::settings),
+            outlier: speaker.outlier_detection.as_ref().map(|found| outlier::settings(found, draining)),
             ..passing(&cluster.name, Policy::Random)
         };
         self.give_slots(&mut built);
