@@ -74,7 +74,7 @@ fn tables(state: State) -> Tables {
 
 /// `None`: no leader said anything yet, or what is there is not ours.
 fn read_status(dir: &RunDir) -> Option<Status> {
-    let file = File::from(dir.open_file(names::STATUS, Open::Read).ok()??);
+    let file = File::from(dir.open_file(names::STATUS, Open::Read).ok()??.into_owned());
     let mut text = String::new();
     file.take(STATUS_MOST).read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
