@@ -16,6 +16,7 @@ mod clusters;
 mod destinations;
 mod endpoints;
 mod names;
+mod outlier;
 mod routes;
 mod tables;
 

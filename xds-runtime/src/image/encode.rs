@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::image::layout::*;
 use crate::image::mesh::*;
 use crate::image::schedule::{Scale, stride};
+use crate::outlier::SETTINGS_WORDS;
 use crate::resource::Health;
 use crate::shm::{WordAddr, hash_bytes, hash_words, pack};
 use crate::state::{SlotKind, locality_tag, named_tag};
@@ -146,6 +147,7 @@ struct Tables {
     endpoints: Vec<u64>,
     strings: Vec<u64>,
     tables: Vec<u64>,
+    outliers: Vec<u64>,
 }
 
 impl Tables {
@@ -246,6 +248,14 @@ impl Tables {
         if cluster.locality_weighted {
             flags |= CLUSTER_LOCALITY_WEIGHTED;
         }
+        // Their number among the settings, from 1; 0 = none.
+        let outlier = match &cluster.outlier {
+            Some(settings) => {
+                self.outliers.extend(settings.words());
+                narrow(self.outliers.len() / SETTINGS_WORDS)?
+            }
+            None => 0,
+        };
         let timeout = u32::try_from(cluster.connect_timeout.as_millis()).unwrap_or(u32::MAX);
         let panic = (cluster.panic_threshold.clamp(0.0, 100.0) * 100.0).round() as u32;
         self.clusters.extend([
@@ -258,7 +268,7 @@ impl Tables {
             pack(cluster.max_connections.unwrap_or(NONE), panic),
             pack(first, narrow(priorities.len())?),
             u64::from(cluster.overprovisioning_factor),
-            0,
+            u64::from(outlier),
             0,
             0,
         ]);
@@ -347,6 +357,7 @@ impl Tables {
             (&self.endpoints, ENDPOINT_WORDS),
             (&self.strings, 1),
             (&self.tables, 1),
+            (&self.outliers, SETTINGS_WORDS),
         ];
         let mut words = vec![0_u64; CONTENT_HEADER];
         words.reserve_exact(sections.iter().map(|(table, _)| table.len()).sum());
