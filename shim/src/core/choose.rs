@@ -5,6 +5,7 @@
 //! ```
 //! What the mesh does not describe costs no system call, no lock, no allocation and no store.
 
+use std::cell::Cell;
 use std::ffi::c_uint;
 use std::fmt;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use xds_runtime::shm::{self, Millis, WordAddr};
 
 use crate::core::Errno;
 use crate::core::address::{Form, Inet};
+use crate::core::answered::ANSWERED;
 use crate::core::mesh::{Mesh, Occasion};
 use crate::core::process::Context;
 use crate::core::socket::Socket;
@@ -208,9 +210,17 @@ pub fn choose(
     let mark = control.mark(std::ptr::from_ref(&now) as usize, now);
     let mut entropy = Seeded(context.entropy(cookie));
     let call = Call { address, port: dialled.port, source: &|| socket.bound_to(), now, avoid };
-    let choice = image.read(|view| lb::choose(view, state.as_ref(), &call, &mut entropy));
+    let excluded = Cell::new(false);
+    let names = |show: &mut dyn FnMut(&[u8])| {
+        ANSWERED.visit(address, &mut |name| {
+            let text = std::str::from_utf8(name).unwrap_or_default();
+            excluded.set(excluded.get() || context.settings.scope.excludes_name(text));
+            show(name);
+        });
+    };
+    let choice = image.read(|view| lb::choose_named(view, state.as_ref(), &call, &names, &mut entropy));
     control.unmark(mark);
-    choice.map_err(Why::from)
+    if excluded.get() { Err(Why::Excluded) } else { choice.map_err(Why::from) }
 }
 
 /// True when the address is the ClusterIP of a service: the kernel's own path reaches it too.
@@ -236,10 +246,11 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-    use xds_runtime::image::Mesh as Tables;
+    use xds_runtime::image::{Action, HashOn, Mesh as Tables, ServerName};
     use xds_runtime::names::NameFiles;
 
     use super::*;
+    use crate::core::answered;
     use crate::core::testing::{MemoryPod, VIP, greeter};
 
     fn context(variables: &[(&str, &str)]) -> &'static Context {
@@ -354,6 +365,45 @@ mod tests {
         let own = vec!["192.0.2.1".parse().unwrap()];
         let pod = MemoryPod::with(&Tables { default_action: DefaultAction::Refuse, own, ..greeter(None) });
         check_passes(&pod, &fd, dialled, Why::NotInMesh);
+    }
+
+    #[test]
+    fn a_name_that_was_answered_with_the_address_decides_where_the_server_name_does() {
+        let to_greeter = Action::Clusters { shares: vec![(0, 1)], hash: HashOn::Nothing };
+        let names = [("a.example", to_greeter.clone()), (".b.example", to_greeter), ("", Action::Refuse)];
+        let names = names.map(|(pattern, action)| ServerName { pattern: pattern.into(), action }).to_vec();
+        let mut tables = greeter(Some(&["10.1.0.1"]));
+        (tables.destinations[0].address, tables.destinations[0].port) = ([0; 4].into(), 443);
+        tables.destinations[0].action = Action::ServerNames(names);
+        let pod = MemoryPod::with(&tables);
+        let fd = blocking();
+        let verdict = |settings: &[(&str, &str)], at: &str, answers: &[&str]| {
+            let dialled = dial(Form::V4, at, 443);
+            answers.iter().for_each(|name| answered::note(&pod, name, std::iter::once(WordAddr::new(dialled.ip))));
+            match choose_first(context(settings), &pod, Socket::of(fd.as_raw_fd()), dialled) {
+                Verdict::Redirect((pick, _)) => Verdict::Redirect(pick.address.ip()),
+                Verdict::Pass(why) => Verdict::Pass(why),
+                Verdict::Fail(errno) => Verdict::Fail(errno),
+            }
+        };
+        let greeter = Verdict::Redirect("10.1.0.1".parse().unwrap());
+        assert_eq!(verdict(&[], "198.51.100.1", &[]), Verdict::Pass(Why::NeedsBytes), "nobody resolved it");
+        assert_eq!(verdict(&[], "198.51.100.2", &["A.Example."]), greeter);
+        assert_eq!(verdict(&[], "198.51.100.3", &["x.b.example"]), greeter);
+        assert_eq!(verdict(&[], "198.51.100.4", &["c.example"]), Verdict::Fail(libc::ECONNREFUSED));
+        assert_eq!(verdict(&[], "198.51.100.5", &["a.example", "y.b.example"]), greeter, "both lead there");
+        assert_eq!(verdict(&[], "198.51.100.6", &["a.example", "c.example"]), Verdict::Pass(Why::NeedsBytes));
+        assert_eq!(verdict(&[], "198.51.100.7", &["198.51.100.7", "a.example"]), greeter, "digits are no name");
+        let excluded = [("LDMESH_EXCLUDE", "*.b.example")];
+        assert_eq!(verdict(&excluded, "198.51.100.3", &[]), Verdict::Pass(Why::Excluded));
+    }
+
+    #[test]
+    fn names_are_not_kept_where_no_destination_asks_for_them() {
+        let pod = MemoryPod::with(&greeter(None));
+        let address = WordAddr::new("198.51.100.99".parse().unwrap());
+        answered::note(&pod, "a.example", std::iter::once(address));
+        ANSWERED.visit(address, &mut |name| panic!("{name:?}"));
     }
 
     #[test]

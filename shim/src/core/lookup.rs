@@ -12,6 +12,7 @@ use xds_runtime::image::{Torn, View};
 use xds_runtime::names::{Candidates, Families, LibcName, Whose};
 use xds_runtime::shm::{self, Millis, WordAddr};
 
+use crate::core::answered;
 use crate::core::ask::{Question, ask};
 use crate::core::endpoint;
 use crate::core::mesh::{Attached, Mesh};
@@ -125,7 +126,14 @@ fn decide<'a>(
         }
     };
     let verdict = match context.attach(true, shm::now()) {
-        Ok(pod) => find(context, &Attached { context, pod }, &candidates, found),
+        Ok(pod) => {
+            let mesh = Attached { context, pod };
+            let verdict = find(context, &mesh, &candidates, found);
+            if verdict == Verdict::Redirect(()) {
+                answered::note(&mesh, name, found.addresses().iter().copied());
+            }
+            verdict
+        }
         Err(why) => Verdict::Pass(why),
     };
     match verdict {

@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod answer;
+pub mod answered;
 pub mod ask;
 pub mod choose;
 pub mod connect;

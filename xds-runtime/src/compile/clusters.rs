@@ -78,7 +78,11 @@ impl<'a, 'b> Clusters<'a, 'b> {
 
     /// Adds the EDS names that an action leads to.
     pub fn want(&self, action: &Action, names: &mut Vec<String>) {
-        let Action::Clusters { shares, .. } = action else { return };
+        let shares = match action {
+            Action::Clusters { shares, .. } => shares,
+            Action::ServerNames(by_name) => return by_name.iter().for_each(|name| self.want(&name.action, names)),
+            Action::Pass(_) | Action::Refuse => return,
+        };
         for eds in shares.iter().filter_map(|(index, _)| self.eds.get(*index as usize)) {
             names.extend(eds.iter().map(|name| (*name).to_owned()));
         }

@@ -15,6 +15,7 @@ mod chains;
 mod clusters;
 mod destinations;
 mod endpoints;
+mod matching;
 mod names;
 mod routes;
 mod tables;

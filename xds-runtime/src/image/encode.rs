@@ -1,6 +1,7 @@
 //! [`Mesh`] to the words of one arena.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::image::layout::*;
@@ -146,6 +147,7 @@ struct Tables {
     endpoints: Vec<u64>,
     strings: Vec<u64>,
     tables: Vec<u64>,
+    server_names: Vec<u64>,
 }
 
 impl Tables {
@@ -185,7 +187,32 @@ impl Tables {
             }
             Action::Pass(reason) => (u64::from(KIND_PASS) << 8 | *reason as u64, 0),
             Action::Refuse => (u64::from(KIND_REFUSE) << 8, 0),
+            Action::ServerNames(names) => (u64::from(KIND_SERVER_NAMES) << 8, self.server_names(names)?),
         })
+    }
+
+    /// Appends the server names of one destination, in order of their hash. Clusters that several of them lead to are
+    /// written once: the same words are the same action.
+    fn server_names(&mut self, names: &[ServerName]) -> Result<u64, EncodeError> {
+        let mut written = HashMap::new();
+        let mut records = Vec::with_capacity(names.len());
+        for name in names {
+            let (kind, weighted) = match &name.action {
+                Action::Clusters { shares, hash } => match written.entry((shares, *hash == HashOn::SourceIp)) {
+                    Entry::Occupied(same) => *same.get(),
+                    Entry::Vacant(free) => *free.insert(self.action(&name.action)?),
+                },
+                // One decision by name is all that a connection can tell.
+                Action::ServerNames(_) => self.action(&Action::Pass(PassReason::NeedsBytes))?,
+                other => self.action(other)?,
+            };
+            let text = self.text(&name.pattern)?;
+            records.push([hash_bytes(name.pattern.as_bytes()), text, kind, weighted]);
+        }
+        records.sort_unstable_by_key(|[hash, ..]| *hash);
+        let first = narrow(self.server_names.len() / SERVER_NAME_WORDS)?;
+        self.server_names.extend(records.into_iter().flatten());
+        Ok(pack(first, narrow(names.len())?))
     }
 
     fn destination(&mut self, destination: &Destination) -> Result<(), EncodeError> {
@@ -347,6 +374,7 @@ impl Tables {
             (&self.endpoints, ENDPOINT_WORDS),
             (&self.strings, 1),
             (&self.tables, 1),
+            (&self.server_names, SERVER_NAME_WORDS),
         ];
         let mut words = vec![0_u64; CONTENT_HEADER];
         words.reserve_exact(sections.iter().map(|(table, _)| table.len()).sum());

@@ -36,18 +36,20 @@ pub enum Section {
     Strings = 12,
     /// Words of hash tables.
     Tables = 13,
+    /// TLS server names of destinations; each destination's in order of their hash.
+    ServerNames = 14,
 }
 
 /// Number of sections.
-pub const SECTIONS: usize = 14;
+pub const SECTIONS: usize = 15;
 /// Word that holds the default action (0 = pass, 1 = refuse).
-pub const DEFAULT_ACTION: usize = 14;
+pub const DEFAULT_ACTION: usize = SECTIONS;
 /// Word that holds the pod's seed.
-pub const SEED: usize = 15;
+pub const SEED: usize = SECTIONS + 1;
 /// Word of the pod's own addresses, as that of a section of addresses.
-pub const OWN: usize = 16;
+pub const OWN: usize = SECTIONS + 2;
 /// Words before the first section.
-pub const CONTENT_HEADER: usize = 17;
+pub const CONTENT_HEADER: usize = SECTIONS + 3;
 
 /// Words of a name: hash, text, addresses, flags.
 pub const NAME_WORDS: usize = 4;
@@ -67,6 +69,10 @@ pub const HASH_SOURCE: u64 = 1;
 pub const KIND_PASS: u8 = 1;
 /// Action kind: refuse.
 pub const KIND_REFUSE: u8 = 2;
+/// Action kind: by TLS server name; instead of weighted clusters, server names (offset, count).
+pub const KIND_SERVER_NAMES: u8 = 3;
+/// Words of a server name: hash, text, kind as in a destination, weighted (offset, count).
+pub const SERVER_NAME_WORDS: usize = 4;
 /// Words of a cluster; see `encode::cluster`.
 pub const CLUSTER_WORDS: usize = 12;
 /// Cluster flag: endpoints are known.

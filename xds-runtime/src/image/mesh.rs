@@ -75,6 +75,18 @@ pub enum Action {
     Pass(PassReason),
     /// Refuse it: the mesh's outbound policy or a black hole says so.
     Refuse,
+    /// It depends on the TLS server name that the program is going to ask for.
+    ServerNames(Vec<ServerName>),
+}
+
+/// What connections mean that ask for a TLS server name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerName {
+    /// `a.example` = this name, `.example` = every name below, empty = every other name; each once in a list. The most
+    /// specific one counts.
+    pub pattern: String,
+    /// What to do, not by server name again.
+    pub action: Action,
 }
 
 /// What a hash policy hashes.

@@ -1,5 +1,6 @@
 //! Reading an arena's tables: every load is checked, every result a copy.
 
+mod server_names;
 mod text;
 
 use crate::image::encode::{address_hash, destination_hash};
@@ -73,7 +74,13 @@ pub enum ActionView {
     Pass(PassReason),
     /// Refuse it.
     Refuse,
+    /// By TLS server name: [`View::by_server_name`].
+    ServerNames(ServerNamesView),
 }
+
+/// The server names of a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerNamesView(Run);
 
 /// A destination.
 #[derive(Clone, Copy, Debug)]
@@ -547,7 +554,13 @@ const fn some(word: u32) -> Option<u32> {
 }
 
 fn destination_from([_, _, word, weighted, name, rules]: [u64; DESTINATION_WORDS]) -> Read<DestinationView> {
-    let action = match (word >> 8) as u8 {
+    let action = action_from(word, weighted)?;
+    let name = u32::try_from(name).map_err(|_| Torn)?.checked_sub(1);
+    Ok(DestinationView { action, name, rules_left_out: StrRef(rules) })
+}
+
+fn action_from(word: u64, weighted: u64) -> Read<ActionView> {
+    Ok(match (word >> 8) as u8 {
         KIND_CLUSTERS => {
             let (first, count) = unpack(weighted);
             let hash = if word as u8 == HASH_SOURCE as u8 { HashOn::SourceIp } else { HashOn::Nothing };
@@ -555,10 +568,9 @@ fn destination_from([_, _, word, weighted, name, rules]: [u64; DESTINATION_WORDS
         }
         KIND_PASS => ActionView::Pass(PassReason::from_code(word as u8).ok_or(Torn)?),
         KIND_REFUSE => ActionView::Refuse,
+        KIND_SERVER_NAMES => ActionView::ServerNames(ServerNamesView(Run::from_word(weighted))),
         _ => return Err(Torn),
-    };
-    let name = u32::try_from(name).map_err(|_| Torn)?.checked_sub(1);
-    Ok(DestinationView { action, name, rules_left_out: StrRef(rules) })
+    })
 }
 
 /// Whether `address` is in the prefix of `length` bits (as IPv6).

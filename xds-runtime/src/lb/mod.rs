@@ -21,11 +21,13 @@ mod priority;
 mod random;
 mod round_robin;
 mod schedule;
+mod server_name;
 mod weighted;
 
 pub use ejection::eject;
 pub use entropy::{Entropy, Seeded};
 pub(crate) use priority::MAX_PRIORITIES;
+pub use server_name::{ServerNames, UNNAMED};
 
 use std::net::IpAddr;
 
@@ -103,13 +105,32 @@ pub fn choose(
     call: &Call<'_>,
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Choice, Torn> {
+    choose_named(view, state, call, UNNAMED, entropy)
+}
+
+/// [`choose`], where the connection may be going to ask for a TLS server name.
+///
+/// # Errors
+/// As [`choose`].
+pub fn choose_named(
+    view: &View<'_>,
+    state: Option<&State>,
+    call: &Call<'_>,
+    names: &ServerNames<'_>,
+    entropy: &mut (impl Entropy + ?Sized),
+) -> Result<Choice, Torn> {
     let Some(found) = view.destination(call.address, call.port)? else {
         return Ok(match view.default_action(call.address)? {
             DefaultAction::Pass => Choice::NotMesh,
             DefaultAction::Refuse => Choice::Refuse,
         });
     };
-    match found.action {
+    let action = match found.action {
+        ActionView::ServerNames(patterns) => server_name::action(view, &patterns, names)?,
+        action => action,
+    };
+    match action {
+        ActionView::ServerNames(_) => Err(Torn),
         ActionView::Pass(reason) => Ok(Choice::Pass(reason)),
         ActionView::Refuse => Ok(Choice::Refuse),
         ActionView::Clusters { first, count, hash } => {

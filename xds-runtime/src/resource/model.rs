@@ -112,7 +112,7 @@ pub struct FilterChain {
 }
 
 /// `FilterChainMatch`, as far as an outbound client can evaluate it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ChainMatch {
     /// Destination port.
     pub destination_port: Option<u16>,

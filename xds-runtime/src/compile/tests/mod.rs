@@ -2,8 +2,10 @@
 
 mod clusters;
 mod listeners;
+mod matching;
 mod names;
 mod routes;
+mod server_names;
 
 use std::net::SocketAddr;
 use std::time::Duration;
