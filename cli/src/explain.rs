@@ -279,6 +279,10 @@ impl Explainer {
                 ));
                 return Ok(());
             }
+            PolicyView::Refuse => {
+                lines.push("  verdict   black hole: ECONNREFUSED".into());
+                return Ok(());
+            }
             PolicyView::RoundRobin => "round robin".into(),
             PolicyView::Random => "random".into(),
             PolicyView::RingHash => "ring hash".into(),

@@ -217,6 +217,7 @@ fn read_cluster(view: &View<'_>, index: u32) -> Result<Cluster, Torn> {
     let policy = match cluster.policy {
         PolicyView::RoundRobin => Policy::RoundRobin,
         PolicyView::Random => Policy::Random,
+        PolicyView::Refuse => Policy::Refuse,
         PolicyView::RingHash => Policy::RingHash,
         PolicyView::Maglev => Policy::Maglev,
         PolicyView::LeastRequest { choice_count, bias_thousandths } => {

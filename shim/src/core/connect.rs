@@ -32,7 +32,7 @@ use crate::core::mesh::{Attached, Mesh};
 use crate::core::outcome::{self, Outcome};
 use crate::core::process::{self, Context};
 use crate::core::socket::Socket;
-use crate::core::verdict::{Verdict, Why};
+use crate::core::verdict::{Refusal, Verdict, Why};
 use crate::memory;
 
 /// Endpoints that one call tries at most.
@@ -151,9 +151,9 @@ impl Attempt {
                 context.passed(why, format_args!("{}", Dial(dialled)));
                 Step::Pass
             }
-            Verdict::Fail(errno) => {
-                context.log.line(Level::Info, format_args!("{}: refused by the mesh", Dial(dialled)));
-                (self.outcome, self.errno) = (-1, errno);
+            Verdict::Fail(refusal) => {
+                context.refused(refusal, format_args!("{}", Dial(dialled)));
+                (self.outcome, self.errno) = (-1, refusal.errno());
                 Step::Done
             }
             Verdict::Redirect((target, length)) => {
@@ -188,7 +188,7 @@ fn decide(
     sends: bool,
     errno_before: Errno,
     place: &mut Option<Redirected>,
-) -> Verdict<(RawAddress, socklen_t), Errno> {
+) -> Verdict<(RawAddress, socklen_t), Refusal> {
     let started = shm::now();
     let own = context.attach(false, started).map(|pod| Attached { context, pod });
     let chosen = match &own {
@@ -208,7 +208,7 @@ fn decide(
         Verdict::Redirect(chosen) => chosen,
         Verdict::Pass(why @ Why::NoImage) => return without_configuration(context, socket, why),
         Verdict::Pass(why) => return Verdict::Pass(why),
-        Verdict::Fail(errno) => return Verdict::Fail(errno),
+        Verdict::Fail(refusal) => return Verdict::Fail(refusal),
     };
     let Some(first) = RawAddress::new(dialled.form, pick.address, pick.port) else {
         return Verdict::Pass(Why::OtherFamily);
@@ -236,8 +236,7 @@ fn decide(
     }
     if !redirected.count_open() {
         *place = None;
-        context.log.line(Level::Info, format_args!("{}: the cluster has all its connections", Dial(dialled)));
-        return Verdict::Fail(libc::ECONNREFUSED);
+        return Verdict::Fail(Refusal::MaxConnections);
     }
     redirected.limit(socket);
     Verdict::Redirect(first)

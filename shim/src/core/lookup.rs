@@ -17,7 +17,7 @@ use crate::core::ask::{Question, ask};
 use crate::core::endpoint;
 use crate::core::mesh::{Attached, Mesh};
 use crate::core::process::Context;
-use crate::core::verdict::{Verdict, Why};
+use crate::core::verdict::{Refusal, Verdict, Why};
 
 /// Addresses of one name that are answered at most.
 pub const ADDRESSES: usize = 48;
@@ -140,6 +140,7 @@ fn decide<'a>(
         Verdict::Pass(Why::NoImage | Why::NoRunDirectory)
             if context.settings.fail == FailMode::Closed && context.settings.mode != Mode::Shadow =>
         {
+            context.refused(Refusal::NoConfiguration, format_args!("lookup of {name}"));
             Verdict::Fail(Fault::Again)
         }
         Verdict::Redirect(()) if context.settings.mode == Mode::Shadow => {

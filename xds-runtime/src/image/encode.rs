@@ -264,6 +264,7 @@ impl Tables {
             Policy::Random => (POLICY_RANDOM, 0, 0),
             Policy::RingHash => (POLICY_RING_HASH, 0, 0),
             Policy::Maglev => (POLICY_MAGLEV, 0, 0),
+            Policy::Refuse => (POLICY_REFUSE, 0, 0),
             Policy::Pass(reason, detail) => (POLICY_PASS, *reason as u64, self.text(detail)?),
         };
         let mut flags = 0;

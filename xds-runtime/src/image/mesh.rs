@@ -188,6 +188,8 @@ pub enum Policy {
     Maglev,
     /// Connections are left to the kernel, for this reason; the text names the policy or resource.
     Pass(PassReason, String),
+    /// Connections are refused: the cluster goes nowhere.
+    Refuse,
 }
 
 /// The localities of one priority.

@@ -148,6 +148,8 @@ pub enum PolicyView {
     Maglev,
     /// Left to the kernel.
     Pass(PassReason, StrRef),
+    /// Refused.
+    Refuse,
 }
 
 /// A set of endpoints that are balanced together: all of a priority, or those of one locality.
@@ -423,6 +425,7 @@ impl<'a> View<'a> {
             POLICY_RANDOM => PolicyView::Random,
             POLICY_RING_HASH => PolicyView::RingHash,
             POLICY_MAGLEV => PolicyView::Maglev,
+            POLICY_REFUSE => PolicyView::Refuse,
             POLICY_PASS => PolicyView::Pass(PassReason::from_code(parameter as u8).ok_or(Torn)?, StrRef(detail)),
             _ => return Err(Torn),
         };

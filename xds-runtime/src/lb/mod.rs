@@ -72,8 +72,10 @@ pub enum Choice {
     Endpoint(Pick),
     /// Leave it to the kernel.
     Pass(PassReason),
-    /// Refuse it: a black hole, or a destination outside the registry where only that is allowed.
-    Refuse,
+    /// Refuse it: its cluster goes nowhere.
+    BlackHole,
+    /// Refuse it: the mesh does not describe it, and only what it describes is allowed.
+    NotInRegistry,
     /// The mesh does not describe it.
     NotMesh,
 }
@@ -122,7 +124,7 @@ pub fn choose_named(
     let Some(found) = view.destination(call.address, call.port)? else {
         return Ok(match view.default_action(call.address)? {
             DefaultAction::Pass => Choice::NotMesh,
-            DefaultAction::Refuse => Choice::Refuse,
+            DefaultAction::Refuse => Choice::NotInRegistry,
         });
     };
     let action = match found.action {
@@ -132,7 +134,7 @@ pub fn choose_named(
     match action {
         ActionView::ServerNames(_) => Err(Torn),
         ActionView::Pass(reason) => Ok(Choice::Pass(reason)),
-        ActionView::Refuse => Ok(Choice::Refuse),
+        ActionView::Refuse => Ok(Choice::BlackHole),
         ActionView::Clusters { first, count, hash } => {
             let cluster = view.cluster(weighted::pick(view, first, count, entropy)?)?;
             if !matches!(cluster.policy, PolicyView::RingHash | PolicyView::Maglev) {
@@ -156,6 +158,9 @@ fn from_cluster(
 ) -> Result<Choice, Torn> {
     if let PolicyView::Pass(reason, _) = cluster.policy {
         return Ok(Choice::Pass(reason));
+    }
+    if cluster.policy == PolicyView::Refuse {
+        return Ok(Choice::BlackHole);
     }
     if !cluster.endpoints_known {
         return Ok(Choice::Pass(PassReason::NoEndpointsYet));

@@ -96,6 +96,17 @@ fn a_black_hole_refuses_and_an_original_destination_passes() {
 }
 
 #[test]
+fn a_share_of_the_black_hole_is_refused() {
+    let compiled = World::default()
+        .eds(&["a"])
+        .cluster(cluster("BlackHoleCluster", Discovery::Static(assignment("BlackHoleCluster", vec![]))))
+        .listener("10.0.0.1_1", "10.0.0.1:1", vec![chain(tcp(&[("a", 90), ("BlackHoleCluster", 10)]))], None)
+        .compile();
+    check_clusters(&compiled, "10.0.0.1:1", &[("a", 90), ("BlackHoleCluster", 10)]);
+    assert_eq!(compiled.mesh.clusters[1].policy, Policy::Refuse);
+}
+
+#[test]
 fn the_pod_s_own_addresses_are_no_destination() {
     let mut world =
         World::default().eds(&["a"]).listener("10.0.0.1_80", "10.0.0.1:80", vec![chain(tcp(&[("a", 1)]))], None);
