@@ -58,6 +58,11 @@ impl<'a, 'b> Clusters<'a, 'b> {
         self.notes.insert(note);
     }
 
+    /// Whether the HTTP rules of a service must hold for each request.
+    pub fn is_exact(&self, service: &str) -> bool {
+        self.input.exact_http.matches(service)
+    }
+
     /// What a connection to one of these clusters means.
     pub fn action(&mut self, weighted: &'a [WeightedCluster], hash: HashOn) -> Action {
         let mut loaded = weighted.iter().filter(|cluster| cluster.weight > 0);
@@ -110,13 +115,12 @@ impl<'a, 'b> Clusters<'a, 'b> {
 
     /// The index of a cluster that has a share of a destination.
     fn share(&mut self, name: &'a str) -> u32 {
-        let reason = match self.lead(name) {
+        let policy = match self.lead(name) {
             Lead::Cluster(cluster) => return self.build(cluster),
-            Lead::Pass(reason) => reason,
-            // A share that is to fail: a cluster without endpoints.
-            Lead::Refuse => PassReason::NoHealthyEndpoint,
+            Lead::Pass(reason) => Policy::Pass(reason, name.to_owned()),
+            Lead::Refuse => Policy::Refuse,
         };
-        self.register(name, |_| (passing(name, Policy::Pass(reason, name.to_owned())), Vec::new()))
+        self.register(name, |_| (passing(name, policy), Vec::new()))
     }
 
     fn build(&mut self, cluster: &'a Cluster) -> u32 {

@@ -96,6 +96,11 @@ impl<'a> Gatherer<'a, '_> {
                     self.notes.insert(format!("cluster {}: draining endpoints were left out", cluster.name));
                     continue;
                 }
+                if endpoint.is_gateway {
+                    let why = "endpoints behind a TLS gateway of another network were left out";
+                    self.notes.insert(format!("cluster {}: {why}", cluster.name));
+                    continue;
+                }
                 let hash_key = hash_key(cluster, endpoint);
                 let hash_keys = &mut self.gathered.hash_keys;
                 let mut add = |address| {

@@ -23,6 +23,7 @@ mod tables;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
+use crate::config::NameList;
 use crate::image::Mesh;
 use crate::resource::{Cluster, Listener, LoadAssignment, Locality, NameTable, RouteConfiguration};
 use crate::shm::hash_words;
@@ -46,6 +47,8 @@ pub struct Input<'a> {
     pub resolved: &'a BTreeMap<String, Vec<IpAddr>>,
     /// The pod's own addresses: never a destination.
     pub own_addresses: &'a [IpAddr],
+    /// Services whose connections pass where their HTTP rules depend on the request.
+    pub exact_http: &'a NameList,
     /// The node's locality. The control plane has already put it into priorities and weights.
     pub locality: Locality,
 }

@@ -403,6 +403,8 @@ pub struct Endpoint {
     pub weight: u32,
     /// True when its metadata says `envoy.transport_socket_match: {tlsMode: istio}`.
     pub tls_mode_istio: bool,
+    /// True when it is the gateway of another network and stands for the endpoints behind it: it takes Istio's mTLS only.
+    pub is_gateway: bool,
     /// What hash policies know it by (metadata `envoy.lb: {hash_key: ..}`), instead of its address.
     pub hash_key: Option<String>,
     /// `hostname`; may be empty.

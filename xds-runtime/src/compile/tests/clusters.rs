@@ -160,3 +160,18 @@ fn settings_that_are_not_honoured_are_said() {
     let compiled = leading_to(Discovery::Eds("a".into()), |a| a.unsupported = vec!["slow_start".into()]).compile();
     assert_eq!(compiled.notes, ["cluster a: slow_start is not honoured"]);
 }
+
+#[test]
+fn endpoints_behind_a_gateway_of_another_network_are_left_out_and_said() {
+    let gateway = Endpoint { tls_mode_istio: true, is_gateway: true, ..socket("203.0.113.9:15443") };
+    let direct = Endpoint { tls_mode_istio: true, ..socket("10.1.0.1:80") };
+    let compiled = World::default()
+        .cluster(Cluster { tls: UpstreamTls::ByEndpoint, ..cluster("c", Discovery::Eds("c".into())) })
+        .assignment(assignment("c", vec![gateway, direct]))
+        .listener("10.0.0.1_1", "10.0.0.1:1", vec![chain(tcp(&[("c", 1)]))], None)
+        .compile();
+    let priorities = compiled.mesh.clusters[0].priorities.as_ref().unwrap();
+    let endpoints = &priorities[0].localities[0].endpoints;
+    assert_eq!(endpoints.iter().map(|e| e.address.to_string()).collect::<Vec<_>>(), ["10.1.0.1:80"]);
+    assert_eq!(compiled.notes, ["cluster c: endpoints behind a TLS gateway of another network were left out"]);
+}
