@@ -33,7 +33,7 @@ impl Libc {
     #[track_caller]
     pub fn pod(self) -> LibcPod {
         // On a busy machine the first configuration takes longer than programs wait by themselves.
-        let mut builder = Pod::builder().env("LDMESH_READY_TIMEOUT", "10s");
+        let mut builder = Pod::builder();
         if let Some(suite) = self.suite {
             let programs = must(self.compiler().folder());
             builder = builder.other_root(&must(crate::artifacts::rootfs(suite)), &[&programs]);

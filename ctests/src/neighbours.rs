@@ -91,7 +91,7 @@ fn check_in_turn(text: &str, service: &str, tail: &str) {
 #[track_caller]
 pub fn check_client(row: &str, service: &str, tail: &str, runs: usize, command: impl Fn(&Pod, &str) -> Command) {
     let cell = Cell::application(row);
-    let pod = Pod::patient();
+    let pod = Pod::new();
     pod.neighbours().check(service, tail, runs, command);
     cell.is(Works::Balanced, "in turn over 3 endpoints");
 }

@@ -78,7 +78,7 @@ fn dial(pod: &Pod, program: &Path, host: &str, port: &str) -> Command {
 fn go_with_cgo() {
     let cell = Cell::application("Go, cgo");
     let program = go("go-cgo", "1");
-    let pod = Pod::patient();
+    let pod = Pod::new();
     let endpoints = ["127.0.2.1", "127.0.2.2", "127.0.2.3"];
     let _echoes = endpoints.map(|ip| pod.backend_of(Mode::Echo, &format!("{ip}:7000"), &format!("at-{ip}")));
     let service = Service::new("echo", "default", &["10.96.0.20"], &endpoints).ports(&[Port::new("tcp", 7000, 7000)]);
@@ -111,7 +111,7 @@ fn go_with_cgo() {
 fn go_static() {
     let cell = Cell::application("Go, static");
     let program = go("go-static", "0");
-    let pod = Pod::patient();
+    let pod = Pod::new();
     let _neighbours = pod.neighbours();
     pod.ip("route add local 10.96.0.0/16 dev lo");
     let _kube_proxy = pod.backend_of(Mode::Echo, "10.96.0.20:7", "kube-proxy");

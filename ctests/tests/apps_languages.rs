@@ -38,7 +38,7 @@ fn check_echo(row: &str, interpreter: &str, program: &str) {
 #[track_caller]
 fn check_keeping_http(row: &str, tail: &str, kept: usize, interpreter: &str, program: &str) {
     let cell = Cell::application(row);
-    let pod = Pod::patient();
+    let pod = Pod::new();
     let neighbours = pod.neighbours();
     neighbours.check("greeter", tail, 1, |pod, host| http(pod, interpreter, program, host));
     let before = neighbours.wait_for_accepted(CONNECTIONS);
@@ -66,7 +66,7 @@ fn python_asyncio() {
 #[test]
 fn python_workers_of_multiprocessing() {
     let cell = Cell::application("Python multiprocessing");
-    let pod = Pod::patient();
+    let pod = Pod::new();
     let neighbours = pod.neighbours();
     neighbours.check("echo", ECHO, 1, |pod, host| echo(pod, "/usr/bin/python3", "python/pool.py", host));
     cell.is(Works::Balanced, "3 forked workers together, in turn over 3 endpoints");
@@ -136,7 +136,7 @@ fn php_fsockopen() {
 #[test]
 fn php_curl() {
     let cell = Cell::application("PHP curl");
-    let pod = Pod::patient();
+    let pod = Pod::new();
     let neighbours = pod.neighbours();
     // Stands in for the cluster's DNS and kube-proxy.
     pod.ip("route add local 10.96.0.0/16 dev lo");

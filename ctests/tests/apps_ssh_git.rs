@@ -58,7 +58,7 @@ fn the_ssh_client() {
         return skipped("sshd needs more users than one");
     }
     let cell = Cell::application("ssh");
-    let pod = Pod::patient();
+    let pod = Pod::new();
     make_keys(&pod);
     let endpoints = ["127.0.4.1", "127.0.4.2", "127.0.4.3"];
     let _servers = endpoints.map(|address| sshd(&pod, pod.command("/usr/sbin/sshd"), address));
@@ -85,7 +85,7 @@ fn a_preloaded_sshd_serves_and_forwards_into_the_mesh() {
         return skipped("sshd needs more users than one");
     }
     let cell = Cell::application("sshd");
-    let pod = Pod::patient();
+    let pod = Pod::new();
     make_keys(&pod);
     let _neighbours = pod.neighbours();
     let mut server = sshd(&pod, pod.mesh("/usr/sbin/sshd"), "127.0.0.1");
@@ -153,7 +153,7 @@ fn clone(pod: &Pod, from: &str, into: &Path) -> Command {
 #[test]
 fn git_over_http() {
     let cell = Cell::application("git (http)");
-    let pod = Pod::patient();
+    let pod = Pod::new();
     // A clone is three connections here, so with two endpoints the one that tells it what `main` is alternates.
     let names = ["git-1", "git-2"];
     make_repository(&pod, &names);

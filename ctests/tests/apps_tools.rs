@@ -17,7 +17,7 @@ fn through(pod: &Pod, host: &str, words: &[&str]) -> Command {
 #[test]
 fn curl() {
     let cell = Cell::application("curl");
-    let pod = Pod::patient();
+    let pod = Pod::new();
     let neighbours = pod.neighbours();
     // One process, and a connection for each URL, as it asks for no other use of it.
     let closing = |pod: &Pod, host: &str| {
@@ -39,7 +39,7 @@ fn curl() {
 #[test]
 fn wget() {
     let cell = Cell::application("wget");
-    let pod = Pod::patient();
+    let pod = Pod::new();
     pod.neighbours().check(GREETER, GREETER, CONNECTIONS, |pod, host| {
         let mut wget = pod.mesh("wget");
         wget.args(["--tries=1", "-q", "-O-", &format!("http://{host}/")]);
@@ -51,7 +51,7 @@ fn wget() {
 #[test]
 fn aria2() {
     let cell = Cell::application("aria2");
-    let pod = Pod::patient();
+    let pod = Pod::new();
     pod.neighbours().check(GREETER, GREETER, CONNECTIONS, |pod, host| {
         let mut shell = pod.mesh("sh");
         // Its own resolver (c-ares) asks the nameserver; this pod has none.

@@ -27,7 +27,7 @@ fn answer(pod: &Pod, source: Option<&str>) -> String {
 #[test]
 fn a_consistent_hash_keeps_each_source_with_its_endpoint_and_moves_few_when_one_goes() {
     for table in ["ringHash: {minimumRingSize: 1024}", "maglev: {tableSize: 65537}"] {
-        let pod = Pod::patient();
+        let pod = Pod::new();
         let mut backends = pod.greeters(Mode::Http, 4);
         let _control_plane = pod.serve(&hashed(4, table));
         let sources: Vec<String> = (1..=16).map(|n| format!("127.0.0.{n}")).collect();

@@ -242,8 +242,7 @@ fn a_thread_with_the_smallest_stack_makes_the_first_connect() {
 fn a_thread_with_the_smallest_stack_looks_up_and_connects_whenever_it_does_without_us() {
     for lead in ["agent", "thread"] {
         let hosts = "127.0.0.1 localhost\n127.0.1.1 neighbour\n";
-        let patient = Pod::builder().env("LDMESH_READY_TIMEOUT", "20s");
-        let pod = patient.env("LDMESH_LEAD", lead).hosts(hosts).build();
+        let pod = Pod::builder().env("LDMESH_LEAD", lead).hosts(hosts).build();
         let _greeter = pod.greeters(Mode::Echo, 1);
         let _control_plane = pod.serve(&Manifest::greeter(1));
         let program = c_program("small_stack_lookup");

@@ -81,7 +81,7 @@ fn a_broken_file_leaves_the_last_good_configuration_served() {
 
 #[test]
 fn without_any_configuration_the_wait_is_bounded_and_shared() {
-    let pod = Pod::new();
+    let pod = Pod::builder().env("LDMESH_READY_TIMEOUT", "500ms").build();
     // Nobody listens at the control plane's address.
     let started = Instant::now();
     let first = Finished::of(&mut pod.curl("http://greeter/"));
@@ -97,7 +97,7 @@ fn without_any_configuration_the_wait_is_bounded_and_shared() {
 
 #[test]
 fn fail_closed_answers_instead_of_passing() {
-    let pod = Pod::builder().env("LDMESH_FAIL", "closed").build();
+    let pod = Pod::builder().env("LDMESH_FAIL", "closed").env("LDMESH_READY_TIMEOUT", "500ms").build();
     let mut lookup = pod.mesh(ctests::c_program("lookup"));
     let answer = Finished::of(lookup.args(["greeter", "80", "inet"]));
     assert_eq!(answer.field("code"), Some("EAI_AGAIN"), "{answer}");

@@ -29,7 +29,7 @@ fn preloaded(pod: &Pod, preload: &str, program: impl AsRef<std::ffi::OsStr>) -> 
 
 /// A pod whose mesh has the greeter.
 fn with_greeter(check: impl FnOnce(&Pod)) {
-    let pod = Pod::builder().env("LDMESH_READY_TIMEOUT", "20s").build();
+    let pod = Pod::new();
     let _http = pod.greeters(Mode::Http, 2);
     let _control_plane = pod.serve(&Manifest::greeter(2));
     check(&pod);
@@ -93,7 +93,7 @@ fn asan() {
 
 #[test]
 fn fakeroot() {
-    let pod = Pod::builder().env("LDMESH_READY_TIMEOUT", "20s").build();
+    let pod = Pod::new();
     let _http = pod.greeters(Mode::Http, 2);
     let _control_plane = pod.serve(&Manifest::greeter(2));
     // fakeroot puts its library before what is preloaded already; the other order is made by hand inside.
@@ -117,7 +117,7 @@ fn fakeroot() {
 /// of the mesh is reached as without us, in both orders.
 #[test]
 fn socket_wrapper() {
-    let pod = Pod::builder().env("LDMESH_READY_TIMEOUT", "20s").build();
+    let pod = Pod::new();
     let _control_plane = pod.serve(&Manifest::greeter(1));
     let others = format!("{} {}", debian("libsocket_wrapper.so"), debian("libnss_wrapper.so"));
     let hosts = pod.folder().join("wrapped-hosts");

@@ -22,7 +22,7 @@ fn kernel_answers(pod: &Pod) -> Backend {
 }
 
 fn pod(lead: &str) -> Pod {
-    let pod = Pod::builder().env("LDMESH_READY_TIMEOUT", "20s").env("LDMESH_LEAD", lead).build();
+    let pod = Pod::builder().env("LDMESH_LEAD", lead).build();
     // Root to change to: readable by every user, and empty.
     std::fs::create_dir(pod.folder().join("root")).unwrap();
     pod

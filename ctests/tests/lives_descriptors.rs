@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ctests::{ControlPlane, Finished, Manifest, Mode, Pod, c_program, wait_for};
 
-fn patient(lead: &str) -> Pod {
-    Pod::builder().env("LDMESH_READY_TIMEOUT", "20s").env("LDMESH_LEAD", lead).build()
+fn led_by(lead: &str) -> Pod {
+    Pod::builder().env("LDMESH_LEAD", lead).build()
 }
 
 /// A program that has to find a descriptor table as it is without the library, and a service twice.
@@ -30,7 +30,7 @@ const SWEEPS: [&str; 5] = ["loop", "closefrom", "close_range", "cloexec", "unsha
 
 #[test]
 fn a_program_that_closes_every_descriptor_goes_on_and_so_does_its_agent() {
-    let pod = patient("agent");
+    let pod = led_by("agent");
     let _backends = pod.greeters(Mode::Echo, 1);
     let control_plane = pod.serve(&Manifest::greeter(1));
     for how in SWEEPS {
@@ -42,7 +42,7 @@ fn a_program_that_closes_every_descriptor_goes_on_and_so_does_its_agent() {
 #[test]
 fn a_program_that_closes_every_descriptor_leaves_its_leading_thread_alone() {
     for how in SWEEPS {
-        let pod = patient("thread");
+        let pod = led_by("thread");
         let _backends = pod.greeters(Mode::Echo, 1);
         let control_plane = pod.serve(&Manifest::greeter(1));
         check_sweep(&pod, &control_plane, how);
@@ -53,7 +53,7 @@ fn a_program_that_closes_every_descriptor_leaves_its_leading_thread_alone() {
 #[test]
 fn a_daemon_that_forked_twice_and_closed_everything_finds_services() {
     for lead in ["agent", "thread"] {
-        let pod = patient(lead);
+        let pod = led_by(lead);
         let _backends = pod.greeters(Mode::Echo, 1);
         let _control_plane = pod.serve(&Manifest::greeter(1));
         let told = pod.folder().join("daemon");
@@ -67,7 +67,7 @@ fn a_daemon_that_forked_twice_and_closed_everything_finds_services() {
 
 #[test]
 fn a_thread_that_closes_every_descriptor_without_end_harms_only_what_it_closes() {
-    let pod = patient("agent");
+    let pod = led_by("agent");
     let _backends = pod.greeters(Mode::Echo, 2);
     let _control_plane = pod.serve(&Manifest::greeter(2));
     let swept = Finished::of(pod.mesh(c_program("sweeps_without_end")).args(["10.96.0.10", "80", "5000"]));
@@ -80,7 +80,7 @@ fn a_thread_that_closes_every_descriptor_without_end_harms_only_what_it_closes()
 fn nothing_of_ours_takes_the_number_of_a_closed_standard_stream() {
     for lead in ["agent", "thread"] {
         for log in [false, true] {
-            let pod = patient(lead);
+            let pod = led_by(lead);
             let _backends = pod.greeters(Mode::Echo, 1);
             let _control_plane = pod.serve(&Manifest::greeter(1));
             let told = pod.folder().join("told");
@@ -100,7 +100,7 @@ fn nothing_of_ours_takes_the_number_of_a_closed_standard_stream() {
 
 #[test]
 fn children_started_in_any_way_are_in_the_mesh_but_for_one_without_its_environment() {
-    let pod = patient("agent");
+    let pod = led_by("agent");
     let _backends = pod.greeters(Mode::Echo, 1);
     let _control_plane = pod.serve(&Manifest::greeter(1));
     let start = |how: &str| {

@@ -8,14 +8,14 @@ use std::time::Duration;
 use ctests::{Finished, Manifest, Mode, Pod, c_program, wait_until};
 
 /// A machine under load makes a leader late; no lookup here is meant to be answered without it.
-fn patient(lead: &str) -> Pod {
-    Pod::builder().env("LDMESH_READY_TIMEOUT", "20s").env("LDMESH_LEAD", lead).build()
+fn led_by(lead: &str) -> Pod {
+    Pod::builder().env("LDMESH_LEAD", lead).build()
 }
 
 /// Forks a thousand children and more among threads that look up and connect without pause.
 #[track_caller]
 fn check_forks_among_threads(lead: &str, children: &str) {
-    let pod = patient(lead);
+    let pod = led_by(lead);
     let _backends = pod.greeters(Mode::Echo, 3);
     let control_plane = pod.serve(&Manifest::greeter(3));
     let mut forks = pod.mesh(c_program("forks_among_threads"));
@@ -38,7 +38,7 @@ fn children_forked_among_threads_while_another_thread_leads_all_find_and_reach_a
 
 #[test]
 fn programs_that_end_among_threads_inside_hooks_do_not_trip_the_switch() {
-    let pod = patient("agent");
+    let pod = led_by("agent");
     let _backends = pod.greeters(Mode::Echo, 2);
     let _control_plane = pod.serve(&Manifest::greeter(2));
     let mut ends = pod.mesh(c_program("exits_among_threads"));
@@ -54,7 +54,7 @@ fn programs_that_end_among_threads_inside_hooks_do_not_trip_the_switch() {
 
 #[test]
 fn children_of_a_leader_at_its_start_work_and_have_none_of_its_descriptors() {
-    let pod = patient("thread");
+    let pod = led_by("thread");
     let _backends = pod.greeters(Mode::Echo, 2);
     let control_plane = pod.serve(&Manifest::greeter(2));
     let mut leader = pod.mesh(c_program("forks_from_leader"));

@@ -100,7 +100,7 @@ impl Drop for Client {
 
 #[test]
 fn a_frozen_container_loses_the_lead_and_thaws_into_the_mesh() {
-    let pod = Pod::builder().env("LDMESH_READY_TIMEOUT", "20s").build();
+    let pod = Pod::new();
     let _backends = pod.greeters(Mode::Echo, 2);
     let control_plane = pod.serve(&Manifest::greeter(2));
     let (mut frozen, mut other) = (Client::start(&pod), Client::start(&pod));

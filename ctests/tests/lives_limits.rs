@@ -11,8 +11,8 @@ fn kernel_answers(pod: &Pod) -> Backend {
     pod.backend_of(Mode::Echo, "10.96.0.10:80", "kernel")
 }
 
-fn patient(lead: &str) -> Pod {
-    Pod::builder().env("LDMESH_READY_TIMEOUT", "20s").env("LDMESH_LEAD", lead).build()
+fn led_by(lead: &str) -> Pod {
+    Pod::builder().env("LDMESH_LEAD", lead).build()
 }
 
 /// `dial` below a limit, as `prlimit` names it.
@@ -51,7 +51,7 @@ fn with_few_descriptors_a_program_connects_whenever_it_does_without_us() {
 
 #[test]
 fn with_few_descriptors_a_program_finds_the_leader_that_is_there() {
-    let pod = patient("agent");
+    let pod = led_by("agent");
     let _kernel = kernel_answers(&pod);
     let _backends = pod.greeters(Mode::Echo, 1);
     let _control_plane = pod.serve(&Manifest::greeter(1));
@@ -62,7 +62,7 @@ fn with_few_descriptors_a_program_finds_the_leader_that_is_there() {
 
 #[test]
 fn an_agent_has_the_descriptors_that_its_program_does_without() {
-    let pod = patient("agent");
+    let pod = led_by("agent");
     let _backends = pod.greeters(Mode::Echo, 1);
     let control_plane = pod.serve(&Manifest::greeter(1));
     let mut lookup = pod.mesh("prlimit");
@@ -127,7 +127,7 @@ fn the_first_program_of_a_pod_may_have_no_room_for_files() {
 
 #[test]
 fn a_program_of_a_thousand_threads_that_all_connect_is_balanced() {
-    let pod = patient("agent");
+    let pod = led_by("agent");
     let _backends = pod.greeters(Mode::Echo, 2);
     let _control_plane = pod.serve(&Manifest::greeter(2));
     let threads = Finished::of(pod.mesh(c_program("a_thousand_threads")).args(["greeter", "80"]));

@@ -10,7 +10,7 @@ const TIMES: usize = 100;
 /// A pod where `neighbour` is the first greeter without the mesh, and `greeter` is the service in it.
 fn with_neighbour(check: impl FnOnce(&Pod)) {
     let hosts = "127.0.0.1 localhost\n127.0.1.1 neighbour\n";
-    let pod = Pod::builder().env("LDMESH_READY_TIMEOUT", "20s").hosts(hosts).build();
+    let pod = Pod::builder().hosts(hosts).build();
     let _backends = pod.greeters(Mode::Echo, 2);
     let _control_plane = pod.serve(&Manifest::greeter(2));
     check(&pod);

@@ -8,10 +8,6 @@ use std::time::Duration;
 
 use ctests::{Finished, Manifest, Mode, Pod, artifacts, c_program, wait_until};
 
-fn patient() -> Pod {
-    Pod::builder().env("LDMESH_READY_TIMEOUT", "20s").build()
-}
-
 /// A container: PID 1 is a shell, and a program of the mesh below it connects when told.
 struct Container {
     child: Child,
@@ -56,7 +52,7 @@ impl Drop for Container {
 
 #[test]
 fn two_containers_of_a_pod_share_one_stream_and_the_one_that_stays_takes_over() {
-    let pod = patient();
+    let pod = Pod::new();
     let _backends = pod.greeters(Mode::Echo, 2);
     let control_plane = pod.serve(&Manifest::greeter(2));
     let (first, mut second) = (Container::start(&pod), Container::start(&pod));
@@ -93,7 +89,7 @@ fn check_undisturbed(pod: &Pod) {
 
 #[test]
 fn a_process_with_another_clock_has_a_mesh_of_its_own_and_disturbs_nobody() {
-    let pod = patient();
+    let pod = Pod::new();
     let _backends = pod.greeters(Mode::Echo, 1);
     let control_plane = pod.serve(&Manifest::greeter(1));
     let dial = c_program("dial");
@@ -127,7 +123,7 @@ fn an_agent_that_sees_only_its_own_users_processes_stays_with_them() {
     if !ctests::can_map_users() {
         return ctests::skipped("only root can map several users");
     }
-    let pod = patient();
+    let pod = Pod::new();
     let _backends = pod.greeters(Mode::Echo, 1);
     let control_plane = pod.serve(&Manifest::greeter(1));
     let mut shell = pod.command("unshare");

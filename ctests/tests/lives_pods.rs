@@ -6,11 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use ctests::{Backend, Finished, Manifest, Mode, Pod, PodBuilder, Trace, artifacts, c_program, portable_library};
-
-fn patient() -> PodBuilder {
-    Pod::builder().env("LDMESH_READY_TIMEOUT", "20s")
-}
+use ctests::{Backend, Finished, Manifest, Mode, Pod, Trace, artifacts, c_program, portable_library};
 
 /// The pod's VIP answers by itself, as where kube-proxy is; it calls itself `kernel`.
 fn kernel_answers(pod: &Pod) -> Backend {
@@ -42,7 +38,7 @@ fn with_a_full_or_read_only_run_directory_everything_passes() {
 #[test]
 fn a_file_system_that_cannot_allocate_does_as_a_run_directory() {
     // ramfs has neither fallocate nor a size.
-    let pod = patient().env("LDMESH_RUN_DIR", "/run/ldmesh").build();
+    let pod = Pod::builder().env("LDMESH_RUN_DIR", "/run/ldmesh").build();
     let _backends = pod.greeters(Mode::Echo, 1);
     let _control_plane = pod.serve(&Manifest::greeter(1));
     let mut shell = pod.command("unshare");
@@ -67,7 +63,7 @@ fn below(pod: &Pod, library: &Path) -> Command {
 
 #[test]
 fn two_files_of_the_library_in_one_pod_share_one_leader() {
-    let pod = patient().build();
+    let pod = Pod::new();
     let _backends = pod.greeters(Mode::Echo, 2);
     let control_plane = pod.serve(&Manifest::greeter(2));
     let portable = portable_library(pod.folder());
@@ -80,7 +76,7 @@ fn two_files_of_the_library_in_one_pod_share_one_leader() {
 
 #[test]
 fn what_another_version_of_the_library_left_is_neither_read_nor_touched() {
-    let pod = patient().build();
+    let pod = Pod::new();
     let _backends = pod.greeters(Mode::Echo, 1);
     let _control_plane = pod.serve(&Manifest::greeter(1));
     dial(below(&pod, &artifacts().library)).success();
@@ -101,7 +97,7 @@ fn what_another_version_of_the_library_left_is_neither_read_nor_touched() {
 
 #[test]
 fn a_library_that_is_preloaded_twice_and_among_others_works() {
-    let pod = patient().build();
+    let pod = Pod::new();
     let _backends = pod.greeters(Mode::Echo, 1);
     let _control_plane = pod.serve(&Manifest::greeter(1));
     let library = artifacts().library.to_str().unwrap();
@@ -114,7 +110,7 @@ fn a_library_that_is_preloaded_twice_and_among_others_works() {
 
 #[test]
 fn a_program_that_is_traced_with_its_children_works() {
-    let pod = patient().env("LDMESH_LEAD", "thread").build();
+    let pod = Pod::builder().env("LDMESH_LEAD", "thread").build();
     let _backends = pod.greeters(Mode::Echo, 1);
     let _control_plane = pod.serve(&Manifest::greeter(1));
     let sweeps = c_program("sweeps");
@@ -125,7 +121,7 @@ fn a_program_that_is_traced_with_its_children_works() {
 
 #[test]
 fn a_shell_that_is_pid_1_reaps_its_children_and_ends() {
-    let pod = patient().build();
+    let pod = Pod::new();
     let _backends = pod.greeters(Mode::Echo, 1);
     let _control_plane = pod.serve(&Manifest::greeter(1));
     let mut shell = pod.mesh_as_init("sh");

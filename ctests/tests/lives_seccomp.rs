@@ -3,14 +3,14 @@
 
 use ctests::{Finished, Manifest, Mode, Pod, c_program};
 
-fn patient(lead: &str) -> Pod {
-    Pod::builder().env("LDMESH_READY_TIMEOUT", "20s").env("LDMESH_LEAD", lead).build()
+fn led_by(lead: &str) -> Pod {
+    Pod::builder().env("LDMESH_LEAD", lead).build()
 }
 
 /// The first program of a pod, below a container's profile, finds a service by whoever leads there; nothing is said.
 #[track_caller]
 fn check_container(profile: &str, lead: &str, found: bool) {
-    let pod = patient(lead);
+    let pod = led_by(lead);
     let _backends = pod.greeters(Mode::Echo, 1);
     let _control_plane = pod.serve(&Manifest::greeter(1));
     let mut lookup = pod.mesh(c_program("under_seccomp"));
@@ -42,7 +42,7 @@ fn below_a_profile_that_knows_no_newer_calls_an_agent_leads_and_a_thread_does_no
 
 #[test]
 fn a_program_that_is_killed_for_any_call_but_a_clients_own_stays_in_the_mesh() {
-    let pod = patient("agent");
+    let pod = led_by("agent");
     let _backends = pod.greeters(Mode::Echo, 2);
     let _control_plane = pod.serve(&Manifest::greeter(2));
     let plain = Finished::of(pod.command(c_program("under_seccomp")).args(["killing", "127.0.1.1", "8080"]));

@@ -33,7 +33,7 @@ fn libfaketime() -> String {
 /// the program is in the mesh all along.
 #[track_caller]
 fn check_jumps(lead: &str, clocks: Clocks) {
-    let pod = Pod::builder().env("LDMESH_READY_TIMEOUT", "20s").env("LDMESH_LEAD", lead).build();
+    let pod = Pod::builder().env("LDMESH_LEAD", lead).build();
     let _backends = pod.greeters(Mode::Echo, 2);
     let control_plane = pod.serve(&Manifest::greeter(2));
     let offset = pod.folder().join("offset");

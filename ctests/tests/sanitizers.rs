@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use ctests::{
-    Backend, CONTROL_PLANE_URL, ControlPlane, Finished, Manifest, Mode, Pod, Service, artifacts, c_library, c_program,
+    Backend, CONTROL_PLANE_URL, ControlPlane, Finished, Manifest, Mode, Pod, Running, Service, artifacts, c_library, c_program,
     sanitized_program,
 };
 
@@ -64,7 +64,7 @@ impl Tool {
             ),
         };
         let mut command = pod.command("setarch");
-        command.args(["-R", "env", &options]).arg(format!("LDMESH_XDS={CONTROL_PLANE_URL}"));
+        command.args(["-R", "env", &options, "LDMESH_LEAD=never"]).arg(format!("LDMESH_XDS={CONTROL_PLANE_URL}"));
         command.arg(format!("LD_PRELOAD={runtime} {preload}"));
         if matches!(self, Self::Memcheck) {
             command.args(["valgrind", "--leak-check=full", "--errors-for-leak-kinds=definite,indirect,possible"]);
@@ -98,17 +98,16 @@ fn runtime(library: &str) -> String {
     Finished::of(Command::new("gcc").arg(format!("-print-file-name={library}"))).success().to_owned()
 }
 
-/// A mesh that is ready: no program under a tool starts the agent, for which valgrind does not know the way to clone.
-fn mesh(pod: &Pod) -> (Vec<Backend>, ControlPlane<'_>) {
+/// A mesh that is ready, with an agent of its own: a program under a tool starts none, since valgrind does not know
+/// that way to clone, and none of them may end before the slowest.
+fn mesh(pod: &Pod) -> (Vec<Backend>, ControlPlane<'_>, Running) {
     let backends = pod.greeters(Mode::Echo, 2);
     let headless = Service::new("headless", "default", &[], &["127.0.1.1", "127.0.1.2"]);
     let control_plane = pod.serve(&Manifest::of(&[headless]).and(Manifest::greeter(2).as_str()));
-    Finished::of(pod.mesh(c_program("lookup")).args(["greeter", "80"])).success();
-    (backends, control_plane)
-}
-
-fn patient_pod() -> Pod {
-    Pod::builder().env("LDMESH_READY_TIMEOUT", "20s").build()
+    let agent = Running::start(&mut pod.ldmesh(&["agent"]));
+    let lookup = || Finished::of(pod.mesh(c_program("lookup")).env("LDMESH_LEAD", "never").args(["greeter", "80"]));
+    lookup().success();
+    (backends, control_plane, agent)
 }
 
 /// ThreadSanitizer does not see our atomics: a block of the store (`shim/src/memory.rs`) that one thread gave back and
@@ -117,7 +116,7 @@ const HANDED_OVER: &str = "Location is global 'ldmesh::memory::STORE";
 
 #[track_caller]
 fn check_nothing_of_ours(tool: Tool) {
-    let pod = patient_pod();
+    let pod = Pod::new();
     let _mesh = mesh(&pod);
     let library = artifacts().library.to_str().unwrap();
     for (program, arguments) in PROGRAMS {

@@ -41,10 +41,6 @@ use ctests::{
 };
 use object::{Object, ObjectSection, ObjectSymbol};
 
-fn pod() -> Pod {
-    Pod::builder().env("LDMESH_READY_TIMEOUT", "20s").build()
-}
-
 /// Two greeters, known to the mesh once this returns.
 fn greeters(pod: &Pod, mode: Mode) -> (Vec<Backend>, ControlPlane<'_>) {
     let parts = (pod.greeters(mode, 2), pod.serve(&Manifest::greeter(2)));
@@ -72,7 +68,7 @@ fn said(command: &mut Command) -> String {
 
 #[test]
 fn a_descriptor_that_node_closed_by_a_raw_system_call_is_forgotten() {
-    let pod = pod();
+    let pod = Pod::new();
     let _mesh = greeters(&pod, Mode::Echo);
     let _other = pod.backend_of(Mode::Echo, "127.0.2.1:9000", "other");
     let script = "
@@ -94,7 +90,7 @@ const peer = (port, host) => new Promise((done, fail) => {
 
 #[test]
 fn node_lives_through_every_failed_lookup() {
-    let pod = pod();
+    let pod = Pod::new();
     let _mesh = greeters(&pod, Mode::Echo);
     let script = "
 const dns = require('dns').promises;
@@ -110,7 +106,7 @@ const lookups = [['greeter', 6], ['greeter', 4], ['not.in.the.mesh', 0], ['a'.re
 
 #[test]
 fn children_of_node_are_in_the_mesh() {
-    let pod = pod();
+    let pod = Pod::new();
     let _mesh = greeters(&pod, Mode::Http);
     let script = "
 const { execFileSync, spawnSync } = require('child_process');
@@ -121,7 +117,7 @@ console.log(spawnSync('curl -sS http://greeter/', { shell: true }).stdout.toStri
 
 #[test]
 fn sockets_passed_on_by_exec_keep_their_peers() {
-    let pod = pod();
+    let pod = Pod::new();
     let _mesh = greeters(&pod, Mode::Echo);
     let script = r#"
 import os, socket, sys
@@ -142,7 +138,7 @@ os.execv(sys.executable, [sys.executable, '-c', after, str(listener.fileno()), s
 
 #[test]
 fn a_datagram_is_answered_from_where_it_was_sent_to() {
-    let pod = pod();
+    let pod = Pod::new();
     let _mesh = greeters(&pod, Mode::Echo);
     // The address and port of a service, which is for TCP; here it is the pod's own, and UDP.
     pod.ip("address add 10.96.0.10/32 dev lo");
@@ -159,7 +155,7 @@ print(*client.recvfrom(9), client.getpeername())";
 
 #[test]
 fn a_resolver_over_sendmsg_and_recvmsg_is_left_alone() {
-    let pod = pod();
+    let pod = Pod::new();
     let _mesh = greeters(&pod, Mode::Echo);
     let script = "
 import socket
@@ -176,7 +172,7 @@ print(got == query, answer[:2] == query[:2], answer[2:].decode(), source)";
 
 #[test]
 fn node_sees_no_v4_mapped_peer_that_it_did_not_dial() {
-    let pod = pod();
+    let pod = Pod::new();
     let _mesh = greeters(&pod, Mode::Echo);
     let script = "
 const s = require('net').connect(80, process.argv[1], () => { console.log(s.remoteFamily, s.remoteAddress); s.destroy(); });";
@@ -187,7 +183,7 @@ const s = require('net').connect(80, process.argv[1], () => { console.log(s.remo
 
 #[test]
 fn children_inherit_no_descriptor_of_ours() {
-    let pod = Pod::builder().env("LDMESH_READY_TIMEOUT", "20s").env("LDMESH_LEAD", "thread").build();
+    let pod = Pod::builder().env("LDMESH_LEAD", "thread").build();
     let mesh = (pod.greeters(Mode::Echo, 2), pod.serve(&Manifest::greeter(2)));
     let script = "
 import socket, subprocess
@@ -201,7 +197,7 @@ print(subprocess.run(['ls', '/proc/self/fd'], close_fds=False, capture_output=Tr
 
 #[test]
 fn a_connect_with_a_time_limit_ends_with_the_connection() {
-    let pod = pod();
+    let pod = Pod::new();
     let _mesh = greeters(&pod, Mode::Echo);
     let script = "
 import socket
@@ -215,7 +211,7 @@ print('connected')";
 
 #[test]
 fn a_thread_started_in_a_constructor_under_tcmalloc_reaches_a_service() {
-    let pod = pod();
+    let pod = Pod::new();
     let _mesh = greeters(&pod, Mode::Echo);
     let starter = c_library("thread_in_constructor");
     let tcmalloc = format!("/usr/lib/{}-linux-gnu/libtcmalloc_minimal.so.4", std::env::consts::ARCH);
@@ -230,7 +226,7 @@ fn a_thread_started_in_a_constructor_under_tcmalloc_reaches_a_service() {
 
 #[test]
 fn a_v4_mapped_address_of_a_service_is_dialled_and_answered_as_one() {
-    let pod = pod();
+    let pod = Pod::new();
     let _mesh = greeters(&pod, Mode::Echo);
     let answer = Finished::of(pod.mesh(c_program("dial")).args(["::ffff:10.96.0.10", "80"]));
     answer.success();
@@ -240,7 +236,7 @@ fn a_v4_mapped_address_of_a_service_is_dialled_and_answered_as_one() {
 
 #[test]
 fn a_numeric_lookup_never_asks_the_mesh() {
-    let pod = pod();
+    let pod = Pod::new();
     let _mesh = greeters(&pod, Mode::Echo);
     let lookup = |name: &str| Finished::of(pod.mesh(c_program("lookup")).args([name, "80", "numerichost", "stream"]));
     assert_eq!(lookup("greeter").field("code"), Some("EAI_NONAME"));
@@ -249,7 +245,7 @@ fn a_numeric_lookup_never_asks_the_mesh() {
 
 #[test]
 fn system_calls_by_number_answer_as_without_us() {
-    let pod = pod();
+    let pod = Pod::new();
     let _mesh = greeters(&pod, Mode::Echo);
     let script = "
 import ctypes, os
@@ -266,7 +262,7 @@ print(pid == (os.getpid(), 77), call(9999), call(3, 999), call(42, 999, None, 0)
 
 #[test]
 fn a_leader_whose_program_closed_all_descriptors_does_not_spin() {
-    let pod = Pod::builder().env("LDMESH_READY_TIMEOUT", "20s").env("LDMESH_LEAD", "thread").build();
+    let pod = Pod::builder().env("LDMESH_LEAD", "thread").build();
     let _mesh = (pod.greeters(Mode::Echo, 2), pod.serve(&Manifest::greeter(2)));
     let script = "
 import os, socket, time
@@ -280,7 +276,7 @@ print('quiet' if used < 0.5 else used)";
 
 #[test]
 fn children_forked_while_threads_speak_tls_speak_tls_themselves() {
-    let pod = pod();
+    let pod = Pod::new();
     let _control_plane = pod.serve(&Manifest::greeter(1));
     let (key, certificate) = (pod.folder().join("key.pem"), pod.folder().join("certificate.pem"));
     let mut request = Command::new("openssl");
@@ -371,7 +367,7 @@ fn a_program_with_an_empty_hash_table_runs() {
     // Counts of buckets, unhashed symbols and 64-bit words of the filter; then the filter and the buckets.
     let buckets = 4 + 2 * word(2) as usize;
     assert!((buckets..buckets + word(0) as usize).any(|n| word(n) == 0), "no bucket is empty: nothing is shown");
-    let pod = pod();
+    let pod = Pod::new();
     let _mesh = greeters(&pod, Mode::Echo);
     Finished::of(pod.mesh(program).args(["greeter", "80", "1"])).success();
 }

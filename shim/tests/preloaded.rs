@@ -95,7 +95,9 @@ fn library() -> PathBuf {
         return PathBuf::from(folder).join("libldmesh.so");
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo).args(["build", "--quiet", "--package", "ldmesh-shim", "--lib"]).status();
+    // Of the same packages as the tests of CI: with features of another selection everything would be compiled again.
+    let selection = ["--workspace", "--exclude", "ctests", "--lib", "--tests"];
+    let built = Command::new(cargo).args(["build", "--quiet"]).args(selection).status();
     assert!(built.unwrap().success(), "the library does not build");
     let mut path = std::env::current_exe().unwrap();
     path.pop();

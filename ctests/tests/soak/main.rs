@@ -67,7 +67,7 @@ fn for_as_long_as_it_takes_no_call_fails_that_the_network_did_not_fail_and_nothi
     let (length, seed) = (length(), seed());
     println!("soak: {THREADS} threads for {length:?}, LDMESH_SOAK_SEED={seed}");
     // A machine under load may take long to bring up the first leader; what is measured begins after it.
-    let pod = Pod::builder().env("LDMESH_READY_TIMEOUT", "10s").build();
+    let pod = Pod::new();
     let mut chaos = Chaos::start(&pod, seed);
     for service in &SERVICES {
         let lookup = Finished::of(pod.mesh(c_program("lookup")).args([service.name, "80", "inet"]));
