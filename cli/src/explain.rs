@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use xds_runtime::config::{Settings, is_never_mesh};
 use xds_runtime::image::{
-    ActionView, ClusterView, DefaultAction, DestinationView, EndpointView, HashOn, ImageFile, NameView, PassReason,
-    PolicyView, ServerNamesView, Torn, View,
+    ActionView, ClusterView, DefaultAction, DestinationView, EndpointView, HashOn, ImageFile, Keepalive, NameView,
+    PassReason, PolicyView, ServerNamesView, Torn, View,
 };
 use xds_runtime::names::{Families, NameFiles, Whose};
 use xds_runtime::pod::Pod;
@@ -293,6 +293,11 @@ impl Explainer {
         };
         let limit = cluster.max_connections.map_or(String::new(), |limit| format!(", at most {limit} connections"));
         lines.push(format!("  policy    {policy}, connect timeout {} ms{limit}", cluster.connect_timeout_ms));
+        if let Some(Keepalive { probes, idle, interval }) = cluster.keepalive {
+            let value = |value: Option<u16>| value.map_or("the system's".to_owned(), |value| value.to_string());
+            let (probes, idle, interval) = (value(probes.map(u16::from)), value(idle), value(interval));
+            lines.push(format!("  keepalive after {idle} s, every {interval} s, {probes} probes"));
+        }
         if !cluster.endpoints_known {
             lines.push(
                 "  verdict   endpoints are not known yet: they are asked for when a program resolves or dials it"

@@ -28,6 +28,7 @@ use crate::core::Errno;
 use crate::core::address::{Inet, RawAddress};
 use crate::core::choose::{Dial, Identity, choose, choose_first, is_outside, reachable, without_configuration};
 use crate::core::grace::{self, Progress};
+use crate::core::keepalive;
 use crate::core::mesh::{Attached, Mesh};
 use crate::core::outcome::{self, Outcome};
 use crate::core::process::{self, Context};
@@ -90,6 +91,8 @@ struct Redirected {
     send_timeout: Option<timeval>,
     /// TCP_USER_TIMEOUT was changed.
     limited: bool,
+    /// The keepalive options before the cluster's were set.
+    former_keepalive: Option<keepalive::Former>,
     /// The program asks about a connect that is recorded already.
     under_way: bool,
     /// The socket still holds a failed non-blocking attempt, which the next connect clears with ECONNABORTED.
@@ -224,6 +227,7 @@ fn decide(
         count: 0,
         send_timeout: None,
         limited: false,
+        former_keepalive: None,
         under_way: false,
         clearing: false,
         errno_before,
@@ -239,6 +243,7 @@ fn decide(
         return Verdict::Fail(Refusal::MaxConnections);
     }
     redirected.limit(socket);
+    redirected.keep_alive(socket);
     Verdict::Redirect(first)
 }
 
@@ -327,8 +332,8 @@ impl Redirected {
                 Next::Done(errno)
             }
         };
-        if matches!(next, Next::Done(_)) {
-            self.restore(socket);
+        if let Next::Done(errno) = next {
+            self.restore(socket, errno);
         }
         next
     }
@@ -392,6 +397,7 @@ impl Redirected {
             return None;
         }
         self.limit(socket);
+        self.keep_alive(socket);
         self.target()
     }
 
@@ -409,8 +415,21 @@ impl Redirected {
         }
     }
 
-    /// The socket's options as the program set them.
-    fn restore(&self, socket: Socket) {
+    /// Keepalive as the cluster of the present pick says: attempts may go to different ones.
+    fn keep_alive(&mut self, socket: Socket) {
+        if let Some(former) = self.former_keepalive.take() {
+            keepalive::restore(socket, former);
+        }
+        self.former_keepalive = self.pick.keepalive.and_then(|settings| keepalive::keep(socket, settings));
+    }
+
+    /// The socket's options as the program set them; keepalive stays with a connection that is made.
+    fn restore(&self, socket: Socket, errno: Errno) {
+        if let Some(former) = self.former_keepalive
+            && !matches!(errno, 0 | libc::EINPROGRESS | libc::EINTR)
+        {
+            keepalive::restore(socket, former);
+        }
         if let Some(time) = self.send_timeout {
             socket.set_send_timeout(time);
         }

@@ -14,6 +14,7 @@ pub mod connect;
 pub mod endpoint;
 pub mod grace;
 pub mod hostent;
+pub mod keepalive;
 pub mod lead;
 pub mod list;
 pub mod log;

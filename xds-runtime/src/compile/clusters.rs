@@ -6,7 +6,7 @@ use super::Input;
 use super::endpoints::{Gathered, gather};
 use super::tables;
 use crate::image::{self, Action, HashOn, PassReason, Policy, Priority, priority_tag};
-use crate::resource::{Cluster, Discovery, LbPolicy, UpstreamTls, WeightedCluster};
+use crate::resource::{Cluster, Discovery, LbPolicy, TcpKeepalive, UpstreamTls, WeightedCluster};
 use crate::shm::{WordAddr, hash_bytes};
 use crate::state::{SlotKind, endpoint_tag, locality_tag, named_tag};
 
@@ -172,6 +172,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
             priorities,
             connect_timeout: speaker.connect_timeout,
             max_connections: cluster.max_connections.or(speaker.max_connections),
+            keepalive: self.keepalive(speaker),
             panic_threshold: speaker.panic_threshold,
             overprovisioning_factor: overprovisioning.unwrap_or(OVERPROVISIONING),
             locality_weighted: speaker.locality_weighted,
@@ -179,6 +180,29 @@ impl<'a, 'b> Clusters<'a, 'b> {
         };
         self.give_slots(&mut built);
         (built, eds)
+    }
+
+    /// A 0 turns keepalive off (Envoy); what Linux does not take is left to the system.
+    fn keepalive(&mut self, cluster: &Cluster) -> Option<image::Keepalive> {
+        /// MAX_TCP_KEEPCNT; MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL, seconds.
+        const MOST: (u32, u32) = (127, 32_767);
+        let TcpKeepalive { probes, time, interval } = cluster.keepalive?;
+        if [probes, time, interval].contains(&Some(0)) {
+            return None;
+        }
+        let fits = |value: Option<u32>, most| value.is_none_or(|value| value <= most);
+        for (name, value, most) in [("probes", probes, MOST.0), ("time", time, MOST.1), ("interval", interval, MOST.1)]
+        {
+            if !fits(value, most) {
+                self.note(format!("cluster {}: keepalive_{name} over {most} is not honoured", cluster.name));
+            }
+        }
+        let narrow = |value: Option<u32>| value.filter(|value| *value <= MOST.1).and_then(|v| u16::try_from(v).ok());
+        Some(image::Keepalive {
+            probes: probes.filter(|probes| *probes <= MOST.0).and_then(|probes| u8::try_from(probes).ok()),
+            idle: narrow(time),
+            interval: narrow(interval),
+        })
     }
 
     /// Gives slots to a cluster whose endpoints are known.
@@ -218,6 +242,7 @@ fn passing(name: &str, policy: Policy) -> image::Cluster {
         slot: None,
         connect_timeout: std::time::Duration::from_secs(5),
         max_connections: None,
+        keepalive: None,
         panic_threshold: 50.0,
         overprovisioning_factor: OVERPROVISIONING,
         locality_weighted: false,

@@ -99,6 +99,13 @@ fn narrow(value: usize) -> Result<u32, EncodeError> {
     u32::try_from(value).map_err(|_| EncodeError::TooLarge)
 }
 
+/// `1 << 63 | probes << 32 | idle << 16 | interval`, 0 = not stated.
+fn keepalive_word(keepalive: Keepalive) -> u64 {
+    let seconds = |value: Option<u16>| u64::from(value.unwrap_or(0));
+    let probes = u64::from(keepalive.probes.unwrap_or(0));
+    1 << 63 | probes << 32 | seconds(keepalive.idle) << 16 | seconds(keepalive.interval)
+}
+
 /// The words of a set of endpoints (see [`SET_WORDS`]).
 fn set_words<'a>(
     first: u32,
@@ -286,7 +293,7 @@ impl Tables {
             pack(cluster.max_connections.unwrap_or(NONE), panic),
             pack(first, narrow(priorities.len())?),
             u64::from(cluster.overprovisioning_factor),
-            0,
+            cluster.keepalive.map_or(0, keepalive_word),
             0,
             0,
         ]);

@@ -160,12 +160,25 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Limit of connections of the whole pod.
     pub max_connections: Option<u32>,
+    /// TCP keepalive of its connections.
+    pub keepalive: Option<Keepalive>,
     /// Healthy panic threshold, percent.
     pub panic_threshold: f64,
     /// Overprovisioning factor, percent.
     pub overprovisioning_factor: u32,
     /// Honour locality weights.
     pub locality_weighted: bool,
+}
+
+/// TCP keepalive; `None` = the system's value. Values are over 0, within what Linux takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Keepalive {
+    /// Probes without an answer before the connection is dropped.
+    pub probes: Option<u8>,
+    /// Seconds of idleness before the first one.
+    pub idle: Option<u16>,
+    /// Seconds between them.
+    pub interval: Option<u16>,
 }
 
 /// How a cluster's endpoints are picked.

@@ -5,7 +5,7 @@ mod text;
 
 use crate::image::encode::{address_hash, destination_hash};
 use crate::image::layout::*;
-use crate::image::mesh::{DefaultAction, HashOn, PassReason};
+use crate::image::mesh::{DefaultAction, HashOn, Keepalive, PassReason};
 use crate::resource::Health;
 use crate::shm::{WordAddr, Words, hash_bytes, unpack};
 
@@ -114,6 +114,8 @@ pub struct ClusterView {
     pub connect_timeout_ms: u32,
     /// Limit of connections.
     pub max_connections: Option<u32>,
+    /// TCP keepalive.
+    pub keepalive: Option<Keepalive>,
     /// Panic threshold in hundredths of a percent.
     pub panic_threshold: u32,
     /// Overprovisioning factor, percent.
@@ -414,7 +416,7 @@ impl<'a> View<'a> {
 
     /// The cluster at `index`.
     pub fn cluster(&self, index: u32) -> Read<ClusterView> {
-        let [name, hash, kind, parameter, detail, slot_timeout, limit_panic, priorities, factor, ..] =
+        let [name, hash, kind, parameter, detail, slot_timeout, limit_panic, priorities, factor, keepalive, ..] =
             self.record::<CLUSTER_WORDS>(Section::Clusters, index)?;
         let policy = match kind as u8 {
             POLICY_ROUND_ROBIN => PolicyView::RoundRobin,
@@ -442,6 +444,7 @@ impl<'a> View<'a> {
             slot: some(slot),
             connect_timeout_ms,
             max_connections: some(limit),
+            keepalive: keepalive_from(keepalive),
             panic_threshold,
             overprovisioning_factor: factor as u32,
             priorities: Run::from_word(priorities),
@@ -554,6 +557,15 @@ fn nth_of(run: Run, nth: u32) -> Read<u32> {
 
 const fn some(word: u32) -> Option<u32> {
     if word == NONE { None } else { Some(word) }
+}
+
+fn keepalive_from(word: u64) -> Option<Keepalive> {
+    let stated = |value: u16| if value == 0 { None } else { Some(value) };
+    (word >> 63 != 0).then(|| Keepalive {
+        probes: stated((word >> 32) as u8 as u16).map(|probes| probes as u8),
+        idle: stated((word >> 16) as u16),
+        interval: stated(word as u16),
+    })
 }
 
 fn destination_from([_, _, word, weighted, name, rules]: [u64; DESTINATION_WORDS]) -> Read<DestinationView> {

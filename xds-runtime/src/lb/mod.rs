@@ -31,7 +31,7 @@ pub use server_name::{ServerNames, UNNAMED};
 
 use std::net::IpAddr;
 
-use crate::image::{ActionView, ClusterView, DefaultAction, HashOn, PassReason, PolicyView, Torn, View};
+use crate::image::{ActionView, ClusterView, DefaultAction, HashOn, Keepalive, PassReason, PolicyView, Torn, View};
 use crate::shm::{Millis, WordAddr};
 use crate::state::{SlotKind, State, named_tag};
 use candidates::Candidates;
@@ -61,6 +61,8 @@ pub struct Pick {
     pub connect_timeout_ms: u32,
     /// The cluster's limit of connections.
     pub max_connections: Option<u32>,
+    /// The cluster's TCP keepalive.
+    pub keepalive: Option<Keepalive>,
     /// Another usable endpoint exists that is neither this one nor to be avoided.
     pub alternatives: bool,
 }
@@ -184,6 +186,7 @@ fn endpoint_pick(cluster: &ClusterView, host: &candidates::Host, alternatives: b
         cluster_tag: named_tag(SlotKind::Cluster, cluster.hash),
         connect_timeout_ms: cluster.connect_timeout_ms,
         max_connections: cluster.max_connections,
+        keepalive: cluster.keepalive,
         alternatives,
     }
 }

@@ -175,3 +175,24 @@ fn endpoints_behind_a_gateway_of_another_network_are_left_out_and_said() {
     assert_eq!(endpoints.iter().map(|e| e.address.to_string()).collect::<Vec<_>>(), ["10.1.0.1:80"]);
     assert_eq!(compiled.notes, ["cluster c: endpoints behind a TLS gateway of another network were left out"]);
 }
+
+#[test]
+fn keepalive_is_what_the_cluster_says_a_zero_turns_it_off_and_too_much_is_said() {
+    let keepalive = |probes, time, interval| {
+        let keepalive = Some(TcpKeepalive { probes, time, interval });
+        let compiled = World::default()
+            .cluster(Cluster {
+                keepalive,
+                ..cluster("c", Discovery::Static(assignment("c", vec![socket("10.1.0.1:80")])))
+            })
+            .listener("10.0.0.1_1", "10.0.0.1:1", vec![chain(tcp(&[("c", 1)]))], None)
+            .compile();
+        (compiled.mesh.clusters[0].keepalive, compiled.notes)
+    };
+    let stated = |probes, idle, interval| Some(crate::image::Keepalive { probes, idle, interval });
+    assert_eq!(keepalive(Some(3), Some(7200), Some(75)), (stated(Some(3), Some(7200), Some(75)), vec![]));
+    assert_eq!(keepalive(None, None, None), (stated(None, None, None), vec![]), "on, with the system's values");
+    assert_eq!(keepalive(None, Some(0), Some(75)), (None, vec![]));
+    let too_much = "cluster c: keepalive_time over 32767 is not honoured".to_owned();
+    assert_eq!(keepalive(Some(3), Some(86_400), None), (stated(Some(3), None, None), vec![too_much]));
+}
