@@ -315,6 +315,40 @@ spec:
 }
 
 #[test]
+fn tcp_rules_hold_for_the_clients_ports_and_subnets_that_they_name() {
+    let routes = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: far}
+spec:
+  hosts: [far.example.com]
+  gateways: [mesh, ingress]
+  tcp:
+  - match: [{port: 81}]
+    route: [{destination: {host: never}}]
+  - match: [{gateways: [ingress]}]
+    route: [{destination: {host: never}}]
+  - match: [{sourceLabels: {app: front, tier: a}}, {sourceNamespace: bank}]
+    route: [{destination: {host: far.example.com, subset: v1}}]
+  - match: [{destinationSubnets: [10.9.0.0/24], port: 80, gateways: [mesh]}]
+    route: [{destination: {host: far.example.com, subset: v2}}]
+";
+    let yaml = format!("{}---{routes}", spread("{}"));
+    let chains = |proxy: Proxy| meanings(&Rendered(snapshot(&yaml).resources(&proxy)).listener("10.9.0.1_80")).0;
+    let (own, v1) = ("tcp outbound|80||far.example.com", "tcp outbound|80|v1|far.example.com");
+    let subnet = "tcp outbound|80|v2|far.example.com";
+    assert_eq!(chains(Proxy::default()), [subnet]);
+    let labelled = || Proxy::default().with_label("app", "front");
+    assert_eq!(chains(labelled()), [subnet], "one label of two");
+    assert_eq!(chains(labelled().with_label("tier", "a").with_label("x", "y")), [v1]);
+    assert_eq!(chains(Proxy::in_namespace("bank")), [v1]);
+    let listener = Rendered(snapshot(&yaml).resources(&Proxy::default())).listener("10.9.0.1_80");
+    let prefixes = &listener.filter_chains[0].filter_chain_match.as_ref().expect("a match").prefix_ranges;
+    assert_eq!(prefixes.iter().map(|p| p.address_prefix.as_str()).collect::<Vec<_>>(), ["10.9.0.0"]);
+    assert_eq!(meanings(&listener).1.as_deref(), Some(own), "the rest of its addresses");
+}
+
+#[test]
 fn http_rules_keep_their_conditions_and_end_with_the_first_that_has_none() {
     let rules = "
 apiVersion: networking.istio.io/v1

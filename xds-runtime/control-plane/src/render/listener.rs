@@ -64,24 +64,22 @@ fn add_port(
         drafts.entry((WILDCARD, port.number)).or_default().http = Some(port.number.to_string());
         return;
     }
-    let chain = || tcp::chain(mesh, proxy, service, port);
+    let chains = || tcp::chains(mesh, proxy, service, port);
     let binds = binds(service, proxy);
     // Several services may share the wildcard address; the first by name is what its default means.
     let sniffed = port.protocol == Protocol::Undeclared;
     if binds.is_empty() {
         let draft = drafts.entry((WILDCARD, port.number)).or_default();
+        let tcp::Chains { narrow, rest } = chains();
+        draft.chains.extend(narrow);
         if port.protocol == Protocol::Tls {
-            draft.chains.push(FilterChain {
-                filter_chain_match: Some(FilterChainMatch {
-                    server_names: vec![service.host.clone()],
-                    ..Default::default()
-                }),
-                ..chain()
-            });
+            let server_names = vec![service.host.clone()];
+            let matches = FilterChainMatch { server_names, ..Default::default() };
+            draft.chains.push(FilterChain { filter_chain_match: Some(matches), ..rest });
         } else if let Some(matches) = tcp::prefix_match(service) {
-            draft.chains.push(FilterChain { filter_chain_match: Some(matches), ..chain() });
+            draft.chains.push(FilterChain { filter_chain_match: Some(matches), ..rest });
         } else {
-            draft.fallback.get_or_insert_with(chain);
+            draft.fallback.get_or_insert(rest);
         }
         if sniffed {
             draft.http.get_or_insert_with(|| port.number.to_string());
@@ -90,7 +88,11 @@ fn add_port(
     }
     for ip in binds {
         let draft = drafts.entry((ip, port.number)).or_default();
-        draft.fallback.get_or_insert_with(chain);
+        if draft.fallback.is_none() {
+            let tcp::Chains { narrow, rest } = chains();
+            draft.chains.extend(narrow);
+            draft.fallback = Some(rest);
+        }
         if sniffed {
             draft.http.get_or_insert_with(|| format!("{}:{}", service.host, port.number));
         }
