@@ -464,3 +464,33 @@ fn errors_name_line_kind_and_field() {
     check_error(rule, "<text>:7: DestinationRule: spec.trafficPolicy.loadBalancer.simple: unknown variant `FASTEST`");
     check_error("a: [", "<text>:");
 }
+
+#[test]
+fn a_sidecar_says_what_happens_to_unknown_destinations() {
+    let sidecar = |namespace: &str, rest: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: x, namespace: {namespace}}}\n\
+             spec: {{egress: [{{hosts: ['*/*']}}]{rest}}}\n"
+        )
+    };
+    let unknown = |yaml: &str, proxy: Proxy| {
+        let yaml = http_service("greeter", "10.96.0.10", &[]) + yaml;
+        let rendered = Rendered(snapshot(&yaml).resources(&proxy));
+        let (chains, _) = meanings(&rendered.listener("virtualOutbound"));
+        let (_, http) = meanings(&rendered.listener("0.0.0.0_80"));
+        assert_eq!(chains.last(), http.as_ref(), "on an HTTP port as elsewhere");
+        http.expect("a default chain")
+    };
+    let only = ", outboundTrafficPolicy: {mode: REGISTRY_ONLY}";
+    let (pass, refuse) = ("tcp PassthroughCluster", "tcp BlackHoleCluster");
+    assert_eq!(unknown("", Proxy::default()), pass);
+    assert_eq!(unknown(&sidecar("default", only), Proxy::default()), refuse);
+    assert_eq!(unknown(&sidecar("default", only), Proxy::in_namespace("other")), pass);
+    assert_eq!(unknown(&sidecar("istio-system", only), Proxy::in_namespace("other")), refuse);
+    let any = ", outboundTrafficPolicy: {mode: ALLOW_ANY}";
+    let both = sidecar("istio-system", only) + &sidecar("default", any);
+    assert_eq!(unknown(&both, Proxy::default()), pass, "the namespace's own");
+    let selecting = sidecar("default", &format!(", workloadSelector: {{labels: {{app: front}}}}{only}"));
+    assert_eq!(unknown(&selecting, Proxy::default()), pass);
+    assert_eq!(unknown(&selecting, Proxy::default().with_label("app", "front")), refuse);
+}

@@ -9,6 +9,7 @@ mod kubernetes;
 mod policy;
 mod scalar;
 mod service_entry;
+mod sidecar;
 mod source;
 mod virtual_service;
 
@@ -20,6 +21,7 @@ pub(crate) use policy::{
 };
 pub(crate) use scalar::{Address, ClusterIp, PortRef};
 pub(crate) use service_entry::{ServiceEntry, ServiceEntryResolution};
+pub(crate) use sidecar::{OutboundMode, Sidecar};
 pub use source::Source;
 pub(crate) use virtual_service::{Destination, HttpMatch, HttpRoute, StringMatch, TcpMatch, VirtualService, Weighted};
 

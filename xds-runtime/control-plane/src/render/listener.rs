@@ -45,9 +45,10 @@ pub(super) fn listeners(mesh: &Mesh, proxy: &Proxy) -> Vec<Listener> {
             add_port(&mut drafts, mesh, proxy, service, port);
         }
     }
+    let unknown = if mesh.is_registry_only(&proxy.namespace, &proxy.labels) { BLACK_HOLE } else { PASSTHROUGH };
     let mut listeners: Vec<Listener> =
-        drafts.into_iter().map(|((ip, port), draft)| listener(ip, port, draft)).collect();
-    listeners.push(catch_all_outbound());
+        drafts.into_iter().map(|((ip, port), draft)| listener(ip, port, draft, unknown)).collect();
+    listeners.push(catch_all_outbound(unknown));
     listeners.push(catch_all_inbound());
     listeners
 }
@@ -112,7 +113,8 @@ fn binds(service: &Service, proxy: &Proxy) -> Vec<IpAddr> {
     pods.collect()
 }
 
-fn listener(ip: IpAddr, port: NonZeroU16, draft: Draft) -> Listener {
+/// `unknown` is the cluster of what nothing describes.
+fn listener(ip: IpAddr, port: NonZeroU16, draft: Draft, unknown: &str) -> Listener {
     let sniffs = draft.http.is_some();
     let mut chains = draft.chains;
     if let Some(routes) = draft.http {
@@ -122,7 +124,7 @@ fn listener(ip: IpAddr, port: NonZeroU16, draft: Draft) -> Listener {
         // One meaning only: a plain chain, and nothing to fall back from.
         Some(only) if chains.is_empty() => (vec![only], None),
         Some(fallback) => (chains, Some(fallback)),
-        None => (chains, Some(passthrough_chain("PassthroughFilterChain"))),
+        None => (chains, Some(unknown_chain("PassthroughFilterChain", unknown))),
     };
     // A wildcard listener of dual-stack clients binds both families.
     let additional_addresses = if ip.is_unspecified() {
@@ -189,11 +191,11 @@ fn network_filter(name: &str, config: Any) -> Filter {
     Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(config)) }
 }
 
-fn passthrough_chain(name: &str) -> FilterChain {
-    FilterChain { name: name.to_owned(), ..tcp::to_cluster(PASSTHROUGH) }
+fn unknown_chain(name: &str, cluster: &str) -> FilterChain {
+    FilterChain { name: name.to_owned(), ..tcp::to_cluster(cluster) }
 }
 
-fn catch_all_outbound() -> Listener {
+fn catch_all_outbound(unknown: &str) -> Listener {
     let loops = FilterChain {
         name: "virtualOutbound-blackhole".to_owned(),
         filter_chain_match: Some(FilterChainMatch {
@@ -206,7 +208,7 @@ fn catch_all_outbound() -> Listener {
         name: "virtualOutbound".to_owned(),
         address: Some(address("0.0.0.0", OUTBOUND_PORT)),
         use_original_dst: bool_value(true),
-        filter_chains: vec![loops, passthrough_chain("virtualOutbound-catchall-tcp")],
+        filter_chains: vec![loops, unknown_chain("virtualOutbound-catchall-tcp", unknown)],
         traffic_direction: core::TrafficDirection::Outbound.into(),
         ..Default::default()
     }
