@@ -1,12 +1,12 @@
 //! Clusters: those that destinations lead to, in the order in which they were first named.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Input;
 use super::endpoints::{Gathered, gather};
 use super::tables;
 use crate::image::{self, Action, HashOn, PassReason, Policy, Priority, priority_tag};
-use crate::resource::{Cluster, Discovery, LbPolicy, TcpKeepalive, UpstreamTls, WeightedCluster};
+use crate::resource::{Cluster, Discovery, DnsRefresh, LbPolicy, TcpKeepalive, UpstreamTls, WeightedCluster};
 use crate::shm::{WordAddr, hash_bytes};
 use crate::state::{SlotKind, endpoint_tag, locality_tag, named_tag};
 
@@ -26,7 +26,7 @@ pub(super) struct Clusters<'a, 'b> {
     eds: Vec<Vec<&'a str>>,
     pub built: Vec<image::Cluster>,
     pub live_tags: HashSet<u64>,
-    pub hostnames: BTreeSet<String>,
+    pub hostnames: BTreeMap<String, DnsRefresh>,
 }
 
 /// What a cluster's name leads to.
@@ -50,7 +50,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
             eds: Vec::new(),
             built: Vec::new(),
             live_tags: HashSet::new(),
-            hostnames: BTreeSet::new(),
+            hostnames: BTreeMap::new(),
         }
     }
 
@@ -102,7 +102,12 @@ impl<'a, 'b> Clusters<'a, 'b> {
                 Lead::Pass(PassReason::NoCluster)
             }
             Some(cluster) => match &cluster.discovery {
-                Discovery::OriginalDst => Lead::Pass(PassReason::OriginalDestination),
+                Discovery::OriginalDst => {
+                    for setting in &cluster.unsupported {
+                        self.note(format!("cluster {name}: {setting} is not honoured"));
+                    }
+                    Lead::Pass(PassReason::OriginalDestination)
+                }
                 Discovery::Static(none)
                     if name == BLACK_HOLE && none.localities.iter().all(|l| l.endpoints.is_empty()) =>
                 {

@@ -25,7 +25,7 @@ use std::net::IpAddr;
 
 use crate::config::NameList;
 use crate::image::Mesh;
-use crate::resource::{Cluster, Listener, LoadAssignment, Locality, NameTable, RouteConfiguration};
+use crate::resource::{Cluster, DnsRefresh, Listener, LoadAssignment, Locality, NameTable, RouteConfiguration};
 use crate::shm::hash_words;
 use clusters::Clusters;
 use destinations::Destinations;
@@ -63,8 +63,8 @@ pub struct Compiled {
     /// [`crate::shm::WordAddr::wanted_key`] of a destination's address to the EDS resources it leads to, sorted.
     /// Key 0 (no address has it) holds those that prefixes and wildcards lead to: they are always wanted.
     pub wanted: BTreeMap<u64, Vec<String>>,
-    /// Host names to resolve for DNS clusters.
-    pub hostnames: BTreeSet<String>,
+    /// Host names to resolve for DNS clusters, and how often.
+    pub hostnames: BTreeMap<String, DnsRefresh>,
     /// RDS names to subscribe: those whose routes decide a destination.
     pub route_names: BTreeSet<String>,
     /// What was left out and why, for `status`.
