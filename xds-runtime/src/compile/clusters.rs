@@ -1,12 +1,12 @@
 //! Clusters: those that destinations lead to, in the order in which they were first named.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Input;
 use super::endpoints::{Gathered, gather};
 use super::{outlier, tables};
 use crate::image::{self, Action, HashOn, PassReason, Policy, Priority, priority_tag};
-use crate::resource::{Cluster, Discovery, LbPolicy, UpstreamTls, WeightedCluster};
+use crate::resource::{Cluster, Discovery, DnsRefresh, LbPolicy, TcpKeepalive, UpstreamTls, WeightedCluster};
 use crate::shm::{WordAddr, hash_bytes};
 use crate::state::{SlotKind, endpoint_tag, locality_tag, named_tag};
 
@@ -26,7 +26,7 @@ pub(super) struct Clusters<'a, 'b> {
     eds: Vec<Vec<&'a str>>,
     pub built: Vec<image::Cluster>,
     pub live_tags: HashSet<u64>,
-    pub hostnames: BTreeSet<String>,
+    pub hostnames: BTreeMap<String, DnsRefresh>,
 }
 
 /// What a cluster's name leads to.
@@ -50,12 +50,17 @@ impl<'a, 'b> Clusters<'a, 'b> {
             eds: Vec::new(),
             built: Vec::new(),
             live_tags: HashSet::new(),
-            hostnames: BTreeSet::new(),
+            hostnames: BTreeMap::new(),
         }
     }
 
     pub fn note(&mut self, note: String) {
         self.notes.insert(note);
+    }
+
+    /// Whether the HTTP rules of a service must hold for each request.
+    pub fn is_exact(&self, service: &str) -> bool {
+        self.input.exact_http.matches(service)
     }
 
     /// What a connection to one of these clusters means.
@@ -78,7 +83,11 @@ impl<'a, 'b> Clusters<'a, 'b> {
 
     /// Adds the EDS names that an action leads to.
     pub fn want(&self, action: &Action, names: &mut Vec<String>) {
-        let Action::Clusters { shares, .. } = action else { return };
+        let shares = match action {
+            Action::Clusters { shares, .. } => shares,
+            Action::ServerNames(by_name) => return by_name.iter().for_each(|name| self.want(&name.action, names)),
+            Action::Pass(_) | Action::Refuse => return,
+        };
         for eds in shares.iter().filter_map(|(index, _)| self.eds.get(*index as usize)) {
             names.extend(eds.iter().map(|name| (*name).to_owned()));
         }
@@ -93,7 +102,12 @@ impl<'a, 'b> Clusters<'a, 'b> {
                 Lead::Pass(PassReason::NoCluster)
             }
             Some(cluster) => match &cluster.discovery {
-                Discovery::OriginalDst => Lead::Pass(PassReason::OriginalDestination),
+                Discovery::OriginalDst => {
+                    for setting in &cluster.unsupported {
+                        self.note(format!("cluster {name}: {setting} is not honoured"));
+                    }
+                    Lead::Pass(PassReason::OriginalDestination)
+                }
                 Discovery::Static(none)
                     if name == BLACK_HOLE && none.localities.iter().all(|l| l.endpoints.is_empty()) =>
                 {
@@ -106,13 +120,12 @@ impl<'a, 'b> Clusters<'a, 'b> {
 
     /// The index of a cluster that has a share of a destination.
     fn share(&mut self, name: &'a str) -> u32 {
-        let reason = match self.lead(name) {
+        let policy = match self.lead(name) {
             Lead::Cluster(cluster) => return self.build(cluster),
-            Lead::Pass(reason) => reason,
-            // A share that is to fail: a cluster without endpoints.
-            Lead::Refuse => PassReason::NoHealthyEndpoint,
+            Lead::Pass(reason) => Policy::Pass(reason, name.to_owned()),
+            Lead::Refuse => Policy::Refuse,
         };
-        self.register(name, |_| (passing(name, Policy::Pass(reason, name.to_owned())), Vec::new()))
+        self.register(name, |_| (passing(name, policy), Vec::new()))
     }
 
     fn build(&mut self, cluster: &'a Cluster) -> u32 {
@@ -168,6 +181,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
             priorities,
             connect_timeout: speaker.connect_timeout,
             max_connections: cluster.max_connections.or(speaker.max_connections),
+            keepalive: self.keepalive(speaker),
             panic_threshold: speaker.panic_threshold,
             overprovisioning_factor: overprovisioning.unwrap_or(OVERPROVISIONING),
             locality_weighted: speaker.locality_weighted,
@@ -176,6 +190,29 @@ impl<'a, 'b> Clusters<'a, 'b> {
         };
         self.give_slots(&mut built);
         (built, eds)
+    }
+
+    /// A 0 turns keepalive off (Envoy); what Linux does not take is left to the system.
+    fn keepalive(&mut self, cluster: &Cluster) -> Option<image::Keepalive> {
+        /// MAX_TCP_KEEPCNT; MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL, seconds.
+        const MOST: (u32, u32) = (127, 32_767);
+        let TcpKeepalive { probes, time, interval } = cluster.keepalive?;
+        if [probes, time, interval].contains(&Some(0)) {
+            return None;
+        }
+        let fits = |value: Option<u32>, most| value.is_none_or(|value| value <= most);
+        for (name, value, most) in [("probes", probes, MOST.0), ("time", time, MOST.1), ("interval", interval, MOST.1)]
+        {
+            if !fits(value, most) {
+                self.note(format!("cluster {}: keepalive_{name} over {most} is not honoured", cluster.name));
+            }
+        }
+        let narrow = |value: Option<u32>| value.filter(|value| *value <= MOST.1).and_then(|v| u16::try_from(v).ok());
+        Some(image::Keepalive {
+            probes: probes.filter(|probes| *probes <= MOST.0).and_then(|probes| u8::try_from(probes).ok()),
+            idle: narrow(time),
+            interval: narrow(interval),
+        })
     }
 
     /// Gives slots to a cluster whose endpoints are known.
@@ -215,6 +252,7 @@ fn passing(name: &str, policy: Policy) -> image::Cluster {
         slot: None,
         connect_timeout: std::time::Duration::from_secs(5),
         max_connections: None,
+        keepalive: None,
         panic_threshold: 50.0,
         overprovisioning_factor: OVERPROVISIONING,
         locality_weighted: false,

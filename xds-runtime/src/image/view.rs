@@ -1,11 +1,12 @@
 //! Reading an arena's tables: every load is checked, every result a copy.
 
 mod outlier;
+mod server_names;
 mod text;
 
 use crate::image::encode::{address_hash, destination_hash};
 use crate::image::layout::*;
-use crate::image::mesh::{DefaultAction, HashOn, PassReason};
+use crate::image::mesh::{DefaultAction, HashOn, Keepalive, PassReason};
 use crate::resource::Health;
 use crate::shm::{WordAddr, Words, hash_bytes, unpack};
 
@@ -74,7 +75,13 @@ pub enum ActionView {
     Pass(PassReason),
     /// Refuse it.
     Refuse,
+    /// By TLS server name: [`View::by_server_name`].
+    ServerNames(ServerNamesView),
 }
+
+/// The server names of a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerNamesView(Run);
 
 /// A destination.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +115,8 @@ pub struct ClusterView {
     pub connect_timeout_ms: u32,
     /// Limit of connections.
     pub max_connections: Option<u32>,
+    /// TCP keepalive.
+    pub keepalive: Option<Keepalive>,
     /// Panic threshold in hundredths of a percent.
     pub panic_threshold: u32,
     /// Overprovisioning factor, percent.
@@ -144,6 +153,8 @@ pub enum PolicyView {
     Maglev,
     /// Left to the kernel.
     Pass(PassReason, StrRef),
+    /// Refused.
+    Refuse,
 }
 
 /// A set of endpoints that are balanced together: all of a priority, or those of one locality.
@@ -408,8 +419,20 @@ impl<'a> View<'a> {
 
     /// The cluster at `index`.
     pub fn cluster(&self, index: u32) -> Read<ClusterView> {
-        let [name, hash, kind, parameter, detail, slot_timeout, limit_panic, priorities, factor, outlier, ..] =
-            self.record::<CLUSTER_WORDS>(Section::Clusters, index)?;
+        let [
+            name,
+            hash,
+            kind,
+            parameter,
+            detail,
+            slot_timeout,
+            limit_panic,
+            priorities,
+            factor,
+            outlier,
+            keepalive,
+            ..,
+        ] = self.record::<CLUSTER_WORDS>(Section::Clusters, index)?;
         let policy = match kind as u8 {
             POLICY_ROUND_ROBIN => PolicyView::RoundRobin,
             POLICY_LEAST_REQUEST => {
@@ -419,6 +442,7 @@ impl<'a> View<'a> {
             POLICY_RANDOM => PolicyView::Random,
             POLICY_RING_HASH => PolicyView::RingHash,
             POLICY_MAGLEV => PolicyView::Maglev,
+            POLICY_REFUSE => PolicyView::Refuse,
             POLICY_PASS => PolicyView::Pass(PassReason::from_code(parameter as u8).ok_or(Torn)?, StrRef(detail)),
             _ => return Err(Torn),
         };
@@ -435,6 +459,7 @@ impl<'a> View<'a> {
             slot: some(slot),
             connect_timeout_ms,
             max_connections: some(limit),
+            keepalive: keepalive_from(keepalive),
             panic_threshold,
             overprovisioning_factor: factor as u32,
             outlier: outlier as u32,
@@ -550,8 +575,23 @@ const fn some(word: u32) -> Option<u32> {
     if word == NONE { None } else { Some(word) }
 }
 
+fn keepalive_from(word: u64) -> Option<Keepalive> {
+    let stated = |value: u16| if value == 0 { None } else { Some(value) };
+    (word >> 63 != 0).then(|| Keepalive {
+        probes: stated((word >> 32) as u8 as u16).map(|probes| probes as u8),
+        idle: stated((word >> 16) as u16),
+        interval: stated(word as u16),
+    })
+}
+
 fn destination_from([_, _, word, weighted, name, rules]: [u64; DESTINATION_WORDS]) -> Read<DestinationView> {
-    let action = match (word >> 8) as u8 {
+    let action = action_from(word, weighted)?;
+    let name = u32::try_from(name).map_err(|_| Torn)?.checked_sub(1);
+    Ok(DestinationView { action, name, rules_left_out: StrRef(rules) })
+}
+
+fn action_from(word: u64, weighted: u64) -> Read<ActionView> {
+    Ok(match (word >> 8) as u8 {
         KIND_CLUSTERS => {
             let (first, count) = unpack(weighted);
             let hash = if word as u8 == HASH_SOURCE as u8 { HashOn::SourceIp } else { HashOn::Nothing };
@@ -559,10 +599,9 @@ fn destination_from([_, _, word, weighted, name, rules]: [u64; DESTINATION_WORDS
         }
         KIND_PASS => ActionView::Pass(PassReason::from_code(word as u8).ok_or(Torn)?),
         KIND_REFUSE => ActionView::Refuse,
+        KIND_SERVER_NAMES => ActionView::ServerNames(ServerNamesView(Run::from_word(weighted))),
         _ => return Err(Torn),
-    };
-    let name = u32::try_from(name).map_err(|_| Torn)?.checked_sub(1);
-    Ok(DestinationView { action, name, rules_left_out: StrRef(rules) })
+    })
 }
 
 /// Whether `address` is in the prefix of `length` bits (as IPv6).

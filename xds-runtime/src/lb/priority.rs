@@ -105,7 +105,7 @@ fn pick_in(
             least_request::pick(candidates, &set, class, choice_count, bias_thousandths, entropy)
         }
         PolicyView::Random => random::pick(candidates, &set, class, entropy),
-        PolicyView::RingHash | PolicyView::Maglev | PolicyView::Pass(..) => Ok(None),
+        PolicyView::RingHash | PolicyView::Maglev | PolicyView::Pass(..) | PolicyView::Refuse => Ok(None),
     }?;
     if picked.is_none() && set != tier.set {
         // A locality without a usable endpoint: the others of the priority.

@@ -23,6 +23,7 @@ use super::state_file;
 use super::subscriptions::is_answered;
 use crate::boot::BootId;
 use crate::compile::{Compiled, Input, compile};
+use crate::config::NameList;
 use crate::control::{Control, Term};
 use crate::image::{EncodeError, encode, file_words};
 use crate::resource::{Locality, ResourceType};
@@ -57,6 +58,7 @@ pub struct Pipeline {
     slots: SlotAllocator,
     images: ImageFiles,
     own_addresses: Vec<IpAddr>,
+    exact_http: NameList,
     locality: Locality,
     /// Last good resources.
     pub resources: Resources,
@@ -79,6 +81,7 @@ impl Pipeline {
         boot: BootId,
         control: Control,
         own_addresses: Vec<IpAddr>,
+        exact_http: NameList,
         locality: Locality,
     ) -> Result<Self, FileError> {
         let state = state_file::open_or_create(dir, boot)?;
@@ -89,6 +92,7 @@ impl Pipeline {
             slots: SlotAllocator::recover(state),
             images: ImageFiles::new(Arc::clone(dir), boot, control, 0),
             own_addresses,
+            exact_http,
             locality,
             resources: Resources::default(),
             hostnames: Hostnames::default(),
@@ -173,6 +177,7 @@ impl Pipeline {
             names: resources.names.as_ref(),
             resolved: self.hostnames.resolved(),
             own_addresses: &self.own_addresses,
+            exact_http: &self.exact_http,
             locality: self.locality.clone(),
         };
         let mut missing = 0;

@@ -13,6 +13,7 @@
 
 mod any;
 mod cluster;
+mod dns;
 mod endpoint;
 mod invalid;
 mod lb_policy;

@@ -1,7 +1,9 @@
 //! What of a client's node decides what it gets.
 
+use std::collections::BTreeMap;
+
 use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Value, value::Kind};
 
 use crate::model::Locality;
 
@@ -10,13 +12,20 @@ use crate::model::Locality;
 pub struct Proxy {
     pub(super) namespace: String,
     pub(super) locality: Locality,
+    /// Labels of the client's pod.
+    pub(super) labels: BTreeMap<String, String>,
     /// The client resolves names itself and is given allocated addresses.
     pub(super) auto_allocated: bool,
 }
 
 impl Default for Proxy {
     fn default() -> Self {
-        Self { namespace: "default".to_owned(), locality: Locality::default(), auto_allocated: false }
+        Self {
+            namespace: "default".to_owned(),
+            locality: Locality::default(),
+            labels: BTreeMap::new(),
+            auto_allocated: false,
+        }
     }
 }
 
@@ -37,6 +46,13 @@ impl Proxy {
     #[must_use]
     pub fn with_auto_allocated_addresses(mut self) -> Self {
         self.auto_allocated = true;
+        self
+    }
+
+    /// The same client with a label.
+    #[must_use]
+    pub fn with_label(mut self, key: &str, value: &str) -> Self {
+        self.labels.insert(key.to_owned(), value.to_owned());
         self
     }
 
@@ -62,9 +78,19 @@ impl Proxy {
             zone: locality.zone.clone(),
             sub_zone: locality.sub_zone.clone(),
         });
+        let labels =
+            node.metadata.as_ref().and_then(|metadata| match metadata.fields.get("LABELS")?.kind.as_ref()? {
+                Kind::StructValue(labels) => Some(&labels.fields),
+                _ => None,
+            });
+        let label = |(key, value): (&String, &Value)| match value.kind.as_ref()? {
+            Kind::StringValue(text) => Some((key.clone(), text.clone())),
+            _ => None,
+        };
         Self {
             namespace: namespace.unwrap_or("default").to_owned(),
             locality,
+            labels: labels.into_iter().flatten().filter_map(label).collect(),
             auto_allocated: metadata("DNS_CAPTURE") == Some("true") && metadata("DNS_AUTO_ALLOCATE") == Some("true"),
         }
     }
@@ -72,6 +98,8 @@ impl Proxy {
 
 #[cfg(test)]
 mod tests {
+    use envoy_types::pb::google::protobuf::Struct;
+
     use super::*;
 
     #[test]
@@ -80,5 +108,14 @@ mod tests {
         assert_eq!(Proxy::of_node(&node), Proxy::in_namespace("shop"));
         let node = Node { id: "anything".to_owned(), ..Node::default() };
         assert_eq!(Proxy::of_node(&node), Proxy::default());
+    }
+
+    #[test]
+    fn the_labels_are_those_of_the_metadata() {
+        let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
+        let labels = Struct { fields: [("app".to_owned(), text("front"))].into() };
+        let fields = [("LABELS".to_owned(), Value { kind: Some(Kind::StructValue(labels)) })].into();
+        let node = Node { metadata: Some(Struct { fields }), ..Node::default() };
+        assert_eq!(Proxy::of_node(&node), Proxy::default().with_label("app", "front"));
     }
 }

@@ -2,8 +2,10 @@
 
 mod clusters;
 mod listeners;
+mod matching;
 mod names;
 mod routes;
+mod server_names;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,6 +25,7 @@ struct World {
     names: Option<NameTable>,
     resolved: BTreeMap<String, Vec<IpAddr>>,
     own: Vec<IpAddr>,
+    exact_http: NameList,
 }
 
 impl World {
@@ -87,6 +90,7 @@ impl World {
             names: self.names.as_ref(),
             resolved: &self.resolved,
             own_addresses: &self.own,
+            exact_http: &self.exact_http,
             locality: Locality::default(),
         };
         compile(&input, slots)
@@ -116,6 +120,7 @@ fn endpoint(address: EndpointAddress) -> Endpoint {
         health: Health::Healthy,
         weight: 1,
         tls_mode_istio: false,
+        is_gateway: false,
         hash_key: None,
         hostname: String::new(),
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::*;
 use crate::boot::BootId;
 use crate::compile::{Input, compile};
+use crate::config::NameList;
 use crate::image::{Mesh, encode};
 use crate::outlier::Detector;
 use crate::outlier::testing::ANYBODY;
@@ -49,6 +50,7 @@ fn assignment(shape: &Shape) -> LoadAssignment {
                 health: *health,
                 weight: *weight,
                 tls_mode_istio: false,
+                is_gateway: false,
                 hash_key: None,
                 hostname: String::new(),
             };
@@ -135,6 +137,7 @@ impl Rig {
                 names: None,
                 resolved: &BTreeMap::new(),
                 own_addresses: &[],
+                exact_http: &NameList::default(),
                 locality: Locality::default(),
             },
             &mut |tag| book.slot(tag),

@@ -120,6 +120,7 @@ fn rig(case: &Case) -> Rig {
             cluster_tag: tag(*cluster),
             connect_timeout_ms: 0,
             max_connections: None,
+            keepalive: None,
             alternatives: false,
         };
         eject(&rig.state, &pick, NOW + 1);
