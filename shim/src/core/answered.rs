@@ -152,6 +152,9 @@ pub fn note(mesh: &dyn Mesh, name: &str, addresses: impl Iterator<Item = WordAdd
 /// # Safety
 /// The program's name, and the list of a getaddrinfo that succeeded.
 pub unsafe fn by_list(node: *const c_char, mut list: *const addrinfo) {
+    if !process::is_configured() {
+        return;
+    }
     let next = || {
         while plausible(list) {
             // SAFETY: a node of libc's list.
@@ -176,6 +179,9 @@ pub unsafe fn by_list(node: *const c_char, mut list: *const addrinfo) {
 /// # Safety
 /// The program's name, and null or the entry of a call that succeeded.
 pub unsafe fn by_entry(name: *const c_char, entry: *const hostent) {
+    if !process::is_configured() {
+        return;
+    }
     // SAFETY: as the caller says.
     let Some(entry) = (unsafe { entry.as_ref() }) else { return };
     if entry.h_addr_list.is_null() {
