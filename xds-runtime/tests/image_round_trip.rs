@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use xds_runtime::image::*;
 use xds_runtime::lb::{Call, Seeded, choose};
+use xds_runtime::outlier::Settings;
 use xds_runtime::resource::{Cidr, Health};
 use xds_runtime::shm::{WordAddr, Words};
 
@@ -50,6 +51,10 @@ fn with_tables(mut cluster: Cluster, entries: &[(u64, u32)]) -> Cluster {
     cluster
 }
 
+fn outlier() -> impl Strategy<Value = Option<Settings>> {
+    proptest::option::of(proptest::array::uniform9(any::<u64>()).prop_map(Settings::of))
+}
+
 fn cluster() -> impl Strategy<Value = Cluster> {
     let policy = prop_oneof![
         Just(Policy::RoundRobin),
@@ -64,10 +69,13 @@ fn cluster() -> impl Strategy<Value = Cluster> {
     ];
     (
         ("[ -~]{0,40}", policy, proptest::option::of(proptest::collection::vec(priority(), 0..3)), slot()),
-        (0_u64..100_000, slot(), 0_u32..=100, 100_u32..300, any::<bool>()),
+        (0_u64..100_000, slot(), 0_u32..=100, 100_u32..300, any::<bool>(), outlier()),
     )
         .prop_map(
-            |((name, policy, priorities, slot), (timeout, max_connections, panic, factor, locality_weighted))| {
+            |(
+                (name, policy, priorities, slot),
+                (timeout, max_connections, panic, factor, locality_weighted, outlier),
+            )| {
                 Cluster {
                     name,
                     policy,
@@ -83,6 +91,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
                     panic_threshold: f64::from(panic),
                     overprovisioning_factor: factor,
                     locality_weighted,
+                    outlier,
                 }
             },
         )
@@ -241,6 +250,7 @@ fn read_cluster(view: &View<'_>, index: u32) -> Result<Cluster, Torn> {
         panic_threshold: f64::from(cluster.panic_threshold) / 100.0,
         overprovisioning_factor: cluster.overprovisioning_factor,
         locality_weighted: cluster.locality_weighted,
+        outlier: view.outlier(&cluster)?,
     })
 }
 

@@ -12,6 +12,7 @@ pub mod ask;
 pub mod choose;
 pub mod connect;
 pub mod endpoint;
+pub mod failure;
 pub mod grace;
 pub mod hostent;
 pub mod keepalive;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Input;
 use super::endpoints::{Gathered, gather};
-use super::tables;
+use super::{outlier, tables};
 use crate::image::{self, Action, HashOn, PassReason, Policy, Priority, priority_tag};
 use crate::resource::{Cluster, Discovery, DnsRefresh, LbPolicy, TcpKeepalive, UpstreamTls, WeightedCluster};
 use crate::shm::{WordAddr, hash_bytes};
@@ -145,12 +145,16 @@ impl<'a, 'b> Clusters<'a, 'b> {
     }
 
     fn compile(&mut self, cluster: &'a Cluster) -> (image::Cluster, Vec<&'a str>) {
-        let Gathered { mut priorities, leaves, eds, overprovisioning, hash_keys } =
+        let Gathered { mut priorities, leaves, eds, overprovisioning, hash_keys, draining } =
             gather(self.input, cluster, &mut self.hostnames, self.notes);
         // An aggregate's endpoints are balanced as its clusters say; they have one policy here, the first's.
         let speaker = leaves.first().copied().unwrap_or(cluster);
         if let Some(other) = leaves.iter().find(|leaf| leaf.policy != speaker.policy) {
             self.note(format!("cluster {}: the policy of {} holds for {} too", cluster.name, speaker.name, other.name));
+        }
+        if let Some(other) = leaves.iter().find(|leaf| leaf.outlier_detection != speaker.outlier_detection) {
+            let [here, of, too] = [&cluster.name, &speaker.name, &other.name];
+            self.note(format!("cluster {here}: the outlier detection of {of} holds for {too} too"));
         }
         for leaf in &leaves {
             for setting in &leaf.unsupported {
@@ -181,6 +185,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
             panic_threshold: speaker.panic_threshold,
             overprovisioning_factor: overprovisioning.unwrap_or(OVERPROVISIONING),
             locality_weighted: speaker.locality_weighted,
+            outlier: speaker.outlier_detection.as_ref().map(|found| outlier::settings(found, draining)),
             ..passing(&cluster.name, Policy::Random)
         };
         self.give_slots(&mut built);
@@ -251,6 +256,7 @@ fn passing(name: &str, policy: Policy) -> image::Cluster {
         panic_threshold: 50.0,
         overprovisioning_factor: OVERPROVISIONING,
         locality_weighted: false,
+        outlier: None,
     }
 }
 

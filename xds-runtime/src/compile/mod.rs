@@ -17,6 +17,7 @@ mod destinations;
 mod endpoints;
 mod matching;
 mod names;
+mod outlier;
 mod routes;
 mod tables;
 

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use crate::image::layout::*;
 use crate::image::mesh::*;
 use crate::image::schedule::{Scale, stride};
+use crate::outlier::SETTINGS_WORDS;
 use crate::resource::Health;
 use crate::shm::{WordAddr, hash_bytes, hash_words, pack};
 use crate::state::{SlotKind, locality_tag, named_tag};
@@ -154,6 +155,7 @@ struct Tables {
     endpoints: Vec<u64>,
     strings: Vec<u64>,
     tables: Vec<u64>,
+    outliers: Vec<u64>,
     server_names: Vec<u64>,
 }
 
@@ -281,6 +283,14 @@ impl Tables {
         if cluster.locality_weighted {
             flags |= CLUSTER_LOCALITY_WEIGHTED;
         }
+        // Their number among the settings, from 1; 0 = none.
+        let outlier = match &cluster.outlier {
+            Some(settings) => {
+                self.outliers.extend(settings.words());
+                narrow(self.outliers.len() / SETTINGS_WORDS)?
+            }
+            None => 0,
+        };
         let timeout = u32::try_from(cluster.connect_timeout.as_millis()).unwrap_or(u32::MAX);
         let panic = (cluster.panic_threshold.clamp(0.0, 100.0) * 100.0).round() as u32;
         self.clusters.extend([
@@ -293,8 +303,8 @@ impl Tables {
             pack(cluster.max_connections.unwrap_or(NONE), panic),
             pack(first, narrow(priorities.len())?),
             u64::from(cluster.overprovisioning_factor),
+            u64::from(outlier),
             cluster.keepalive.map_or(0, keepalive_word),
-            0,
             0,
         ]);
         Ok(())
@@ -382,6 +392,7 @@ impl Tables {
             (&self.endpoints, ENDPOINT_WORDS),
             (&self.strings, 1),
             (&self.tables, 1),
+            (&self.outliers, SETTINGS_WORDS),
             (&self.server_names, SERVER_NAME_WORDS),
         ];
         let mut words = vec![0_u64; CONTENT_HEADER];

@@ -36,12 +36,14 @@ pub enum Section {
     Strings = 12,
     /// Words of hash tables.
     Tables = 13,
+    /// Outlier detection of clusters.
+    Outliers = 14,
     /// TLS server names of destinations; each destination's in order of their hash.
-    ServerNames = 14,
+    ServerNames = 15,
 }
 
 /// Number of sections.
-pub const SECTIONS: usize = 15;
+pub const SECTIONS: usize = 16;
 /// Word that holds the default action (0 = pass, 1 = refuse).
 pub const DEFAULT_ACTION: usize = SECTIONS;
 /// Word that holds the pod's seed.

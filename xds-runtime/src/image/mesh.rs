@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::outlier;
 use crate::resource::{Cidr, Health};
 
 /// A complete mesh view. Clusters are referred to by their index in `clusters`, names by theirs in `names`.
@@ -169,6 +170,8 @@ pub struct Cluster {
     pub overprovisioning_factor: u32,
     /// Honour locality weights.
     pub locality_weighted: bool,
+    /// Outlier detection.
+    pub outlier: Option<outlier::Settings>,
 }
 
 /// TCP keepalive; `None` = the system's value. Values are over 0, within what Linux takes.

@@ -94,8 +94,9 @@ impl<'a> Candidates<'a> {
         }
     }
 
+    /// An ejection holds for as long as the cluster has outlier detection.
     fn is_ejected(&self, host: &Host) -> bool {
-        self.slot(host).is_some_and(|slot| slot.ejected_until() > self.now)
+        self.cluster.detects_outliers() && self.slot(host).is_some_and(|slot| slot.is_ejected(self.now))
     }
 
     /// Whether a host may be picked.
@@ -110,11 +111,14 @@ impl<'a> Candidates<'a> {
         fits && !self.avoid.contains(&(host.endpoint.address, host.endpoint.port))
     }
 
-    /// Whether some endpoint of the cluster is ejected, as far as its slot says (see [`super::eject`]).
+    /// Whether some endpoint of the cluster is ejected, as far as its slot says (see [`crate::outlier`]).
     pub fn somebody_is_ejected(&self) -> bool {
+        if !self.cluster.detects_outliers() {
+            return false;
+        }
         let tag = named_tag(SlotKind::Cluster, self.cluster.hash);
         let slot = self.state.zip(self.cluster.slot).and_then(|(state, index)| state.slot(index, tag));
-        slot.is_some_and(|slot| slot.ejected_until() > self.now)
+        slot.is_some_and(|slot| slot.is_ejected(self.now))
     }
 
     /// The counts of a set: as the control plane says, or, when `exact`, with ejections taken into account.

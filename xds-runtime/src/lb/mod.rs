@@ -11,7 +11,6 @@
 //! [`Torn`] after [`MAX_LOOKS`].
 
 mod candidates;
-mod ejection;
 mod entropy;
 mod hashed;
 mod least_request;
@@ -24,7 +23,6 @@ mod schedule;
 mod server_name;
 mod weighted;
 
-pub use ejection::eject;
 pub use entropy::{Entropy, Seeded};
 pub(crate) use priority::MAX_PRIORITIES;
 pub use server_name::{ServerNames, UNNAMED};
@@ -33,7 +31,7 @@ use std::net::IpAddr;
 
 use crate::image::{ActionView, ClusterView, DefaultAction, HashOn, Keepalive, PassReason, PolicyView, Torn, View};
 use crate::shm::{Millis, WordAddr};
-use crate::state::{SlotKind, State, named_tag};
+use crate::state::{Member, SlotKind, State, named_tag};
 use candidates::Candidates;
 use entropy::Constant;
 
@@ -65,6 +63,18 @@ pub struct Pick {
     pub keepalive: Option<Keepalive>,
     /// Another usable endpoint exists that is neither this one nor to be avoided.
     pub alternatives: bool,
+}
+
+impl Pick {
+    /// The endpoint as a member of its cluster.
+    pub const fn member(&self) -> Member {
+        Member {
+            endpoint_slot: self.endpoint_slot,
+            endpoint_tag: self.endpoint_tag,
+            cluster_slot: self.cluster_slot,
+            cluster_tag: self.cluster_tag,
+        }
+    }
 }
 
 /// What becomes of a connection.

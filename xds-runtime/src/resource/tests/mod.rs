@@ -14,6 +14,7 @@ mod cds;
 mod eds;
 mod lds;
 mod outcome;
+mod outlier;
 mod rds;
 
 fn u32v(value: u32) -> Option<protobuf::UInt32Value> {
