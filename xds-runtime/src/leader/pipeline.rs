@@ -58,6 +58,7 @@ pub struct Pipeline {
     slots: SlotAllocator,
     images: ImageFiles,
     own_addresses: Vec<IpAddr>,
+    control_plane: Option<IpAddr>,
     exact_http: NameList,
     locality: Locality,
     /// Last good resources.
@@ -92,6 +93,7 @@ impl Pipeline {
             slots: SlotAllocator::recover(state),
             images: ImageFiles::new(Arc::clone(dir), boot, control, 0),
             own_addresses,
+            control_plane: None,
             exact_http,
             locality,
             resources: Resources::default(),
@@ -112,6 +114,13 @@ impl Pipeline {
     pub fn is_at(&mut self, own_addresses: Vec<IpAddr>) -> bool {
         let changed = self.own_addresses != own_addresses;
         self.own_addresses = own_addresses;
+        changed
+    }
+
+    /// Takes over where the control plane was reached, if it was over TCP; true when that is to be compiled.
+    pub fn control_plane_is_at(&mut self, address: Option<IpAddr>) -> bool {
+        let changed = address.is_some() && self.control_plane != address;
+        self.control_plane = address.or(self.control_plane);
         changed
     }
 
@@ -177,6 +186,7 @@ impl Pipeline {
             names: resources.names.as_ref(),
             resolved: self.hostnames.resolved(),
             own_addresses: &self.own_addresses,
+            control_plane: self.control_plane,
             exact_http: &self.exact_http,
             locality: self.locality.clone(),
         };

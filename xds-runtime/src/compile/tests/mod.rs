@@ -25,6 +25,7 @@ struct World {
     names: Option<NameTable>,
     resolved: BTreeMap<String, Vec<IpAddr>>,
     own: Vec<IpAddr>,
+    control_plane: Option<IpAddr>,
     exact_http: NameList,
 }
 
@@ -90,6 +91,7 @@ impl World {
             names: self.names.as_ref(),
             resolved: &self.resolved,
             own_addresses: &self.own,
+            control_plane: self.control_plane,
             exact_http: &self.exact_http,
             locality: Locality::default(),
         };

@@ -137,6 +137,7 @@ impl Rig {
                 names: None,
                 resolved: &BTreeMap::new(),
                 own_addresses: &[],
+                control_plane: None,
                 exact_http: &NameList::default(),
                 locality: Locality::default(),
             },
