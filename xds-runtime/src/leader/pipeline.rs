@@ -24,7 +24,7 @@ use crate::compile::{Compiled, Input, compile};
 use crate::control::{Control, Term};
 use crate::image::{EncodeError, encode, file_words};
 use crate::resource::{Locality, ResourceType};
-use crate::shm::Millis;
+use crate::shm::{Millis, now};
 use crate::state::{SlotAllocator, State};
 
 /// Room in the memory cgroup below which nothing is published: the kernel would rather kill the program.
@@ -140,6 +140,7 @@ impl Pipeline {
     /// Returns how many slots were missing.
     fn compile_once(&mut self) -> usize {
         let (resources, slots) = (&self.resources, &mut self.slots);
+        slots.at(now());
         let input = Input {
             listeners: &resources.listeners,
             routes: &resources.routes,

@@ -27,7 +27,7 @@ const AT_BOOT: usize = 1;
 const AT_SLOTS: usize = 3;
 const HEADER_WORDS: usize = 64;
 /// Words of a slot.
-pub(crate) const SLOT_WORDS: usize = 8;
+pub(crate) const SLOT_WORDS: usize = 12;
 /// Words of a connection record.
 pub(crate) const CONNECTION_WORDS: usize = 16;
 /// Slots of a new file.

@@ -14,6 +14,7 @@ const EJECTED_UNTIL: usize = 4;
 const LAST_SUCCESS: usize = 5;
 const FAILURES: usize = 6;
 const RETIRED_AT: usize = 7;
+const ADDED: usize = 8;
 
 /// What a slot counts. A part of its tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +159,11 @@ impl<'a> Slot<'a> {
         self.load(LAST_SUCCESS)
     }
 
+    /// When the slot was given out to what it counts: when the endpoint was added; 0 = unknown.
+    pub fn added(&self) -> Millis {
+        self.load(ADDED)
+    }
+
     /// Until when it is ejected; in the past = it is not.
     pub fn ejected_until(&self) -> Millis {
         self.load(EJECTED_UNTIL)
@@ -173,12 +179,24 @@ impl<'a> Slot<'a> {
         }
     }
 
-    fn clear(&self, tag: u64) {
-        for at in (0..super::SLOT_WORDS).rev() {
-            if let Some(cell) = self.cell(at) {
-                cell.store(if at == TAG { tag } else { 0 }, Ordering::Release);
-            }
+    fn store(&self, at: usize, word: u64) {
+        if let Some(cell) = self.cell(at) {
+            cell.store(word, Ordering::Release);
         }
+    }
+
+    /// Sets every word to zero, the tag last.
+    fn clear(&self) {
+        for at in (0..super::SLOT_WORDS).rev() {
+            self.store(at, 0);
+        }
+    }
+
+    /// Begins to count what has this tag.
+    fn give_to(&self, tag: u64, now: Millis) {
+        self.clear();
+        self.store(ADDED, now);
+        self.store(TAG, tag);
     }
 }
 
@@ -189,6 +207,8 @@ pub struct SlotAllocator {
     free: Vec<u32>,
     /// Slots below this were looked at.
     next: u32,
+    /// When slots that are given out now were added.
+    now: Millis,
 }
 
 impl SlotAllocator {
@@ -197,7 +217,7 @@ impl SlotAllocator {
 
     /// Reads the book from STATE: tags stay with their slots across a take-over.
     pub fn recover(state: State) -> Self {
-        let mut allocator = Self { state, by_tag: HashMap::new(), free: Vec::new(), next: 0 };
+        let mut allocator = Self { state, by_tag: HashMap::new(), free: Vec::new(), next: 0, now: 0 };
         let count = state.mapped_slots().min(state.allocated_slots());
         for index in 0..u32::try_from(count).unwrap_or(u32::MAX) {
             let Some(slot) = state.slot_at(index) else { break };
@@ -213,23 +233,29 @@ impl SlotAllocator {
         allocator
     }
 
+    /// Slots that are given out from now on were added at this time; until told, at an unknown one.
+    pub const fn at(&mut self, now: Millis) {
+        self.now = now;
+    }
+
     /// The slot of a tag, given out if it had none; `None` when STATE is full (grow it, or go without).
     pub fn slot(&mut self, tag: u64) -> Option<u32> {
         if let Some(index) = self.by_tag.get(&tag) {
             // The book is not believed against the file: a predecessor that was frozen while it gave out slots may
             // have written into it since.
             match self.state.slot(*index, tag) {
+                // What comes back out of quarantine is new again, but for its counts.
                 Some(slot) => {
-                    if let Some(retired) = slot.cell(RETIRED_AT) {
-                        retired.store(0, Ordering::Relaxed);
+                    if slot.cell(RETIRED_AT).is_some_and(|retired| retired.swap(0, Ordering::Relaxed) != 0) {
+                        slot.store(ADDED, self.now);
                     }
                 }
-                None => self.state.slot_at(*index)?.clear(tag),
+                None => self.state.slot_at(*index)?.give_to(tag, self.now),
             }
             return Some(*index);
         }
         let index = self.free.pop()?;
-        self.state.slot_at(index)?.clear(tag);
+        self.state.slot_at(index)?.give_to(tag, self.now);
         self.by_tag.insert(tag, index);
         Some(index)
     }
@@ -271,7 +297,7 @@ impl SlotAllocator {
             if now.saturating_sub(since) < Self::QUARANTINE_MS || slot.active() > 0 {
                 return true;
             }
-            slot.clear(0);
+            slot.clear();
             free.push(*index);
             false
         });
@@ -303,6 +329,20 @@ mod tests {
         let mut second = SlotAllocator::recover(state);
         assert_eq!(second.slot(42), Some(index));
         assert_eq!(state.slot(index, 42).unwrap().picks(), 1);
+    }
+
+    #[test]
+    fn a_slot_tells_since_when_it_counts_and_a_take_over_does_not_change_that() {
+        let state = state(2);
+        let mut book = SlotAllocator::recover(state);
+        book.at(100);
+        let index = book.slot(1).unwrap();
+        let mut second = SlotAllocator::recover(state);
+        second.at(200);
+        assert_eq!((second.slot(1), state.slot(index, 1).unwrap().added()), (Some(index), 100));
+        second.sweep(&HashSet::new(), 300);
+        second.at(400);
+        assert_eq!((second.slot(1), state.slot(index, 1).unwrap().added()), (Some(index), 400), "it was away");
     }
 
     #[test]
@@ -363,7 +403,7 @@ mod tests {
         assert!(book.slot(1).is_some());
         assert_eq!(book.slot(2), None);
         let large = state(4);
-        large.slot_at(0).unwrap().clear(1);
+        large.slot_at(0).unwrap().give_to(1, 0);
         book.grown(large);
         assert_eq!(book.slot(1), Some(0));
         assert_eq!(book.slot(2), Some(1));
