@@ -3,6 +3,8 @@
 //! The steps are those of the library: the same settings, name files, image and tables. Nothing is advanced or
 //! counted by asking.
 
+mod balancing;
+
 use std::net::IpAddr;
 use std::process::ExitCode;
 
@@ -210,26 +212,16 @@ impl Explainer {
         lines: &mut Vec<String>,
     ) -> Result<(), Torn> {
         lines.push(format!("cluster   {} (weight {weight})", view.string(cluster.name)?));
-        let policy = match cluster.policy {
-            PolicyView::Pass(reason, detail) => {
-                let detail = view.string(detail)?;
-                lines.push(format!(
-                    "  verdict   passes: {}{}{detail}",
-                    meaning(reason),
-                    if detail.is_empty() { "" } else { ": " }
-                ));
-                return Ok(());
-            }
-            PolicyView::RoundRobin => "round robin".into(),
-            PolicyView::Random => "random".into(),
-            PolicyView::RingHash => "ring hash".into(),
-            PolicyView::Maglev => "Maglev".into(),
-            PolicyView::LeastRequest { choice_count, bias_thousandths } => {
-                format!("least request of {choice_count}, bias {}", f64::from(bias_thousandths) / 1000.0)
-            }
-        };
+        if let PolicyView::Pass(reason, detail) = cluster.policy {
+            let detail = view.string(detail)?;
+            let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
+            lines.push(format!("  verdict   passes: {}{detail}", meaning(reason)));
+            return Ok(());
+        }
+        let policy = balancing::policy(cluster.policy).unwrap_or_default();
         let limit = cluster.max_connections.map_or(String::new(), |limit| format!(", at most {limit} connections"));
         lines.push(format!("  policy    {policy}, connect timeout {} ms{limit}", cluster.connect_timeout_ms));
+        lines.extend(balancing::settings(&cluster.balancing).iter().map(|setting| format!("  and       {setting}")));
         if !cluster.endpoints_known {
             lines.push(
                 "  verdict   endpoints are not known yet: they are asked for when a program resolves or dials it"
@@ -267,6 +259,11 @@ impl Explainer {
         let tag = endpoint_tag(cluster.hash, endpoint.address, endpoint.port);
         if let Some(slot) = self.state.zip(endpoint.slot).and_then(|(state, index)| state.slot(index, tag)) {
             let (failing, ejections) = slot.failing();
+            if let Some(start) = cluster.balancing.slow_start
+                && self.now.saturating_sub(slot.added()) < u64::from(start.window_ms)
+            {
+                line += &format!(", new for {} ms", self.now.saturating_sub(slot.added()));
+            }
             line += &format!(
                 ", picks {}, active {}, failures {} ({failing} in a row)",
                 slot.picks(),

@@ -50,6 +50,13 @@ fn with_tables(mut cluster: Cluster, entries: &[(u64, u32)]) -> Cluster {
     cluster
 }
 
+fn balancing() -> impl Strategy<Value = Balancing> {
+    let slow_start = (1_u32.., 1_u32.., 0_u32..=10_000).prop_map(|(window_ms, aggression_thousandths, min_weight)| {
+        SlowStart { window_ms, aggression_thousandths, min_weight }
+    });
+    proptest::option::of(slow_start).prop_map(|slow_start| Balancing { slow_start })
+}
+
 fn cluster() -> impl Strategy<Value = Cluster> {
     let policy = prop_oneof![
         Just(Policy::RoundRobin),
@@ -63,14 +70,18 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         "[A-Z_]{0,12}".prop_map(|name| Policy::Pass(PassReason::Unsupported, name)),
     ];
     (
-        ("[ -~]{0,40}", policy, proptest::option::of(proptest::collection::vec(priority(), 0..3)), slot()),
+        ("[ -~]{0,40}", policy, proptest::option::of(proptest::collection::vec(priority(), 0..3)), slot(), balancing()),
         (0_u64..100_000, slot(), 0_u32..=100, 100_u32..300, any::<bool>()),
     )
         .prop_map(
-            |((name, policy, priorities, slot), (timeout, max_connections, panic, factor, locality_weighted))| {
+            |(
+                (name, policy, priorities, slot, balancing),
+                (timeout, max_connections, panic, factor, locality_weighted),
+            )| {
                 Cluster {
                     name,
                     policy,
+                    balancing,
                     priorities,
                     slot,
                     connect_timeout: Duration::from_millis(timeout),
@@ -210,6 +221,7 @@ fn read_cluster(view: &View<'_>, index: u32) -> Result<Cluster, Torn> {
     Ok(Cluster {
         name: view.string(cluster.name)?,
         policy,
+        balancing: cluster.balancing,
         priorities: cluster.endpoints_known.then_some(priorities),
         slot: cluster.slot,
         connect_timeout: Duration::from_millis(cluster.connect_timeout_ms.into()),

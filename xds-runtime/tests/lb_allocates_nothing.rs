@@ -38,7 +38,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn mesh(policy: Policy, book: &mut SlotAllocator) -> Mesh {
+fn mesh(policy: Policy, balancing: Balancing, book: &mut SlotAllocator) -> Mesh {
     let hash = hash_bytes(b"c");
     let mut endpoint = |n: u8, health| {
         let address = WordAddr::new([127, 0, 0, n].into());
@@ -64,6 +64,7 @@ fn mesh(policy: Policy, book: &mut SlotAllocator) -> Mesh {
     let cluster = Cluster {
         name: "c".into(),
         policy,
+        balancing,
         priorities: Some(priorities),
         slot: book.slot(named_tag(SlotKind::Cluster, hash)),
         connect_timeout: Duration::from_secs(1),
@@ -92,10 +93,16 @@ fn a_pick_allocates_nothing() {
         Policy::RingHash,
         Policy::Maglev,
     ];
-    for policy in policies {
+    let plain = policies.into_iter().map(|policy| (policy, Balancing::default()));
+    let slow_start = SlowStart { window_ms: 1000, aggression_thousandths: 1500, min_weight: 1000 };
+    let starting = [Policy::RoundRobin, Policy::LeastRequest { choice_count: 2, active_request_bias: 1.0 }];
+    let starting = starting.map(|policy| (policy, Balancing { slow_start: Some(slow_start) }));
+    for (policy, balancing) in plain.chain(starting) {
         let boot = BootId::from_words([1, 2]);
         let state = State::format(Box::leak((0..state_words(64)).map(|_| AtomicU64::new(0)).collect()), boot).unwrap();
-        let mesh = mesh(policy.clone(), &mut SlotAllocator::recover(state));
+        let mut book = SlotAllocator::recover(state);
+        book.at(1);
+        let mesh = mesh(policy.clone(), balancing, &mut book);
         let content = encode(&mesh).unwrap();
         let words = Box::leak((0..file_words(content.len())).map(|_| AtomicU64::new(0)).collect::<Box<[_]>>());
         Publisher::format(words, boot, 1, 0).unwrap().publish(&content).unwrap();
@@ -114,8 +121,8 @@ fn a_pick_allocates_nothing() {
             let choice = choose(&view, Some(&state), &call, &mut entropy);
             picked += u32::from(matches!(choice, Ok(Choice::Endpoint(_))));
         }
-        assert_eq!(ALLOCATIONS.get() - before, 0, "{policy:?}");
-        assert_eq!(picked, 2000, "{policy:?}");
+        assert_eq!(ALLOCATIONS.get() - before, 0, "{policy:?} {balancing:?}");
+        assert_eq!(picked, 2000, "{policy:?} {balancing:?}");
         drop(Box::new(1));
         assert!(ALLOCATIONS.get() > before, "the counter counts");
     }

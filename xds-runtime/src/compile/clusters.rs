@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Input;
 use super::endpoints::{Gathered, gather};
-use super::tables;
+use super::{balancing, tables};
 use crate::image::{self, Action, HashOn, PassReason, Policy, Priority, priority_tag};
 use crate::resource::{Cluster, Discovery, LbPolicy, UpstreamTls, WeightedCluster};
 use crate::shm::{WordAddr, hash_bytes};
@@ -161,6 +161,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
         }
         let mut built = image::Cluster {
             policy,
+            balancing: balancing::balancing(&speaker.balancing),
             priorities,
             connect_timeout: speaker.connect_timeout,
             max_connections: cluster.max_connections.or(speaker.max_connections),
@@ -206,6 +207,7 @@ fn passing(name: &str, policy: Policy) -> image::Cluster {
     image::Cluster {
         name: name.to_owned(),
         policy,
+        balancing: image::Balancing::default(),
         priorities: None,
         slot: None,
         connect_timeout: std::time::Duration::from_secs(5),

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use crate::image::balancing::Balancing;
 use crate::image::layout::*;
 use crate::image::mesh::*;
 use crate::image::schedule::{Scale, stride};
@@ -246,6 +247,7 @@ impl Tables {
         if cluster.locality_weighted {
             flags |= CLUSTER_LOCALITY_WEIGHTED;
         }
+        let balancing = self.balancing(&cluster.balancing)?;
         let timeout = u32::try_from(cluster.connect_timeout.as_millis()).unwrap_or(u32::MAX);
         let panic = (cluster.panic_threshold.clamp(0.0, 100.0) * 100.0).round() as u32;
         self.clusters.extend([
@@ -258,11 +260,19 @@ impl Tables {
             pack(cluster.max_connections.unwrap_or(NONE), panic),
             pack(first, narrow(priorities.len())?),
             u64::from(cluster.overprovisioning_factor),
-            0,
+            balancing,
             0,
             0,
         ]);
         Ok(())
+    }
+
+    /// Appends what a cluster asks for beside its policy, if anything.
+    fn balancing(&mut self, balancing: &Balancing) -> Result<u64, EncodeError> {
+        let first = narrow(self.tables.len())?;
+        let Some(words) = balancing.words() else { return Ok(pack(first, 0)) };
+        self.tables.extend(words);
+        Ok(pack(first, narrow(words.len())?))
     }
 
     fn priority(&mut self, priority: &Priority, cluster: u64, nth: u32) -> Result<(), EncodeError> {

@@ -34,7 +34,7 @@ pub enum Section {
     Endpoints = 11,
     /// Text, each piece padded with zeros to whole words.
     Strings = 12,
-    /// Words of hash tables.
+    /// Words of hash tables, and of what few clusters have.
     Tables = 13,
 }
 
@@ -69,6 +69,8 @@ pub const KIND_PASS: u8 = 1;
 pub const KIND_REFUSE: u8 = 2;
 /// Words of a cluster; see `encode::cluster`.
 pub const CLUSTER_WORDS: usize = 12;
+/// Words of what a cluster asks for beside its policy; see `balancing`.
+pub const BALANCING_WORDS: usize = 2;
 /// Cluster flag: endpoints are known.
 pub const CLUSTER_KNOWN: u64 = 1;
 /// Cluster flag: locality weights are honoured.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::balancing::Balancing;
 use crate::resource::{Cidr, Health};
 
 /// A complete mesh view. Clusters are referred to by their index in `clusters`, names by theirs in `names`.
@@ -140,6 +141,8 @@ pub struct Cluster {
     pub name: String,
     /// Policy, or why there is none.
     pub policy: Policy,
+    /// What it asks for beside the policy.
+    pub balancing: Balancing,
     /// `None`: endpoints were not received yet (EDS that nobody wanted so far).
     pub priorities: Option<Vec<Priority>>,
     /// Slot of the cluster in STATE.

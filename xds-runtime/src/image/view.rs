@@ -2,6 +2,7 @@
 
 mod text;
 
+use crate::image::balancing::Balancing;
 use crate::image::encode::{address_hash, destination_hash};
 use crate::image::layout::*;
 use crate::image::mesh::{DefaultAction, HashOn, PassReason};
@@ -97,6 +98,8 @@ pub struct ClusterView {
     pub hash: u64,
     /// Policy.
     pub policy: PolicyView,
+    /// What it asks for beside the policy.
+    pub balancing: Balancing,
     /// False: endpoints were not received yet.
     pub endpoints_known: bool,
     /// Honour locality weights.
@@ -405,7 +408,7 @@ impl<'a> View<'a> {
 
     /// The cluster at `index`.
     pub fn cluster(&self, index: u32) -> Read<ClusterView> {
-        let [name, hash, kind, parameter, detail, slot_timeout, limit_panic, priorities, factor, ..] =
+        let [name, hash, kind, parameter, detail, slot_timeout, limit_panic, priorities, factor, balancing, ..] =
             self.record::<CLUSTER_WORDS>(Section::Clusters, index)?;
         let policy = match kind as u8 {
             POLICY_ROUND_ROBIN => PolicyView::RoundRobin,
@@ -427,6 +430,7 @@ impl<'a> View<'a> {
             name: StrRef(name),
             hash,
             policy,
+            balancing: self.balancing(Run::from_word(balancing))?,
             endpoints_known: flags & CLUSTER_KNOWN != 0,
             locality_weighted: flags & CLUSTER_LOCALITY_WEIGHTED != 0,
             slot: some(slot),
@@ -436,6 +440,17 @@ impl<'a> View<'a> {
             overprovisioning_factor: factor as u32,
             priorities: Run::from_word(priorities),
         })
+    }
+
+    fn balancing(&self, run: Run) -> Read<Balancing> {
+        let mut words = [0_u64; BALANCING_WORDS];
+        if run.count == 0 {
+            return Ok(Balancing::default());
+        }
+        for (nth, word) in (0..).zip(&mut words) {
+            [*word] = self.record::<1>(Section::Tables, run.first.checked_add(nth).ok_or(Torn)?)?;
+        }
+        Ok(Balancing::from_words(words))
     }
 
     /// The cluster's priority `nth`.

@@ -3,7 +3,8 @@
 use std::cell::Cell;
 
 use super::MAX_LOOKS;
-use super::entropy::{Entropy, below};
+use super::entropy::Entropy;
+use super::slow_start::{Starting, happens};
 use crate::image::{ClusterView, EndpointView, SetView, Torn, View};
 use crate::resource::Health;
 use crate::shm::{Millis, WordAddr};
@@ -36,6 +37,8 @@ pub(super) struct Candidates<'a> {
     now: Millis,
     avoid: &'a [(WordAddr, u16)],
     looks: Cell<u32>,
+    /// Slow start, where the policy has it and some endpoint is new.
+    pub starting: Option<Starting>,
 }
 
 /// How many endpoints of a set are in which condition.
@@ -54,7 +57,12 @@ impl<'a> Candidates<'a> {
         now: Millis,
         avoid: &'a [(WordAddr, u16)],
     ) -> Self {
-        Self { view, cluster, state, now, avoid, looks: Cell::new(MAX_LOOKS) }
+        let mut candidates = Self { view, cluster, state, now, avoid, looks: Cell::new(MAX_LOOKS), starting: None };
+        if let Some(settings) = cluster.balancing.slow_start {
+            let newest = candidates.cluster_slot().map_or(0, |slot| slot.added());
+            candidates.starting = Starting::new(Some(settings), newest, now);
+        }
+        candidates
     }
 
     /// The same, with nothing to avoid.
@@ -112,9 +120,12 @@ impl<'a> Candidates<'a> {
 
     /// Whether some endpoint of the cluster is ejected, as far as its slot says (see [`super::eject`]).
     pub fn somebody_is_ejected(&self) -> bool {
-        let tag = named_tag(SlotKind::Cluster, self.cluster.hash);
-        let slot = self.state.zip(self.cluster.slot).and_then(|(state, index)| state.slot(index, tag));
-        slot.is_some_and(|slot| slot.ejected_until() > self.now)
+        self.cluster_slot().is_some_and(|slot| slot.ejected_until() > self.now)
+    }
+
+    /// STATE's slot of the cluster.
+    fn cluster_slot(&self) -> Option<Slot<'static>> {
+        self.state?.slot(self.cluster.slot?, named_tag(SlotKind::Cluster, self.cluster.hash))
     }
 
     /// The counts of a set: as the control plane says, or, when `exact`, with ejections taken into account.
@@ -149,9 +160,14 @@ impl<'a> Candidates<'a> {
             // No endpoint, or draining ones only.
             return Ok(None);
         }
+        let starting = match self.starting {
+            Some(starting) => Some((starting, starting.largest(self, set)?)),
+            None => None,
+        };
         for _ in 0..DRAWS {
             let host = self.host(set, next(&mut || entropy.next())?)?;
-            if self.usable(&host, class) {
+            let mut accepted = || starting.is_none_or(|(s, largest)| happens(s.share(self, &host) / largest, entropy));
+            if self.usable(&host, class) && accepted() {
                 return Ok(Some(host));
             }
         }
@@ -165,7 +181,7 @@ impl<'a> Candidates<'a> {
         class: Class,
         entropy: &mut (impl Entropy + ?Sized),
     ) -> Result<Option<Host>, Torn> {
-        let mut sum = 0_u64;
+        let mut sum = 0.0;
         let mut taken = None;
         for index in 0..set.len() {
             let host = self.host(set, index)?;
@@ -173,13 +189,19 @@ impl<'a> Candidates<'a> {
                 continue;
             }
             // Reservoir sampling: each host stays with probability weight / sum.
-            let weight = u64::from(host.endpoint.weight.max(1));
+            let weight = self.weight(&host);
             sum += weight;
-            if below(entropy, sum) < weight {
+            if happens(weight / sum, entropy) {
                 taken = Some(host);
             }
         }
         Ok(taken)
+    }
+
+    /// What a host weighs now.
+    pub fn weight(&self, host: &Host) -> f64 {
+        let share = self.starting.map_or(1.0, |starting| starting.share(self, host));
+        f64::from(host.endpoint.weight.max(1)) * share
     }
 
     /// How many endpoints were looked at.

@@ -21,11 +21,13 @@ mod priority;
 mod random;
 mod round_robin;
 mod schedule;
+mod slow_start;
 mod weighted;
 
 pub use ejection::eject;
 pub use entropy::{Entropy, Seeded};
 pub(crate) use priority::MAX_PRIORITIES;
+pub use slow_start::tell_additions;
 
 use std::net::IpAddr;
 

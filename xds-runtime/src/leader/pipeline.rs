@@ -23,6 +23,7 @@ use crate::boot::BootId;
 use crate::compile::{Compiled, Input, compile};
 use crate::control::{Control, Term};
 use crate::image::{EncodeError, encode, file_words};
+use crate::lb::tell_additions;
 use crate::resource::{Locality, ResourceType};
 use crate::shm::{Millis, now};
 use crate::state::{SlotAllocator, State};
@@ -157,6 +158,7 @@ impl Pipeline {
             missing += usize::from(slot.is_none());
             slot
         });
+        tell_additions(&self.compiled.mesh, &self.state);
         self.hostnames.watch(&self.compiled.hostnames);
         missing
     }

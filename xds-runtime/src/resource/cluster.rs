@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::extensions::clusters::{aggregate, dns};
 use proto::cluster::{ClusterDiscoveryType, DiscoveryType, common_lb_config::LocalityConfigSpecifier};
 
 use super::any::{message_name, unpack};
+use super::balancing::percentage;
 use super::endpoint::{Hosts, assignment};
 use super::invalid::{Invalid, Under};
 use super::model::{Cluster, Discovery, LoadAssignment, TcpKeepalive};
@@ -41,15 +42,14 @@ pub(super) fn convert(mut wire: proto::Cluster) -> Result<Cluster, Invalid> {
     if hashing.hash_balance_factor.is_some() {
         unsupported.push("common_lb_config.consistent_hashing_lb_config.hash_balance_factor".to_owned());
     }
-    let panic_threshold = common.healthy_panic_threshold.map_or(PANIC_THRESHOLD, |p| p.value);
-    if !(0.0..=100.0).contains(&panic_threshold) {
-        return Err(Invalid::new("common_lb_config.healthy_panic_threshold", "is no percentage"));
-    }
+    let panic_threshold =
+        percentage(common.healthy_panic_threshold, PANIC_THRESHOLD, "common_lb_config.healthy_panic_threshold")?;
     Ok(Cluster {
         discovery: discovery(&mut wire)?,
         locality_weighted: locality_weighted || chosen.locality_weighted,
         hash_hostnames: chosen.hash_hostnames || hashing.use_hostname_for_hashing,
         policy: chosen.policy,
+        balancing: chosen.balancing,
         panic_threshold,
         connect_timeout: scalar::positive_duration(wire.connect_timeout, CONNECT_TIMEOUT, "connect_timeout")?,
         max_connections: max_connections(wire.circuit_breakers.as_ref()),

@@ -12,6 +12,7 @@
 //! What is valid but not supported is accepted, and named in the typed resource (`Unsupported`).
 
 mod any;
+mod balancing;
 mod cluster;
 mod endpoint;
 mod invalid;
@@ -27,6 +28,7 @@ mod tls;
 use prost::Message;
 
 pub use any::{Wrapper, unwrap_resource};
+pub use balancing::{Balancing, SlowStart};
 pub use invalid::Invalid;
 pub use model::*;
 

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::balancing::Balancing;
+
 /// The resource types ldmesh subscribes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ResourceType {
@@ -239,6 +241,8 @@ pub struct Cluster {
     pub discovery: Discovery,
     /// Load-balancing policy.
     pub policy: LbPolicy,
+    /// What it asks for beside the policy.
+    pub balancing: Balancing,
     /// `common_lb_config.locality_weighted_lb_config` is set: honour locality weights.
     pub locality_weighted: bool,
     /// `common_lb_config.consistent_hashing_lb_config.use_hostname_for_hashing`.

@@ -164,6 +164,11 @@ impl<'a> Slot<'a> {
         self.load(ADDED)
     }
 
+    /// Says when it was added; of a cluster: when the newest of its endpoints was (leader only).
+    pub fn set_added(&self, added: Millis) {
+        self.store(ADDED, added);
+    }
+
     /// Until when it is ejected; in the past = it is not.
     pub fn ejected_until(&self) -> Millis {
         self.load(EJECTED_UNTIL)

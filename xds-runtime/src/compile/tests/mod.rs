@@ -98,6 +98,7 @@ fn cluster(name: &str, discovery: Discovery) -> Cluster {
         name: name.into(),
         discovery,
         policy: LbPolicy::RoundRobin,
+        balancing: Balancing::default(),
         locality_weighted: false,
         hash_hostnames: false,
         panic_threshold: 50.0,

@@ -4,6 +4,7 @@ mod cluster;
 mod hashed;
 mod policy;
 mod properties;
+mod slow_start;
 mod spill_over;
 
 use std::collections::BTreeMap;
@@ -66,6 +67,7 @@ fn cluster_of(policy: LbPolicy, shape: &Shape) -> Cluster {
         name: "c".into(),
         discovery: Discovery::Static(assignment(shape)),
         policy,
+        balancing: Balancing::default(),
         locality_weighted: false,
         hash_hostnames: false,
         panic_threshold: 50.0,

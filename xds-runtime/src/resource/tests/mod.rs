@@ -10,6 +10,7 @@ use prost::Message;
 
 use super::*;
 
+mod balancing;
 mod cds;
 mod eds;
 mod lds;

@@ -1,0 +1,68 @@
+//! Settings of balancing beside the policy itself: slow start, zones, bounded loads.
+//!
+//! Envoy has each of them twice, in the cluster and in the policies' extensions: two messages, one meaning.
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3::cluster as proto;
+use envoy_types::pb::envoy::config::core::v3::RuntimeDouble;
+use envoy_types::pb::envoy::extensions::load_balancing_policies::common::v3 as ext;
+use envoy_types::pb::envoy::r#type::v3::Percent;
+use envoy_types::pb::google::protobuf as google;
+
+use super::invalid::{Invalid, Under};
+use super::scalar::duration;
+
+/// Envoy's default `min_weight_percent`.
+const MIN_WEIGHT_PERCENT: f64 = 10.0;
+
+/// What a cluster asks for beside its policy.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Balancing {
+    /// New endpoints get less, for a while (round robin and least request).
+    pub slow_start: Option<SlowStart>,
+}
+
+/// `slow_start_config`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SlowStart {
+    /// How long an endpoint is new; over zero.
+    pub window: Duration,
+    /// The weight grows with `time^(1 / aggression)`; over 0 and finite.
+    pub aggression: f64,
+    /// An endpoint has at least this percentage of its weight, 0 to 100.
+    pub min_weight_percent: f64,
+}
+
+impl SlowStart {
+    /// The cluster's own message.
+    pub(super) fn of_cluster(wire: Option<proto::SlowStartConfig>) -> Result<Option<Self>, Invalid> {
+        wire.map_or(Ok(None), |wire| Self::new(wire.slow_start_window, wire.aggression, wire.min_weight_percent))
+            .under("slow_start_config")
+    }
+
+    /// The extensions' message.
+    pub(super) fn of_extension(wire: Option<ext::SlowStartConfig>) -> Result<Option<Self>, Invalid> {
+        wire.map_or(Ok(None), |wire| Self::new(wire.slow_start_window, wire.aggression, wire.min_weight_percent))
+            .under("slow_start_config")
+    }
+
+    /// A window of zero is no slow start, and an aggression that is not over zero is 1 (Envoy).
+    fn new(
+        window: Option<google::Duration>,
+        aggression: Option<RuntimeDouble>,
+        min_weight_percent: Option<Percent>,
+    ) -> Result<Option<Self>, Invalid> {
+        let window = duration(window, "slow_start_window")?.unwrap_or_default();
+        let min_weight_percent = percentage(min_weight_percent, MIN_WEIGHT_PERCENT, "min_weight_percent")?;
+        let aggression = aggression.map_or(1.0, |aggression| aggression.default_value);
+        let aggression = if aggression.is_finite() && aggression > 0.0 { aggression } else { 1.0 };
+        Ok((window.as_millis() > 0).then_some(Self { window, aggression, min_weight_percent }))
+    }
+}
+
+/// A percentage with a fraction; `default` when absent.
+pub(super) fn percentage(wire: Option<Percent>, default: f64, field: &str) -> Result<f64, Invalid> {
+    let value = wire.map_or(default, |percent| percent.value);
+    if (0.0..=100.0).contains(&value) { Ok(value) } else { Err(Invalid::new(field, "is no percentage")) }
+}
