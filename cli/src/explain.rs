@@ -229,6 +229,13 @@ impl Explainer {
             );
             return Ok(());
         }
+        if let PolicyView::Aggregate { first, count } = cluster.policy {
+            for nth in 0..count {
+                let (member, weight) = view.weighted(first, nth)?;
+                self.cluster(view, &view.cluster(member)?, weight, lines)?;
+            }
+            return Ok(());
+        }
         for priority in 0..cluster.priority_count() {
             let priority_view = view.priority(cluster, priority)?;
             for nth in 0..priority_view.locality_count() {

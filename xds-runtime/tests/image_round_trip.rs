@@ -63,6 +63,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         Just(Policy::Random),
         Just(Policy::RingHash),
         Just(Policy::Maglev),
+        proptest::collection::vec(any::<u32>(), 0..4).prop_map(Policy::Aggregate),
         (2_u32..9, 0_u32..4000).prop_map(|(choice_count, bias)| Policy::LeastRequest {
             choice_count,
             active_request_bias: f64::from(bias) / 1000.0
@@ -213,6 +214,10 @@ fn read_cluster(view: &View<'_>, index: u32) -> Result<Cluster, Torn> {
         PolicyView::Random => Policy::Random,
         PolicyView::RingHash => Policy::RingHash,
         PolicyView::Maglev => Policy::Maglev,
+        PolicyView::Aggregate { first, count } => {
+            let members = (0..count).map(|nth| Ok(view.weighted(first, nth)?.0)).collect::<Result<_, _>>()?;
+            Policy::Aggregate(members)
+        }
         PolicyView::LeastRequest { choice_count, bias_thousandths } => {
             Policy::LeastRequest { choice_count, active_request_bias: f64::from(bias_thousandths) / 1000.0 }
         }

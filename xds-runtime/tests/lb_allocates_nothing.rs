@@ -76,11 +76,18 @@ fn mesh(policy: Policy, balancing: Balancing, book: &mut SlotAllocator) -> Mesh 
     let destination = Destination {
         address: [10, 0, 0, 1].into(),
         port: 80,
-        action: Action::Clusters { shares: vec![(0, 1), (0, 2)], hash: HashOn::SourceIp },
+        action: Action::Clusters { shares: vec![(0, 1), (1, 2)], hash: HashOn::SourceIp },
         name: None,
         rules_left_out: String::new(),
     };
-    Mesh { destinations: vec![destination], clusters: vec![cluster], ..Mesh::default() }
+    let aggregate = Cluster {
+        name: "all".into(),
+        policy: Policy::Aggregate(vec![0]),
+        balancing: Balancing::default(),
+        priorities: Some(Vec::new()),
+        ..cluster.clone()
+    };
+    Mesh { destinations: vec![destination], clusters: vec![cluster, aggregate], ..Mesh::default() }
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub(super) fn policy(policy: PolicyView) -> Option<String> {
         PolicyView::LeastRequest { choice_count, bias_thousandths } => {
             format!("least request of {choice_count}, bias {}", thousandths(bias_thousandths))
         }
+        PolicyView::Aggregate { count, .. } => format!("that of its {count} clusters, one after the other"),
         PolicyView::Pass(..) => return None,
     })
 }

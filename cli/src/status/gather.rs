@@ -125,6 +125,7 @@ fn cluster(view: &View<'_>, cluster: &ClusterView, state: Option<State>, now: Mi
             PolicyView::Random => "random".to_owned(),
             PolicyView::RingHash => "ring hash".to_owned(),
             PolicyView::Maglev => "Maglev".to_owned(),
+            PolicyView::Aggregate { count, .. } => format!("aggregate of {count} clusters"),
             PolicyView::Pass(reason, detail) => format!("passes: {reason:?} {}", view.string(detail)?),
         },
         endpoints_known: cluster.endpoints_known,

@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Input;
 use super::endpoints::{Gathered, gather};
-use super::{balancing, tables};
+use super::{aggregate, balancing, tables};
 use crate::image::{self, Action, HashOn, PassReason, Policy, Priority, priority_tag};
+use crate::lb::MAX_PRIORITIES;
 use crate::resource::{Cluster, Discovery, LbPolicy, UpstreamTls, WeightedCluster};
 use crate::shm::{WordAddr, hash_bytes};
 use crate::state::{SlotKind, endpoint_tag, locality_tag, named_tag};
@@ -132,45 +133,71 @@ impl<'a, 'b> Clusters<'a, 'b> {
     }
 
     fn compile(&mut self, cluster: &'a Cluster) -> (image::Cluster, Vec<&'a str>) {
-        let Gathered { mut priorities, leaves, eds, overprovisioning, hash_keys } =
-            gather(self.input, cluster, &mut self.hostnames, self.notes);
-        // An aggregate's endpoints are balanced as its clusters say; they have one policy here, the first's.
-        let speaker = leaves.first().copied().unwrap_or(cluster);
-        if let Some(other) = leaves.iter().find(|leaf| leaf.policy != speaker.policy) {
-            self.note(format!("cluster {}: the policy of {} holds for {} too", cluster.name, speaker.name, other.name));
+        if let Discovery::Aggregate(_) = cluster.discovery {
+            return self.compile_aggregate(cluster);
         }
-        for leaf in &leaves {
-            for setting in &leaf.unsupported {
-                self.note(format!("cluster {}: {setting} is not honoured", leaf.name));
-            }
+        for setting in &cluster.unsupported {
+            self.note(format!("cluster {}: {setting} is not honoured", cluster.name));
         }
-        let policy = leaves.iter().find_map(|leaf| refusal(leaf)).unwrap_or_else(|| policy(speaker));
+        let policy = refusal(cluster).unwrap_or_else(|| policy(cluster));
         if let Policy::Pass(reason, name) = &policy {
             let reason = *reason;
             self.note(format!("cluster {}: left to the kernel ({reason:?}: {name})", cluster.name));
             return (passing(&cluster.name, policy), Vec::new());
         }
+        let Gathered { mut priorities, eds, overprovisioning, hash_keys } =
+            gather(self.input, cluster, &mut self.hostnames, self.notes);
         for Priority { localities, table, .. } in priorities.iter_mut().flatten() {
             *table = tables::table(
-                &speaker.policy,
+                &cluster.policy,
                 localities,
-                speaker.locality_weighted,
-                speaker.panic_threshold,
+                cluster.locality_weighted,
+                cluster.panic_threshold,
                 &hash_keys,
             );
         }
         let mut built = image::Cluster {
             policy,
-            balancing: balancing::balancing(&speaker.balancing),
+            balancing: balancing::balancing(&cluster.balancing),
             priorities,
-            connect_timeout: speaker.connect_timeout,
-            max_connections: cluster.max_connections.or(speaker.max_connections),
-            panic_threshold: speaker.panic_threshold,
+            connect_timeout: cluster.connect_timeout,
+            max_connections: cluster.max_connections,
+            panic_threshold: cluster.panic_threshold,
             overprovisioning_factor: overprovisioning.unwrap_or(OVERPROVISIONING),
-            locality_weighted: speaker.locality_weighted,
+            locality_weighted: cluster.locality_weighted,
             ..passing(&cluster.name, Policy::Random)
         };
         self.give_slots(&mut built);
+        (built, eds.into_iter().collect())
+    }
+
+    /// An aggregate is its members, as they are compiled for their own: the same slots, limits and policies. A member
+    /// that cannot be had makes it one that cannot be had; one whose endpoints are not known yet is skipped, as
+    /// Envoy skips clusters that are not warm.
+    fn compile_aggregate(&mut self, cluster: &'a Cluster) -> (image::Cluster, Vec<&'a str>) {
+        let (mut members, mut eds, mut known, mut room) = (Vec::new(), Vec::new(), false, MAX_PRIORITIES as usize);
+        for member in aggregate::members(self.input, cluster, self.notes) {
+            let index = self.build(member);
+            let built = self.built.get(index as usize);
+            if let Some(Policy::Pass(reason, detail)) = built.map(|built| &built.policy) {
+                let policy = Policy::Pass(*reason, detail.clone());
+                return (passing(&cluster.name, policy), Vec::new());
+            }
+            let priorities = built.and_then(|built| built.priorities.as_ref());
+            known |= priorities.is_some();
+            eds.extend(self.eds.get(index as usize).into_iter().flatten());
+            match room.checked_sub(priorities.map_or(0, Vec::len)) {
+                Some(left) => (room, _) = (left, members.push(index)),
+                None => {
+                    self.note(format!("cluster {}: priorities beyond {MAX_PRIORITIES} were left out", cluster.name))
+                }
+            }
+        }
+        let built = image::Cluster {
+            priorities: known.then(Vec::new),
+            panic_threshold: cluster.panic_threshold,
+            ..passing(&cluster.name, Policy::Aggregate(members))
+        };
         (built, eds)
     }
 

@@ -1,4 +1,4 @@
-//! The endpoints of a cluster: by EDS, inline, by DNS, or those of the clusters that an aggregate names.
+//! The endpoints of a cluster: by EDS, inline or by DNS.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -10,19 +10,14 @@ use crate::resource::{
     Cluster, Discovery, Endpoint, EndpointAddress, Health, LoadAssignment, Locality, LocalityEndpoints,
 };
 
-/// Aggregates inside aggregates beyond this depth are left out (they may name each other).
-const MAX_DEPTH: usize = 8;
-
 /// What a cluster's endpoints were gathered from.
 #[derive(Default)]
 pub(super) struct Gathered<'a> {
-    /// `None`: some of them were not received yet.
+    /// `None`: they were not received yet.
     pub priorities: Option<Vec<Priority>>,
-    /// The clusters that have endpoints of their own: the cluster itself, or those of an aggregate.
-    pub leaves: Vec<&'a Cluster>,
-    /// EDS names.
-    pub eds: Vec<&'a str>,
-    /// Of the first assignment.
+    /// EDS name.
+    pub eds: Option<&'a str>,
+    /// Of the assignment.
     pub overprovisioning: Option<u32>,
     /// What hash policies know endpoints by that are not known by their address.
     pub hash_keys: HashMap<SocketAddr, &'a str>,
@@ -37,7 +32,7 @@ pub(super) fn gather<'a>(
 ) -> Gathered<'a> {
     let gathered = Gathered { priorities: Some(Vec::new()), ..Gathered::default() };
     let mut gatherer = Gatherer { input, hostnames, notes, gathered };
-    gatherer.cluster(cluster, 0);
+    gatherer.cluster(cluster);
     let mut gathered = gatherer.gathered;
     if let Some(priorities) = &mut gathered.priorities {
         if priorities.len() > MAX_PRIORITIES as usize {
@@ -56,22 +51,10 @@ struct Gatherer<'a, 'b> {
 }
 
 impl<'a> Gatherer<'a, '_> {
-    fn cluster(&mut self, cluster: &'a Cluster, depth: usize) {
-        if let Discovery::Aggregate(names) = &cluster.discovery {
-            for name in names {
-                match self.input.clusters.get(name) {
-                    Some(leaf) if depth < MAX_DEPTH => self.cluster(leaf, depth + 1),
-                    _ => {
-                        self.notes.insert(format!("cluster {}: {name} was not received or is too deep", cluster.name));
-                    }
-                }
-            }
-            return;
-        }
-        self.gathered.leaves.push(cluster);
+    fn cluster(&mut self, cluster: &'a Cluster) {
         match &cluster.discovery {
             Discovery::Eds(name) => {
-                self.gathered.eds.push(name);
+                self.gathered.eds = Some(name);
                 match self.input.endpoints.get(name) {
                     Some(assignment) => self.assignment(cluster, assignment, usize::MAX),
                     None => self.gathered.priorities = None,
@@ -86,7 +69,7 @@ impl<'a> Gatherer<'a, '_> {
 
     /// Appends an assignment's priorities; a host name counts for `addresses_per_name` addresses at most.
     fn assignment(&mut self, cluster: &Cluster, assignment: &'a LoadAssignment, addresses_per_name: usize) {
-        self.gathered.overprovisioning.get_or_insert(assignment.overprovisioning_factor);
+        self.gathered.overprovisioning = Some(assignment.overprovisioning_factor);
         let mut tiers: BTreeMap<u32, Priority> = BTreeMap::new();
         let (mut unanswered, mut found) = (false, false);
         for group in &assignment.localities {

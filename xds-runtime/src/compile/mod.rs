@@ -11,6 +11,7 @@
 //! A pure function: the same input gives the same mesh, in one pass over it. Only clusters that some destination
 //! leads to are compiled. Nothing is dropped in silence: what is left out is in [`Compiled::notes`].
 
+mod aggregate;
 mod balancing;
 mod chains;
 mod clusters;

@@ -238,6 +238,11 @@ impl Tables {
             Policy::Random => (POLICY_RANDOM, 0, 0),
             Policy::RingHash => (POLICY_RING_HASH, 0, 0),
             Policy::Maglev => (POLICY_MAGLEV, 0, 0),
+            Policy::Aggregate(members) => {
+                let first = narrow(self.weighted.len())?;
+                self.weighted.extend(members.iter().map(|member| pack(*member, 1)));
+                (POLICY_AGGREGATE, pack(first, narrow(members.len())?), 0)
+            }
             Policy::Pass(reason, detail) => (POLICY_PASS, *reason as u64, self.text(detail)?),
         };
         let mut flags = 0;

@@ -85,6 +85,8 @@ pub const POLICY_RANDOM: u8 = 3;
 pub const POLICY_RING_HASH: u8 = 4;
 /// Maglev.
 pub const POLICY_MAGLEV: u8 = 5;
+/// The priorities of other clusters: their run of weighted clusters.
+pub const POLICY_AGGREGATE: u8 = 6;
 /// Left to the kernel.
 pub const POLICY_PASS: u8 = 255;
 /// Words of a set of endpoints: `first << 32 | count`, `healthy << 32 | degraded`, `unhealthy << 32 | slot`,

@@ -177,6 +177,9 @@ pub enum Policy {
     RingHash,
     /// By [`Table::Maglev`].
     Maglev,
+    /// The priorities of these clusters (by index, no aggregates) one after the other, each balanced as its own
+    /// cluster says. It has no endpoints of its own: `priorities` tells whether those of any member are known.
+    Aggregate(Vec<u32>),
     /// Connections are left to the kernel, for this reason; the text names the policy or resource.
     Pass(PassReason, String),
 }

@@ -142,8 +142,22 @@ pub enum PolicyView {
     RingHash,
     /// Maglev.
     Maglev,
+    /// The priorities of other clusters one after the other: [`View::weighted`], [`View::members`].
+    Aggregate {
+        /// Where they begin.
+        first: u32,
+        /// How many there are.
+        count: u32,
+    },
     /// Left to the kernel.
     Pass(PassReason, StrRef),
+}
+
+impl PolicyView {
+    /// Whether a connection's key decides.
+    pub const fn hashes(self) -> bool {
+        matches!(self, Self::RingHash | Self::Maglev)
+    }
 }
 
 /// A set of endpoints that are balanced together: all of a priority, or those of one locality.
@@ -419,6 +433,10 @@ impl<'a> View<'a> {
             POLICY_RANDOM => PolicyView::Random,
             POLICY_RING_HASH => PolicyView::RingHash,
             POLICY_MAGLEV => PolicyView::Maglev,
+            POLICY_AGGREGATE => {
+                let (first, count) = unpack(parameter);
+                PolicyView::Aggregate { first, count }
+            }
             POLICY_PASS => PolicyView::Pass(PassReason::from_code(parameter as u8).ok_or(Torn)?, StrRef(detail)),
             _ => return Err(Torn),
         };
@@ -439,6 +457,18 @@ impl<'a> View<'a> {
             panic_threshold,
             overprovisioning_factor: factor as u32,
             priorities: Run::from_word(priorities),
+        })
+    }
+
+    /// The clusters that have the endpoints of a cluster: itself, or the members of an aggregate.
+    pub fn members(&self, cluster: ClusterView) -> impl Iterator<Item = Read<ClusterView>> {
+        let (first, count) = match cluster.policy {
+            PolicyView::Aggregate { first, count } => (first, count),
+            _ => (0, 1),
+        };
+        (0..count).map(move |nth| match cluster.policy {
+            PolicyView::Aggregate { .. } => self.cluster(self.weighted(first, nth)?.0),
+            _ => Ok(cluster),
         })
     }
 

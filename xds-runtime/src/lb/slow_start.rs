@@ -39,9 +39,8 @@ pub(super) struct Starting {
 }
 
 impl Starting {
-    /// `None`: the cluster has no slow start, or no endpoint is new. `newest`: when the newest one was added.
-    pub fn new(settings: Option<SlowStart>, newest: Millis, now: Millis) -> Option<Self> {
-        let settings = settings?;
+    /// `None`: no endpoint is new. `newest`: when the newest one was added.
+    pub fn new(settings: SlowStart, newest: Millis, now: Millis) -> Option<Self> {
         (now.saturating_sub(newest) < u64::from(settings.window_ms)).then_some(Self { settings, now })
     }
 

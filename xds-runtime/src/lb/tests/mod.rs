@@ -1,5 +1,6 @@
 //! A cluster of one destination, compiled, encoded and balanced.
 
+mod aggregate;
 mod cluster;
 mod hashed;
 mod policy;
