@@ -263,7 +263,7 @@ impl Explainer {
             Health::Draining => "draining",
         };
         let mut line = format!("{} {health}, weight {}", endpoint.address.socket(endpoint.port), endpoint.weight);
-        let tag = endpoint_tag(cluster.hash, endpoint.address, endpoint.port);
+        let tag = endpoint_tag(cluster.owner, endpoint.address, endpoint.port);
         if let Some(slot) = self.state.zip(endpoint.slot).and_then(|(state, index)| state.slot(index, tag)) {
             let (failing, ejections) = slot.failing();
             if let Some(start) = cluster.balancing.slow_start

@@ -120,6 +120,7 @@ fn cluster(allocator: &mut SlotAllocator, name: &str, endpoints: &[&str]) -> Clu
     let locality = Locality { name: String::new(), weight: 1, slot: None, endpoints };
     Cluster {
         name: name.into(),
+        owner: None,
         policy: Policy::RoundRobin,
         balancing: Balancing::default(),
         priorities: Some(vec![Priority {

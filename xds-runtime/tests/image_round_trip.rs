@@ -54,7 +54,7 @@ fn balancing() -> impl Strategy<Value = Balancing> {
     let slow_start = (1_u32.., 1_u32.., 0_u32..=10_000).prop_map(|(window_ms, aggression_thousandths, min_weight)| {
         SlowStart { window_ms, aggression_thousandths, min_weight }
     });
-    proptest::option::of(slow_start).prop_map(|slow_start| Balancing { slow_start })
+    (proptest::option::of(slow_start), slot()).prop_map(|(slow_start, otherwise)| Balancing { slow_start, otherwise })
 }
 
 fn cluster() -> impl Strategy<Value = Cluster> {
@@ -81,6 +81,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
             )| {
                 Cluster {
                     name,
+                    owner: None,
                     policy,
                     balancing,
                     priorities,
@@ -225,6 +226,7 @@ fn read_cluster(view: &View<'_>, index: u32) -> Result<Cluster, Torn> {
     };
     Ok(Cluster {
         name: view.string(cluster.name)?,
+        owner: None,
         policy,
         balancing: cluster.balancing,
         priorities: cluster.endpoints_known.then_some(priorities),

@@ -62,6 +62,7 @@ fn mesh(policy: Policy, balancing: Balancing, book: &mut SlotAllocator) -> Mesh 
         priority.slot = book.slot(priority_tag(hash, nth));
     }
     let cluster = Cluster {
+        owner: None,
         name: "c".into(),
         policy,
         balancing,
@@ -103,7 +104,7 @@ fn a_pick_allocates_nothing() {
     let plain = policies.into_iter().map(|policy| (policy, Balancing::default()));
     let slow_start = SlowStart { window_ms: 1000, aggression_thousandths: 1500, min_weight: 1000 };
     let starting = [Policy::RoundRobin, Policy::LeastRequest { choice_count: 2, active_request_bias: 1.0 }];
-    let starting = starting.map(|policy| (policy, Balancing { slow_start: Some(slow_start) }));
+    let starting = starting.map(|policy| (policy, Balancing { slow_start: Some(slow_start), ..Balancing::default() }));
     for (policy, balancing) in plain.chain(starting) {
         let boot = BootId::from_words([1, 2]);
         let state = State::format(Box::leak((0..state_words(64)).map(|_| AtomicU64::new(0)).collect()), boot).unwrap();

@@ -41,7 +41,7 @@ mod tests {
     fn settings_are_told_with_their_units() {
         assert_eq!(settings(&Balancing::default()), Vec::<String>::new());
         let slow_start = SlowStart { window_ms: 60_000, aggression_thousandths: 1500, min_weight: 1050 };
-        let told = settings(&Balancing { slow_start: Some(slow_start) });
+        let told = settings(&Balancing { slow_start: Some(slow_start), ..Balancing::default() });
         assert_eq!(told, ["slow start over 60000 ms, aggression 1.5, from 10.5 percent of the weight"]);
     }
 }

@@ -111,11 +111,11 @@ fn cluster(view: &View<'_>, cluster: &ClusterView, state: Option<State>, now: Mi
             let name = view.string(locality.name)?;
             for nth in 0..locality.set.len() {
                 let found = view.endpoint(&locality.set, nth)?;
-                endpoints.push(endpoint(cluster.hash, &found, priority, &name, state, now));
+                endpoints.push(endpoint(cluster.owner, &found, priority, &name, state, now));
             }
         }
     }
-    let tag = named_tag(SlotKind::Cluster, cluster.hash);
+    let tag = named_tag(SlotKind::Cluster, cluster.owner);
     let slot = state.zip(cluster.slot).and_then(|(state, index)| state.slot(index, tag));
     Ok(Cluster {
         name: view.string(cluster.name)?,

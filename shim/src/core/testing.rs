@@ -105,6 +105,7 @@ pub fn greeter(endpoints: Option<&[&str]>) -> Tables {
         }],
         clusters: vec![Cluster {
             name: "greeter".into(),
+            owner: None,
             policy: Policy::RoundRobin,
             balancing: Balancing::default(),
             priorities: endpoints.map(|endpoints| {

@@ -5,7 +5,7 @@ use crate::resource::{Balancing, SlowStart};
 
 /// The settings of a cluster.
 pub(super) fn balancing(settings: &Balancing) -> image::Balancing {
-    image::Balancing { slow_start: settings.slow_start.as_ref().map(slow_start) }
+    image::Balancing { slow_start: settings.slow_start.as_ref().map(slow_start), otherwise: None }
 }
 
 fn slow_start(settings: &SlowStart) -> image::SlowStart {

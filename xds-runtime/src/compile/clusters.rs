@@ -4,10 +4,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Input;
 use super::endpoints::{Gathered, gather};
+use super::subset::{self, Selected, Selection};
 use super::{aggregate, balancing, tables};
 use crate::image::{self, Action, HashOn, PassReason, Policy, Priority, priority_tag};
 use crate::lb::MAX_PRIORITIES;
-use crate::resource::{Cluster, Discovery, LbPolicy, UpstreamTls, WeightedCluster};
+use crate::resource::{Cluster, Discovery, LbPolicy, Metadata, UpstreamTls, WeightedCluster, in_words};
 use crate::shm::{WordAddr, hash_bytes};
 use crate::state::{SlotKind, endpoint_tag, locality_tag, named_tag};
 
@@ -22,7 +23,8 @@ pub(super) struct Clusters<'a, 'b> {
     input: &'b Input<'a>,
     slots: &'b mut dyn FnMut(u64) -> Option<u32>,
     notes: &'b mut BTreeSet<String>,
-    index: HashMap<&'a str, u32>,
+    /// By name, and what follows it for a subset.
+    index: HashMap<(&'a str, String), u32>,
     /// EDS names of each built cluster.
     eds: Vec<Vec<&'a str>>,
     pub built: Vec<image::Cluster>,
@@ -69,11 +71,13 @@ impl<'a, 'b> Clusters<'a, 'b> {
             return match self.lead(&first.name) {
                 Lead::Pass(reason) => Action::Pass(reason),
                 Lead::Refuse => Action::Refuse,
-                Lead::Cluster(cluster) => Action::Clusters { shares: vec![(self.build(cluster), 1)], hash },
+                Lead::Cluster(cluster) => {
+                    Action::Clusters { shares: vec![(self.build(cluster, &first.metadata), 1)], hash }
+                }
             };
         }
         let loaded = weighted.iter().filter(|cluster| cluster.weight > 0);
-        let shares = loaded.map(|share| (self.share(&share.name), share.weight)).collect();
+        let shares = loaded.map(|share| (self.share(share), share.weight)).collect();
         Action::Clusters { shares, hash }
     }
 
@@ -106,36 +110,71 @@ impl<'a, 'b> Clusters<'a, 'b> {
     }
 
     /// The index of a cluster that has a share of a destination.
-    fn share(&mut self, name: &'a str) -> u32 {
+    fn share(&mut self, share: &'a WeightedCluster) -> u32 {
+        let name = share.name.as_str();
         let reason = match self.lead(name) {
-            Lead::Cluster(cluster) => return self.build(cluster),
+            Lead::Cluster(cluster) => return self.build(cluster, &share.metadata),
             Lead::Pass(reason) => reason,
             // A share that is to fail: a cluster without endpoints.
             Lead::Refuse => PassReason::NoHealthyEndpoint,
         };
-        self.register(name, |_| (passing(name, Policy::Pass(reason, name.to_owned())), Vec::new()))
+        self.register(name, String::new(), |_| (passing(name, Policy::Pass(reason, name.to_owned())), Vec::new()))
     }
 
-    fn build(&mut self, cluster: &'a Cluster) -> u32 {
-        self.register(&cluster.name, |clusters| clusters.compile(cluster))
+    /// The index of what a route that asks for `asked` means by a cluster.
+    fn build(&mut self, cluster: &'a Cluster, asked: &Metadata) -> u32 {
+        if let Discovery::Aggregate(_) = cluster.discovery {
+            let members = aggregate::members(self.input, cluster, self.notes);
+            // Each member may have subsets.
+            let subsets = members.iter().any(|member| member.balancing.subsets.is_some());
+            let suffix = if subsets && !asked.is_empty() { format!(" [{}]", in_words(asked)) } else { String::new() };
+            let built_name = format!("{}{suffix}", cluster.name);
+            return self.register(&cluster.name, suffix, |clusters| {
+                clusters.compile_aggregate(built_name, cluster, &members, asked)
+            });
+        }
+        let Some(subsets) = &cluster.balancing.subsets else {
+            return self.build_selected(cluster, &Selected::default());
+        };
+        let selected = subset::select(self.input, cluster, subsets, asked);
+        self.build_selected(cluster, &selected)
     }
 
-    fn register(&mut self, name: &'a str, compile: impl FnOnce(&mut Self) -> (image::Cluster, Vec<&'a str>)) -> u32 {
-        if let Some(index) = self.index.get(name) {
+    fn build_selected(&mut self, cluster: &'a Cluster, selected: &Selected) -> u32 {
+        let any = selected.else_any.then(|| self.build_selected(cluster, &Selected::default()));
+        let suffix = selected.selection.suffix() + if any.is_some() { " or any" } else { "" };
+        self.register(&cluster.name, suffix.clone(), |clusters| {
+            let (mut built, eds) = clusters.compile(cluster, &selected.selection);
+            if !suffix.is_empty() {
+                built.name.push_str(&suffix);
+                built.owner = Some(cluster.name.clone());
+            }
+            built.balancing.otherwise = any;
+            clusters.give_slots(&mut built);
+            (built, eds)
+        })
+    }
+
+    fn register(
+        &mut self,
+        name: &'a str,
+        suffix: String,
+        compile: impl FnOnce(&mut Self) -> (image::Cluster, Vec<&'a str>),
+    ) -> u32 {
+        let key = (name, suffix);
+        if let Some(index) = self.index.get(&key) {
             return *index;
         }
         let (built, eds) = compile(self);
         let index = u32::try_from(self.built.len()).unwrap_or(u32::MAX);
-        self.index.insert(name, index);
+        self.index.insert(key, index);
         self.built.push(built);
         self.eds.push(eds);
         index
     }
 
-    fn compile(&mut self, cluster: &'a Cluster) -> (image::Cluster, Vec<&'a str>) {
-        if let Discovery::Aggregate(_) = cluster.discovery {
-            return self.compile_aggregate(cluster);
-        }
+    /// A cluster with those of its endpoints that are selected; without slots.
+    fn compile(&mut self, cluster: &'a Cluster, selection: &Selection) -> (image::Cluster, Vec<&'a str>) {
         for setting in &cluster.unsupported {
             self.note(format!("cluster {}: {setting} is not honoured", cluster.name));
         }
@@ -146,17 +185,13 @@ impl<'a, 'b> Clusters<'a, 'b> {
             return (passing(&cluster.name, policy), Vec::new());
         }
         let Gathered { mut priorities, eds, overprovisioning, hash_keys } =
-            gather(self.input, cluster, &mut self.hostnames, self.notes);
+            gather(self.input, cluster, selection, &mut self.hostnames, self.notes);
+        let subsets = cluster.balancing.subsets.as_ref();
+        let locality_weighted = cluster.locality_weighted && subsets.is_none_or(|s| s.locality_weight_aware);
         for Priority { localities, table, .. } in priorities.iter_mut().flatten() {
-            *table = tables::table(
-                &cluster.policy,
-                localities,
-                cluster.locality_weighted,
-                cluster.panic_threshold,
-                &hash_keys,
-            );
+            *table = tables::table(&cluster.policy, localities, locality_weighted, cluster.panic_threshold, &hash_keys);
         }
-        let mut built = image::Cluster {
+        let built = image::Cluster {
             policy,
             balancing: balancing::balancing(&cluster.balancing),
             priorities,
@@ -164,24 +199,29 @@ impl<'a, 'b> Clusters<'a, 'b> {
             max_connections: cluster.max_connections,
             panic_threshold: cluster.panic_threshold,
             overprovisioning_factor: overprovisioning.unwrap_or(OVERPROVISIONING),
-            locality_weighted: cluster.locality_weighted,
+            locality_weighted,
             ..passing(&cluster.name, Policy::Random)
         };
-        self.give_slots(&mut built);
         (built, eds.into_iter().collect())
     }
 
     /// An aggregate is its members, as they are compiled for their own: the same slots, limits and policies. A member
     /// that cannot be had makes it one that cannot be had; one whose endpoints are not known yet is skipped, as
     /// Envoy skips clusters that are not warm.
-    fn compile_aggregate(&mut self, cluster: &'a Cluster) -> (image::Cluster, Vec<&'a str>) {
+    fn compile_aggregate(
+        &mut self,
+        name: String,
+        cluster: &Cluster,
+        clusters: &[&'a Cluster],
+        asked: &Metadata,
+    ) -> (image::Cluster, Vec<&'a str>) {
         let (mut members, mut eds, mut known, mut room) = (Vec::new(), Vec::new(), false, MAX_PRIORITIES as usize);
-        for member in aggregate::members(self.input, cluster, self.notes) {
-            let index = self.build(member);
+        for member in clusters {
+            let index = self.build(member, asked);
             let built = self.built.get(index as usize);
             if let Some(Policy::Pass(reason, detail)) = built.map(|built| &built.policy) {
                 let policy = Policy::Pass(*reason, detail.clone());
-                return (passing(&cluster.name, policy), Vec::new());
+                return (passing(&name, policy), Vec::new());
             }
             let priorities = built.and_then(|built| built.priorities.as_ref());
             known |= priorities.is_some();
@@ -196,7 +236,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
         let built = image::Cluster {
             priorities: known.then(Vec::new),
             panic_threshold: cluster.panic_threshold,
-            ..passing(&cluster.name, Policy::Aggregate(members))
+            ..passing(&name, Policy::Aggregate(members))
         };
         (built, eds)
     }
@@ -204,9 +244,10 @@ impl<'a, 'b> Clusters<'a, 'b> {
     /// Gives slots to a cluster whose endpoints are known.
     fn give_slots(&mut self, cluster: &mut image::Cluster) {
         let hash = hash_bytes(cluster.name.as_bytes());
+        let owner = cluster.owner.as_ref().map_or(hash, |owner| hash_bytes(owner.as_bytes()));
         let (turns, weighted) = (cluster.policy == Policy::RoundRobin, cluster.locality_weighted);
         let Some(priorities) = &mut cluster.priorities else { return };
-        cluster.slot = self.slot(named_tag(SlotKind::Cluster, hash));
+        cluster.slot = self.slot(named_tag(SlotKind::Cluster, owner));
         for (nth, Priority { slot, localities, .. }) in (0..).zip(priorities) {
             if turns {
                 *slot = self.slot(priority_tag(hash, nth));
@@ -217,7 +258,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
                 }
                 for endpoint in &mut locality.endpoints {
                     let address = WordAddr::new(endpoint.address.ip());
-                    endpoint.slot = self.slot(endpoint_tag(hash, address, endpoint.address.port()));
+                    endpoint.slot = self.slot(endpoint_tag(owner, address, endpoint.address.port()));
                 }
             }
         }
@@ -233,6 +274,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
 fn passing(name: &str, policy: Policy) -> image::Cluster {
     image::Cluster {
         name: name.to_owned(),
+        owner: None,
         policy,
         balancing: image::Balancing::default(),
         priorities: None,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 
 use super::Input;
+use super::subset::Selection;
 use crate::image::{self, Priority};
 use crate::lb::MAX_PRIORITIES;
 use crate::resource::{
@@ -23,15 +24,16 @@ pub(super) struct Gathered<'a> {
     pub hash_keys: HashMap<SocketAddr, &'a str>,
 }
 
-/// Gathers. Endpoints are in a stable order, slots are not given yet.
+/// Gathers those endpoints that are selected. They are in a stable order, slots are not given yet.
 pub(super) fn gather<'a>(
     input: &Input<'a>,
     cluster: &'a Cluster,
+    selection: &Selection,
     hostnames: &mut BTreeSet<String>,
     notes: &mut BTreeSet<String>,
 ) -> Gathered<'a> {
     let gathered = Gathered { priorities: Some(Vec::new()), ..Gathered::default() };
-    let mut gatherer = Gatherer { input, hostnames, notes, gathered };
+    let mut gatherer = Gatherer { input, selection, hostnames, notes, gathered };
     gatherer.cluster(cluster);
     let mut gathered = gatherer.gathered;
     if let Some(priorities) = &mut gathered.priorities {
@@ -39,12 +41,26 @@ pub(super) fn gather<'a>(
             notes.insert(format!("cluster {}: priorities beyond {MAX_PRIORITIES} were left out", cluster.name));
         }
         priorities.truncate(MAX_PRIORITIES as usize);
+        if matches!(selection, Selection::Carrying { single_host: true, .. }) {
+            keep_one(priorities);
+        }
     }
     gathered
 }
 
+/// Keeps the first endpoint of all.
+fn keep_one(priorities: &mut [Priority]) {
+    let localities = priorities.iter_mut().flat_map(|priority| &mut priority.localities);
+    let mut room = 1;
+    for locality in localities {
+        locality.endpoints.truncate(room);
+        room -= locality.endpoints.len();
+    }
+}
+
 struct Gatherer<'a, 'b> {
     input: &'b Input<'a>,
+    selection: &'b Selection,
     hostnames: &'b mut BTreeSet<String>,
     notes: &'b mut BTreeSet<String>,
     gathered: Gathered<'a>,
@@ -74,7 +90,13 @@ impl<'a> Gatherer<'a, '_> {
         let (mut unanswered, mut found) = (false, false);
         for group in &assignment.localities {
             let mut endpoints = Vec::with_capacity(group.endpoints.len());
+            let mut left_out = 0;
+            let list_as_any = cluster.balancing.subsets.as_ref().is_some_and(|subsets| subsets.list_as_any);
             for endpoint in &group.endpoints {
+                if !self.selection.takes(endpoint, list_as_any) {
+                    left_out += 1;
+                    continue;
+                }
                 if endpoint.health == Health::Draining {
                     self.notes.insert(format!("cluster {}: draining endpoints were left out", cluster.name));
                     continue;
@@ -109,7 +131,7 @@ impl<'a> Gatherer<'a, '_> {
             endpoints.sort_unstable_by_key(|endpoint| endpoint.address);
             endpoints.dedup_by_key(|endpoint| endpoint.address);
             found |= !endpoints.is_empty();
-            tiers.entry(group.priority).or_default().localities.push(locality(cluster, group, endpoints));
+            tiers.entry(group.priority).or_default().localities.push(locality(cluster, group, endpoints, left_out));
         }
         if unanswered && !found {
             self.gathered.priorities = None;
@@ -130,15 +152,21 @@ fn hash_key<'a>(cluster: &Cluster, endpoint: &'a Endpoint) -> Option<&'a str> {
     endpoint.hash_key.as_deref().or(hostname).filter(|key| !key.is_empty())
 }
 
-fn locality(cluster: &Cluster, group: &LocalityEndpoints, endpoints: Vec<image::Endpoint>) -> image::Locality {
+/// A locality with some of its endpoints, of which `left_out` are not in the subset.
+fn locality(
+    cluster: &Cluster,
+    group: &LocalityEndpoints,
+    endpoints: Vec<image::Endpoint>,
+    left_out: usize,
+) -> image::Locality {
     // With locality weights in force, a locality that states none gets none (Envoy).
     let unstated = u32::from(!cluster.locality_weighted);
-    image::Locality {
-        name: locality_name(&group.locality),
-        weight: group.weight.unwrap_or(unstated),
-        slot: None,
-        endpoints,
+    let mut weight = group.weight.unwrap_or(unstated);
+    if left_out > 0 && cluster.balancing.subsets.as_ref().is_some_and(|subsets| subsets.scale_locality_weight) {
+        let whole = endpoints.len() + left_out;
+        weight = (f64::from(weight) * endpoints.len() as f64 / whole as f64).round() as u32;
     }
+    image::Locality { name: locality_name(&group.locality), weight, slot: None, endpoints }
 }
 
 /// `region/zone/sub_zone`, without empty ends.

@@ -19,6 +19,7 @@ mod destinations;
 mod endpoints;
 mod names;
 mod routes;
+mod subset;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};

@@ -266,7 +266,7 @@ impl Tables {
             pack(first, narrow(priorities.len())?),
             u64::from(cluster.overprovisioning_factor),
             balancing,
-            0,
+            cluster.owner.as_ref().map_or(hash, |owner| hash_bytes(owner.as_bytes())),
             0,
         ]);
         Ok(())

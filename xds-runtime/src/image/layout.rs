@@ -70,7 +70,7 @@ pub const KIND_REFUSE: u8 = 2;
 /// Words of a cluster; see `encode::cluster`.
 pub const CLUSTER_WORDS: usize = 12;
 /// Words of what a cluster asks for beside its policy; see `balancing`.
-pub const BALANCING_WORDS: usize = 2;
+pub const BALANCING_WORDS: usize = 3;
 /// Cluster flag: endpoints are known.
 pub const CLUSTER_KNOWN: u64 = 1;
 /// Cluster flag: locality weights are honoured.

@@ -139,6 +139,8 @@ impl PassReason {
 pub struct Cluster {
     /// Name.
     pub name: String,
+    /// The cluster whose slots its endpoints and connections have, when that is another one: a subset's whole.
+    pub owner: Option<String>,
     /// Policy, or why there is none.
     pub policy: Policy,
     /// What it asks for beside the policy.

@@ -94,8 +94,10 @@ pub struct ClusterView {
     pub index: u32,
     /// Name.
     pub name: StrRef,
-    /// Hash of the name: part of its endpoints' slot tags.
+    /// Hash of the name: part of its cursors' slot tags.
     pub hash: u64,
+    /// Hash of the name of the cluster whose slots its endpoints and connections have: its own, or a subset's whole.
+    pub owner: u64,
     /// Policy.
     pub policy: PolicyView,
     /// What it asks for beside the policy.
@@ -422,7 +424,7 @@ impl<'a> View<'a> {
 
     /// The cluster at `index`.
     pub fn cluster(&self, index: u32) -> Read<ClusterView> {
-        let [name, hash, kind, parameter, detail, slot_timeout, limit_panic, priorities, factor, balancing, ..] =
+        let [name, hash, kind, parameter, detail, slot_timeout, limit_panic, priorities, factor, balancing, owner, _] =
             self.record::<CLUSTER_WORDS>(Section::Clusters, index)?;
         let policy = match kind as u8 {
             POLICY_ROUND_ROBIN => PolicyView::RoundRobin,
@@ -447,6 +449,7 @@ impl<'a> View<'a> {
             index,
             name: StrRef(name),
             hash,
+            owner,
             policy,
             balancing: self.balancing(Run::from_word(balancing))?,
             endpoints_known: flags & CLUSTER_KNOWN != 0,

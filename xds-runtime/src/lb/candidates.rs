@@ -72,7 +72,7 @@ impl<'a> Candidates<'a> {
         let looks = &self.reading.looks;
         looks.set(looks.get().checked_sub(1).ok_or(Torn)?);
         let endpoint = self.view.endpoint(set, index)?;
-        Ok(Host { endpoint, tag: endpoint_tag(self.cluster.hash, endpoint.address, endpoint.port), index })
+        Ok(Host { endpoint, tag: endpoint_tag(self.cluster.owner, endpoint.address, endpoint.port), index })
     }
 
     /// STATE's slot of a host, if it has one that still counts it.
@@ -113,7 +113,7 @@ impl<'a> Candidates<'a> {
 
     /// STATE's slot of the cluster.
     fn cluster_slot(&self) -> Option<Slot<'static>> {
-        self.reading.state?.slot(self.cluster.slot?, named_tag(SlotKind::Cluster, self.cluster.hash))
+        self.reading.state?.slot(self.cluster.slot?, named_tag(SlotKind::Cluster, self.cluster.owner))
     }
 
     /// The counts of a set: as the control plane says, or, while somebody is ejected, with that taken into account.

@@ -160,7 +160,15 @@ fn from_cluster(
     let reading = Reading::new(view, state, call);
     let tiers = Tiers::new(&reading, cluster);
     let Some(picked) = priority::pick(&tiers, key, entropy)? else {
-        return Ok(Choice::Pass(PassReason::NoHealthyEndpoint));
+        return match cluster.balancing.otherwise {
+            Some(index) => {
+                // Once: a corrupt image may lead in circles.
+                let mut any = view.cluster(index)?;
+                any.balancing.otherwise = None;
+                from_cluster(view, state, any, call, key, entropy)
+            }
+            None => Ok(Choice::Pass(PassReason::NoHealthyEndpoint)),
+        };
     };
     let alternatives = priority::another_than(&tiers, &picked.host)?;
     Ok(Choice::Endpoint(endpoint_pick(&picked.cluster, &picked.host, alternatives)))
@@ -174,7 +182,7 @@ fn endpoint_pick(cluster: &ClusterView, host: &candidates::Host, alternatives: b
         endpoint_tag: host.tag,
         cluster: cluster.index,
         cluster_slot: cluster.slot,
-        cluster_tag: named_tag(SlotKind::Cluster, cluster.hash),
+        cluster_tag: named_tag(SlotKind::Cluster, cluster.owner),
         connect_timeout_ms: cluster.connect_timeout_ms,
         max_connections: cluster.max_connections,
         alternatives,

@@ -12,6 +12,7 @@ use envoy_types::pb::google::protobuf as google;
 
 use super::invalid::{Invalid, Under};
 use super::scalar::duration;
+use super::subsets::Subsets;
 
 /// Envoy's default `min_weight_percent`.
 const MIN_WEIGHT_PERCENT: f64 = 10.0;
@@ -21,6 +22,8 @@ const MIN_WEIGHT_PERCENT: f64 = 10.0;
 pub struct Balancing {
     /// New endpoints get less, for a while (round robin and least request).
     pub slow_start: Option<SlowStart>,
+    /// What routes ask for leads to some of the endpoints.
+    pub subsets: Option<Subsets>,
 }
 
 /// `slow_start_config`.

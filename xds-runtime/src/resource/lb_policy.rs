@@ -9,6 +9,7 @@ use super::any::{message_name, unpack};
 use super::balancing::{Balancing, SlowStart};
 use super::invalid::{Invalid, Under};
 use super::model::LbPolicy;
+use super::subsets;
 
 /// Envoy's bound of both ring sizes.
 const RING_MOST: u64 = 8 * 1024 * 1024;
@@ -147,6 +148,13 @@ fn from_extension(any: &Any, depth: usize) -> Result<Chosen, Invalid> {
             let c: ext::maglev::v3::Maglev = unpack(any)?;
             let chosen = maglev(c.table_size)?;
             Ok(hashing(chosen, c.consistent_hashing_lb_config, c.locality_weighted_lb_config.is_some()))
+        }
+        "subset.v3.Subset" => {
+            let mut c: ext::subset::v3::Subset = unpack(any)?;
+            let inner = c.subset_lb_policy.take().ok_or_else(|| Invalid::missing("subset_lb_policy"))?;
+            let mut chosen = from_list(&inner, depth).under("subset_lb_policy")?;
+            chosen.balancing.subsets = subsets::of_extension(c, &mut chosen.unsupported)?;
+            Ok(chosen)
         }
         "cluster_provided.v3.ClusterProvided" => Ok(LbPolicy::ClusterProvided.into()),
         "wrr_locality.v3.WrrLocality" => {

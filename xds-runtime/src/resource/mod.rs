@@ -18,11 +18,13 @@ mod endpoint;
 mod invalid;
 mod lb_policy;
 mod listener;
+mod metadata;
 pub mod model;
 mod name_table;
 mod outlier;
 mod route;
 mod scalar;
+mod subsets;
 mod tls;
 
 use prost::Message;
@@ -30,7 +32,9 @@ use prost::Message;
 pub use any::{Wrapper, unwrap_resource};
 pub use balancing::{Balancing, SlowStart};
 pub use invalid::Invalid;
+pub use metadata::{Metadata, MetadataValue, in_words};
 pub use model::*;
+pub use subsets::{Fallback, Selector, SelectorFallback, Subsets};
 
 /// What became of the bytes of one resource.
 #[derive(Clone, Debug, PartialEq)]

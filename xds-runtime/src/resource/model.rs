@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::balancing::Balancing;
+use super::metadata::Metadata;
 
 /// The resource types ldmesh subscribes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -178,6 +179,8 @@ pub struct WeightedCluster {
     pub name: String,
     /// Relative weight.
     pub weight: u32,
+    /// What its endpoints shall carry, for clusters with subsets: that of the list, with the entry's own over it.
+    pub metadata: Metadata,
 }
 
 /// Where an HTTP connection manager takes its routes from.
@@ -411,6 +414,8 @@ pub struct Endpoint {
     pub hash_key: Option<String>,
     /// `hostname`; may be empty.
     pub hostname: String,
+    /// Metadata `envoy.lb`: what subsets are made by.
+    pub metadata: Metadata,
 }
 
 /// An endpoint's address.

@@ -4,6 +4,7 @@ mod clusters;
 mod listeners;
 mod names;
 mod routes;
+mod subsets;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -119,6 +120,7 @@ fn endpoint(address: EndpointAddress) -> Endpoint {
         tls_mode_istio: false,
         hash_key: None,
         hostname: String::new(),
+        metadata: Metadata::new(),
     }
 }
 
@@ -137,7 +139,10 @@ fn tcp(clusters: &[(&str, u32)]) -> NetworkFilter {
 }
 
 fn weighted(clusters: &[(&str, u32)]) -> Vec<WeightedCluster> {
-    clusters.iter().map(|(name, weight)| WeightedCluster { name: (*name).into(), weight: *weight }).collect()
+    clusters
+        .iter()
+        .map(|(name, weight)| WeightedCluster { name: (*name).into(), weight: *weight, metadata: Metadata::new() })
+        .collect()
 }
 
 fn rds(name: &str) -> NetworkFilter {

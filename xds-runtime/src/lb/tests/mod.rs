@@ -51,6 +51,7 @@ fn assignment(shape: &Shape) -> LoadAssignment {
                 tls_mode_istio: false,
                 hash_key: None,
                 hostname: String::new(),
+                metadata: Metadata::new(),
             };
             localities.push(LocalityEndpoints {
                 locality: Locality { region: "r".into(), zone: format!("z{zone}"), sub_zone: String::new() },
@@ -68,7 +69,7 @@ fn cluster_of(policy: LbPolicy, shape: &Shape) -> Cluster {
         name: "c".into(),
         discovery: Discovery::Static(assignment(shape)),
         policy,
-        balancing: Balancing::default(),
+        balancing: crate::resource::Balancing::default(),
         locality_weighted: false,
         hash_hostnames: false,
         panic_threshold: 50.0,
@@ -110,7 +111,11 @@ impl Rig {
 
     /// The mesh may be edited before it is encoded.
     fn edited(weighted: Vec<(Cluster, u32)>, edit: impl FnOnce(&mut Mesh)) -> Self {
-        let clusters = weighted.iter().map(|(c, weight)| WeightedCluster { name: c.name.clone(), weight: *weight });
+        let clusters = weighted.iter().map(|(c, weight)| WeightedCluster {
+            name: c.name.clone(),
+            weight: *weight,
+            metadata: Metadata::new(),
+        });
         let filter = NetworkFilter::TcpProxy(TcpProxy { clusters: clusters.collect(), hash: HashPolicy::SourceIp });
         let chain = FilterChain { name: String::new(), matches: ChainMatch::default(), filter, terminates_tls: false };
         let listener = Listener {

@@ -197,8 +197,8 @@ fn outlier_detection_has_envoys_defaults_and_a_detector_that_is_not_enforced_is_
 
 #[test]
 fn valid_settings_that_are_not_honoured_are_named() {
-    let wire = proto::Cluster { lb_subset_config: Some(proto::cluster::LbSubsetConfig::default()), ..eds() };
-    assert_eq!(decoded(&wire).unsupported, ["lb_subset_config"]);
+    let filter = proto::Filter { name: "f".to_owned(), ..Default::default() };
+    assert_eq!(decoded(&proto::Cluster { filters: vec![filter], ..eds() }).unsupported, ["filters"]);
 }
 
 fn transport_socket(tls: bool) -> Option<core::TransportSocket> {

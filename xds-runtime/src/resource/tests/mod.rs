@@ -16,6 +16,7 @@ mod eds;
 mod lds;
 mod outcome;
 mod rds;
+mod subsets;
 
 fn u32v(value: u32) -> Option<protobuf::UInt32Value> {
     Some(protobuf::UInt32Value { value })
