@@ -54,7 +54,24 @@ fn balancing() -> impl Strategy<Value = Balancing> {
     let slow_start = (1_u32.., 1_u32.., 0_u32..=10_000).prop_map(|(window_ms, aggression_thousandths, min_weight)| {
         SlowStart { window_ms, aggression_thousandths, min_weight }
     });
-    (proptest::option::of(slow_start), slot()).prop_map(|(slow_start, otherwise)| Balancing { slow_start, otherwise })
+    let zone_aware = (any::<u32>(), slot(), 0_u32..=100, any::<u32>(), any::<bool>(), slot()).prop_map(
+        |(local, own, routing_enabled, min_cluster_size, by_weight, force_local)| ZoneAware {
+            local,
+            own,
+            routing_enabled,
+            min_cluster_size,
+            by_weight,
+            force_local,
+        },
+    );
+    (proptest::option::of(slow_start), proptest::option::of(zone_aware), any::<bool>(), slot()).prop_map(
+        |(slow_start, zone_aware, fail_on_panic, otherwise)| Balancing {
+            slow_start,
+            zone_aware,
+            fail_on_panic,
+            otherwise,
+        },
+    )
 }
 
 fn cluster() -> impl Strategy<Value = Cluster> {

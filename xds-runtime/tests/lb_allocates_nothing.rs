@@ -105,7 +105,18 @@ fn a_pick_allocates_nothing() {
     let slow_start = SlowStart { window_ms: 1000, aggression_thousandths: 1500, min_weight: 1000 };
     let starting = [Policy::RoundRobin, Policy::LeastRequest { choice_count: 2, active_request_bias: 1.0 }];
     let starting = starting.map(|policy| (policy, Balancing { slow_start: Some(slow_start), ..Balancing::default() }));
-    for (policy, balancing) in plain.chain(starting) {
+    let zones = |by_weight| ZoneAware {
+        local: 0,
+        own: Some(1),
+        routing_enabled: 99,
+        min_cluster_size: 1,
+        by_weight,
+        force_local: None,
+    };
+    let zoned = [true, false].map(|by_weight| {
+        (Policy::RoundRobin, Balancing { zone_aware: Some(zones(by_weight)), ..Balancing::default() })
+    });
+    for (policy, balancing) in plain.chain(starting).chain(zoned) {
         let boot = BootId::from_words([1, 2]);
         let state = State::format(Box::leak((0..state_words(64)).map(|_| AtomicU64::new(0)).collect()), boot).unwrap();
         let mut book = SlotAllocator::recover(state);

@@ -3,9 +3,9 @@
 use crate::image;
 use crate::resource::{Balancing, SlowStart};
 
-/// The settings of a cluster.
+/// The settings of a cluster, but for those that depend on others.
 pub(super) fn balancing(settings: &Balancing) -> image::Balancing {
-    image::Balancing { slow_start: settings.slow_start.as_ref().map(slow_start), otherwise: None }
+    image::Balancing { slow_start: settings.slow_start.as_ref().map(slow_start), ..image::Balancing::default() }
 }
 
 fn slow_start(settings: &SlowStart) -> image::SlowStart {

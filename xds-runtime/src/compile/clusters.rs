@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::Input;
 use super::endpoints::{Gathered, gather};
 use super::subset::{self, Selected, Selection};
-use super::{aggregate, balancing, tables};
+use super::{aggregate, balancing, tables, zones};
 use crate::image::{self, Action, HashOn, PassReason, Policy, Priority, priority_tag};
 use crate::lb::MAX_PRIORITIES;
 use crate::resource::{Cluster, Discovery, LbPolicy, Metadata, UpstreamTls, WeightedCluster, in_words};
@@ -27,6 +27,8 @@ pub(super) struct Clusters<'a, 'b> {
     index: HashMap<(&'a str, String), u32>,
     /// EDS names of each built cluster.
     eds: Vec<Vec<&'a str>>,
+    /// The node's own cluster, if some other is routed by zone.
+    local: Option<u32>,
     pub built: Vec<image::Cluster>,
     pub live_tags: HashSet<u64>,
     pub hostnames: BTreeSet<String>,
@@ -51,6 +53,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
             notes,
             index: HashMap::new(),
             eds: Vec::new(),
+            local: None,
             built: Vec::new(),
             live_tags: HashSet::new(),
             hostnames: BTreeSet::new(),
@@ -87,6 +90,12 @@ impl<'a, 'b> Clusters<'a, 'b> {
         for eds in shares.iter().filter_map(|(index, _)| self.eds.get(*index as usize)) {
             names.extend(eds.iter().map(|name| (*name).to_owned()));
         }
+    }
+
+    /// The EDS names of the node's own cluster, if zones need them.
+    pub fn local_endpoints(&self) -> impl Iterator<Item = String> {
+        let eds = self.local.and_then(|index| self.eds.get(index as usize));
+        eds.into_iter().flatten().map(|name| (*name).to_owned())
     }
 
     fn lead(&mut self, name: &str) -> Lead<'a> {
@@ -150,6 +159,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
                 built.owner = Some(cluster.name.clone());
             }
             built.balancing.otherwise = any;
+            clusters.route_by_zone(cluster, &mut built);
             clusters.give_slots(&mut built);
             (built, eds)
         })
@@ -173,6 +183,25 @@ impl<'a, 'b> Clusters<'a, 'b> {
         index
     }
 
+    /// Zone-aware routing, where the node's own cluster is known and has endpoints in the node's locality.
+    fn route_by_zone(&mut self, cluster: &Cluster, built: &mut image::Cluster) {
+        let hashes = matches!(built.policy, Policy::RingHash | Policy::Maglev | Policy::Pass(..));
+        if hashes || built.locality_weighted {
+            return;
+        }
+        built.balancing.fail_on_panic = cluster.balancing.zone_aware.fail_traffic_on_panic;
+        // The node's cluster is balanced plainly itself.
+        let Some(local) = self.input.local_cluster.and_then(|name| self.input.clusters.get(name)) else { return };
+        if local.name == cluster.name {
+            return;
+        }
+        let index = self.build_selected(local, &Selected::default());
+        self.local = Some(index);
+        let callers = self.built.get(index as usize);
+        built.balancing.zone_aware = callers
+            .and_then(|callers| zones::zone_aware(self.input, &cluster.balancing.zone_aware, built, index, callers));
+    }
+
     /// A cluster with those of its endpoints that are selected; without slots.
     fn compile(&mut self, cluster: &'a Cluster, selection: &Selection) -> (image::Cluster, Vec<&'a str>) {
         for setting in &cluster.unsupported {
@@ -182,7 +211,10 @@ impl<'a, 'b> Clusters<'a, 'b> {
         if let Policy::Pass(reason, name) = &policy {
             let reason = *reason;
             self.note(format!("cluster {}: left to the kernel ({reason:?}: {name})", cluster.name));
-            return (passing(&cluster.name, policy), Vec::new());
+            if self.input.local_cluster != Some(&cluster.name) {
+                return (passing(&cluster.name, policy), Vec::new());
+            }
+            // The node's own cluster is counted by zones, whether or not anybody may connect to it.
         }
         let Gathered { mut priorities, eds, overprovisioning, hash_keys } =
             gather(self.input, cluster, selection, &mut self.hostnames, self.notes);
@@ -245,7 +277,8 @@ impl<'a, 'b> Clusters<'a, 'b> {
     fn give_slots(&mut self, cluster: &mut image::Cluster) {
         let hash = hash_bytes(cluster.name.as_bytes());
         let owner = cluster.owner.as_ref().map_or(hash, |owner| hash_bytes(owner.as_bytes()));
-        let (turns, weighted) = (cluster.policy == Policy::RoundRobin, cluster.locality_weighted);
+        let turns = cluster.policy == Policy::RoundRobin;
+        let weighted = cluster.locality_weighted || cluster.balancing.zone_aware.is_some();
         let Some(priorities) = &mut cluster.priorities else { return };
         cluster.slot = self.slot(named_tag(SlotKind::Cluster, owner));
         for (nth, Priority { slot, localities, .. }) in (0..).zip(priorities) {

@@ -170,7 +170,7 @@ fn locality(
 }
 
 /// `region/zone/sub_zone`, without empty ends.
-fn locality_name(locality: &Locality) -> String {
+pub(super) fn locality_name(locality: &Locality) -> String {
     let Locality { region, zone, sub_zone } = locality;
     format!("{region}/{zone}/{sub_zone}").trim_end_matches('/').to_owned()
 }

@@ -48,7 +48,10 @@ pub fn encode(mesh: &Mesh) -> Result<Vec<u64>, EncodeError> {
         tables.prefix(prefix)?;
     }
     for cluster in &mesh.clusters {
-        tables.cluster(cluster)?;
+        // Whose localities those of a zone-aware cluster are compared with.
+        let local = cluster.balancing.zone_aware.and_then(|zones| mesh.clusters.get(zones.local as usize));
+        let callers = local.and_then(|local| local.priorities.as_ref()?.first());
+        tables.cluster(cluster, callers.map_or(&[], |priority| &priority.localities))?;
     }
     tables.name_buckets = buckets(name_hashes.into_iter().enumerate().map(|(index, hash)| (hash, index)))?;
     tables.destination_buckets =
@@ -220,12 +223,12 @@ impl Tables {
         Ok(())
     }
 
-    fn cluster(&mut self, cluster: &Cluster) -> Result<(), EncodeError> {
+    fn cluster(&mut self, cluster: &Cluster, callers: &[Locality]) -> Result<(), EncodeError> {
         let first = narrow(self.priorities.len() / PRIORITY_WORDS)?;
         let priorities = cluster.priorities.as_deref().unwrap_or(&[]);
         let hash = hash_bytes(cluster.name.as_bytes());
         for (nth, priority) in (0..).zip(priorities) {
-            self.priority(priority, hash, nth)?;
+            self.priority(priority, if nth == 0 { callers } else { &[] }, hash, nth)?;
         }
         let name = self.text(&cluster.name)?;
         let (policy, parameter, detail) = match &cluster.policy {
@@ -280,7 +283,13 @@ impl Tables {
         Ok(pack(first, narrow(words.len())?))
     }
 
-    fn priority(&mut self, priority: &Priority, cluster: u64, nth: u32) -> Result<(), EncodeError> {
+    fn priority(
+        &mut self,
+        priority: &Priority,
+        callers: &[Locality],
+        cluster: u64,
+        nth: u32,
+    ) -> Result<(), EncodeError> {
         let first_locality = narrow(self.localities.len() / LOCALITY_WORDS)?;
         let all = || priority.localities.iter().flat_map(|locality| &locality.endpoints);
         let scale = Scale::of(all());
@@ -292,7 +301,9 @@ impl Tables {
             let cursor = (locality.slot, locality_tag(cluster, nth, hash_bytes(locality.name.as_bytes())));
             let set = set_words(first, locality.endpoints.iter(), scale, cursor, before, sum)?;
             self.localities.extend(set);
-            self.localities.extend([u64::from(locality.weight), text]);
+            let peer = callers.iter().position(|caller| caller.name == locality.name);
+            let peer = narrow(peer.map_or(0, |peer| peer + 1))?;
+            self.localities.extend([pack(peer, locality.weight), text]);
             before = before.saturating_add(sum);
         }
         let count = all().count();

@@ -70,7 +70,7 @@ pub const KIND_REFUSE: u8 = 2;
 /// Words of a cluster; see `encode::cluster`.
 pub const CLUSTER_WORDS: usize = 12;
 /// Words of what a cluster asks for beside its policy; see `balancing`.
-pub const BALANCING_WORDS: usize = 3;
+pub const BALANCING_WORDS: usize = 6;
 /// Cluster flag: endpoints are known.
 pub const CLUSTER_KNOWN: u64 = 1;
 /// Cluster flag: locality weights are honoured.
@@ -94,7 +94,7 @@ pub const POLICY_PASS: u8 = 255;
 pub const SET_WORDS: usize = 6;
 /// Words of a priority: its set, localities, table (its first word, its number of entries).
 pub const PRIORITY_WORDS: usize = SET_WORDS + 2;
-/// Words of a locality: its set, weight, name.
+/// Words of a locality: its set, `peer + 1 << 32 | weight`, name.
 pub const LOCALITY_WORDS: usize = SET_WORDS + 2;
 /// Words of an endpoint: hi, lo, `port << 48 | health << 40 | weight`, `weights up to and with it << 32 | slot`.
 pub const ENDPOINT_WORDS: usize = 4;

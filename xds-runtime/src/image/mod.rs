@@ -18,7 +18,7 @@ mod mesh;
 mod schedule;
 mod view;
 
-pub use balancing::{Balancing, SlowStart};
+pub use balancing::{Balancing, SlowStart, ZoneAware};
 pub use encode::{EncodeError, encode, priority_tag};
 pub use file::{HEADER_WORDS, ImageFile, Publisher, ReadError, file_words};
 pub use mesh::*;

@@ -226,6 +226,8 @@ pub struct LocalityView {
     pub weight: u32,
     /// Its endpoints.
     pub set: SetView,
+    /// The locality of the same name in priority 0 of the local cluster, for zone-aware routing.
+    pub peer: Option<u32>,
 }
 
 /// An endpoint.
@@ -498,7 +500,8 @@ impl<'a> View<'a> {
     pub fn locality(&self, priority: &PriorityView, nth: u32) -> Read<LocalityView> {
         let index = nth_of(priority.localities, nth)?;
         let [set @ .., weight, name] = self.record::<LOCALITY_WORDS>(Section::Localities, index)?;
-        Ok(LocalityView { name: StrRef(name), weight: weight as u32, set: self.set(set)? })
+        let (peer, weight) = unpack(weight);
+        Ok(LocalityView { name: StrRef(name), weight, set: self.set(set)?, peer: peer.checked_sub(1) })
     }
 
     fn set(&self, [endpoints, good, bad, weights, stride, tag]: [u64; SET_WORDS]) -> Read<SetView> {

@@ -25,6 +25,7 @@ mod schedule;
 mod slow_start;
 mod tiers;
 mod weighted;
+mod zone_aware;
 
 pub use ejection::eject;
 pub use entropy::{Entropy, Seeded};

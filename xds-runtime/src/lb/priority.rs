@@ -12,7 +12,7 @@
 use super::candidates::{Class, Counts, Host};
 use super::entropy::{Constant, Entropy, below};
 use super::tiers::{Tier, Tiers};
-use super::{hashed, least_request, locality, random, round_robin};
+use super::{hashed, least_request, locality, random, round_robin, zone_aware};
 use crate::image::{ClusterView, PolicyView, Torn};
 
 /// An endpoint and the cluster that it is of: the one that was asked for, or a member of it.
@@ -42,6 +42,11 @@ fn pick_counted(
     let Some((nth, class)) = choose(tiers, entropy)? else { return Ok(None) };
     let tier = tiers.at(nth)?;
     let class = if tiers.is_aggregate() && panics(&tiers.of_member(&tier), &tier)? { Class::Any } else { class };
+    if class == Class::Any && tier.candidates.cluster.balancing.fail_on_panic
+        || tier.nth == 0 && zone_aware::fails(&tier.candidates, tier.reading)?
+    {
+        return Ok(None);
+    }
     if let Some(picked) = pick_in(&tier, class, key, entropy)? {
         return Ok(Some(picked));
     }
@@ -69,7 +74,8 @@ fn others<T>(
     }
     for nth in 0..tiers.count()? {
         let tier = tiers.at(nth)?;
-        if panics(&tiers.of_member(&tier), &tier)?
+        if !tier.candidates.cluster.balancing.fail_on_panic
+            && panics(&tiers.of_member(&tier), &tier)?
             && let Some(found) = find(&tier, Class::Any)?
         {
             return Ok(Some(found));
@@ -111,7 +117,12 @@ fn host_in(tier: &Tier<'_>, class: Class, entropy: &mut (impl Entropy + ?Sized))
     if let Some(picked) = tabled {
         return if picked.is_some() { Ok(picked) } else { candidates.scan(&tier.view.set, class, entropy) };
     }
-    let set = locality::pick(candidates, &tier.view, class, entropy)?;
+    let zone =
+        if tier.nth == 0 { zone_aware::pick(tier.reading, candidates, &tier.view, class, entropy)? } else { None };
+    let set = match zone {
+        Some(set) => set,
+        None => locality::pick(candidates, &tier.view, class, entropy)?,
+    };
     let picked = match candidates.cluster.policy {
         PolicyView::RoundRobin => round_robin::pick(candidates, &set, class, entropy),
         PolicyView::LeastRequest { choice_count, bias_thousandths } => {

@@ -45,6 +45,9 @@ pub(super) struct Tiers<'a> {
 pub(super) struct Tier<'a> {
     pub candidates: Candidates<'a>,
     pub view: PriorityView,
+    /// Which priority of its cluster it is.
+    pub nth: u32,
+    pub reading: &'a Reading<'a>,
 }
 
 impl<'a> Tiers<'a> {
@@ -82,7 +85,8 @@ impl<'a> Tiers<'a> {
                 continue;
             }
             let view = self.reading.view.priority(&cluster, nth)?;
-            return Ok(Tier { candidates: Candidates::new(self.reading, cluster, self.exact), view });
+            let candidates = Candidates::new(self.reading, cluster, self.exact);
+            return Ok(Tier { candidates, view, nth, reading: self.reading });
         }
         Err(Torn)
     }

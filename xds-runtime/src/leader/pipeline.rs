@@ -19,6 +19,7 @@ use super::resources::Resources;
 use super::run_dir::RunDir;
 use super::state_file;
 use super::subscriptions::is_answered;
+use crate::ads::Node;
 use crate::boot::BootId;
 use crate::compile::{Compiled, Input, compile};
 use crate::control::{Control, Term};
@@ -30,6 +31,9 @@ use crate::state::{SlotAllocator, State};
 
 /// Room in the memory cgroup below which nothing is published: the kernel would rather kill the program.
 const ROOM_LEAST: u64 = 4 << 20;
+
+/// The node metadata that names the node's own cluster.
+const LOCAL_CLUSTER: &str = "LOCAL_CLUSTER_NAME";
 
 /// Why nothing was published.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +61,7 @@ pub struct Pipeline {
     images: ImageFiles,
     own_addresses: Vec<IpAddr>,
     locality: Locality,
+    local_cluster: Option<String>,
     /// Last good resources.
     pub resources: Resources,
     /// Host names of DNS clusters.
@@ -77,7 +82,7 @@ impl Pipeline {
         boot: BootId,
         control: Control,
         own_addresses: Vec<IpAddr>,
-        locality: Locality,
+        node: &Node,
     ) -> Result<Self, FileError> {
         let state = state_file::open_or_create(dir, boot)?;
         Ok(Self {
@@ -87,7 +92,8 @@ impl Pipeline {
             slots: SlotAllocator::recover(state),
             images: ImageFiles::new(Arc::clone(dir), boot, control, 0),
             own_addresses,
-            locality,
+            locality: node.locality.clone(),
+            local_cluster: node.metadata_text(LOCAL_CLUSTER).map(str::to_owned),
             resources: Resources::default(),
             hostnames: Hostnames::default(),
             compiled: Compiled::default(),
@@ -151,6 +157,7 @@ impl Pipeline {
             resolved: self.hostnames.resolved(),
             own_addresses: &self.own_addresses,
             locality: self.locality.clone(),
+            local_cluster: self.local_cluster.as_deref(),
         };
         let mut missing = 0;
         self.compiled = compile(&input, &mut |tag| {

@@ -79,7 +79,7 @@ impl Running {
         let dir = Arc::new(dir);
         let own = own_addresses(&settings);
         let endpoint = upstream::endpoint(&upstream);
-        let mut pipeline = match Pipeline::new(&dir, boot, control, own, endpoint.node.locality.clone()) {
+        let mut pipeline = match Pipeline::new(&dir, boot, control, own, &endpoint.node) {
             Ok(pipeline) => pipeline,
             Err(error) => return Err((term, error)),
         };

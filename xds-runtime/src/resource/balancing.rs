@@ -22,8 +22,66 @@ const MIN_WEIGHT_PERCENT: f64 = 10.0;
 pub struct Balancing {
     /// New endpoints get less, for a while (round robin and least request).
     pub slow_start: Option<SlowStart>,
+    /// How zones count, where no locality weights are in force and the policy does not hash.
+    pub zone_aware: ZoneAware,
     /// What routes ask for leads to some of the endpoints.
     pub subsets: Option<Subsets>,
+}
+
+/// `zone_aware_lb_config`. Envoy has it in force with these defaults wherever it knows its own cluster.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ZoneAware {
+    /// `routing_enabled`: the percentage of picks that it is in force for, 0 to 100.
+    pub routing_enabled: f64,
+    /// `min_cluster_size`: healthy endpoints below which it is not.
+    pub min_cluster_size: u64,
+    /// `fail_traffic_on_panic`: no endpoint instead of any.
+    pub fail_traffic_on_panic: bool,
+    /// `locality_basis`: zones count by what their endpoints weigh, not by their number.
+    pub by_weight: bool,
+    /// `force_local_zone`: everything stays, where the own zone has this many healthy endpoints.
+    pub force_local_zone: Option<u32>,
+}
+
+impl Default for ZoneAware {
+    fn default() -> Self {
+        Self {
+            routing_enabled: 100.0,
+            min_cluster_size: 6,
+            fail_traffic_on_panic: false,
+            by_weight: false,
+            force_local_zone: None,
+        }
+    }
+}
+
+impl ZoneAware {
+    /// The cluster's own message.
+    pub(super) fn of_cluster(wire: proto::common_lb_config::ZoneAwareLbConfig) -> Result<Self, Invalid> {
+        Ok(Self {
+            routing_enabled: percentage(wire.routing_enabled, 100.0, "routing_enabled")?,
+            min_cluster_size: wire.min_cluster_size.map_or(6, |size| size.value),
+            fail_traffic_on_panic: wire.fail_traffic_on_panic,
+            ..Self::default()
+        })
+    }
+
+    /// The extensions' message.
+    #[expect(deprecated, reason = "the older way to force the local zone is part of the message")]
+    pub(super) fn of_extension(wire: ext::locality_lb_config::ZoneAwareLbConfig) -> Result<Self, Invalid> {
+        let forced = wire.force_local_zone.map(|force| force.min_size.map_or(1, |size| size.value));
+        Ok(Self {
+            routing_enabled: percentage(wire.routing_enabled, 100.0, "routing_enabled")?,
+            min_cluster_size: wire.min_cluster_size.map_or(6, |size| size.value),
+            fail_traffic_on_panic: wire.fail_traffic_on_panic,
+            by_weight: match wire.locality_basis {
+                0 => false,
+                1 => true,
+                other => return Err(Invalid::new("locality_basis", format!("{other} is not defined"))),
+            },
+            force_local_zone: forced.or(wire.force_locality_direct_routing.then_some(1)),
+        })
+    }
 }
 
 /// `slow_start_config`.

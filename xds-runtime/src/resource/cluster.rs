@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::extensions::clusters::{aggregate, dns};
 use proto::cluster::{ClusterDiscoveryType, DiscoveryType, common_lb_config::LocalityConfigSpecifier};
 
 use super::any::{message_name, unpack};
-use super::balancing::percentage;
+use super::balancing::{ZoneAware, percentage};
 use super::endpoint::{Hosts, assignment};
 use super::invalid::{Invalid, Under};
 use super::model::{Cluster, Discovery, LbPolicy, LoadAssignment, TcpKeepalive};
@@ -45,8 +45,11 @@ pub(super) fn convert(mut wire: proto::Cluster) -> Result<Cluster, Invalid> {
     let common = wire.common_lb_config.take().unwrap_or_default();
     let locality_weighted = match common.locality_config_specifier {
         Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => true,
-        // Zone awareness needs the local cluster's endpoints, and Istio's configuration never asks for it.
-        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) | None => false,
+        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(zones)) => {
+            balancing.zone_aware = ZoneAware::of_cluster(zones).under("common_lb_config.zone_aware_lb_config")?;
+            false
+        }
+        None => false,
     };
     let hashing = common.consistent_hashing_lb_config.unwrap_or_default();
     if hashing.hash_balance_factor.is_some() {
@@ -95,11 +98,7 @@ fn combined_with_a_list(wire: &proto::Cluster) -> Result<(), Invalid> {
 /// Fields that concern connections, are set, and are not honoured.
 fn left_out(wire: &proto::Cluster) -> impl Iterator<Item = &'static str> {
     let per_host = |b: &proto::CircuitBreakers| b.per_host_thresholds.iter().any(|t| t.max_connections.is_some());
-    let zone_aware = |c: &proto::cluster::CommonLbConfig| {
-        matches!(c.locality_config_specifier, Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)))
-    };
     [
-        (wire.common_lb_config.as_ref().is_some_and(zone_aware), "common_lb_config.zone_aware_lb_config"),
         (!wire.health_checks.is_empty(), "health_checks"),
         (wire.circuit_breakers.as_ref().is_some_and(per_host), "circuit_breakers.per_host_thresholds"),
         (wire.upstream_bind_config.is_some(), "upstream_bind_config"),

@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::extensions::load_balancing_policies as ext;
 use envoy_types::pb::google::protobuf::{Any, UInt32Value, UInt64Value};
 
 use super::any::{message_name, unpack};
-use super::balancing::{Balancing, SlowStart};
+use super::balancing::{Balancing, SlowStart, ZoneAware};
 use super::invalid::{Invalid, Under};
 use super::model::LbPolicy;
 use super::subsets;
@@ -122,13 +122,13 @@ fn from_extension(any: &Any, depth: usize) -> Result<Chosen, Invalid> {
         "round_robin.v3.RoundRobin" => {
             let c: ext::round_robin::v3::RoundRobin = unpack(any)?;
             let chosen = Chosen::from(LbPolicy::RoundRobin).starting(SlowStart::of_extension(c.slow_start_config)?);
-            Ok(with_locality(chosen, c.locality_lb_config))
+            with_locality(chosen, c.locality_lb_config)
         }
         "least_request.v3.LeastRequest" => {
             let c: ext::least_request::v3::LeastRequest = unpack(any)?;
             let chosen = least_request(c.choice_count, c.active_request_bias.as_ref())?;
             let chosen = chosen.starting(SlowStart::of_extension(c.slow_start_config)?);
-            let mut chosen = with_locality(chosen, c.locality_lb_config);
+            let mut chosen = with_locality(chosen, c.locality_lb_config)?;
             if c.selection_method != 0 {
                 chosen.unsupported.push("least_request.selection_method".to_owned());
             }
@@ -136,7 +136,7 @@ fn from_extension(any: &Any, depth: usize) -> Result<Chosen, Invalid> {
         }
         "random.v3.Random" => {
             let c: ext::random::v3::Random = unpack(any)?;
-            Ok(with_locality(LbPolicy::Random.into(), c.locality_lb_config))
+            with_locality(LbPolicy::Random.into(), c.locality_lb_config)
         }
         "ring_hash.v3.RingHash" => {
             let c: ext::ring_hash::v3::RingHash = unpack(any)?;
@@ -168,16 +168,17 @@ fn from_extension(any: &Any, depth: usize) -> Result<Chosen, Invalid> {
     }
 }
 
-fn with_locality(mut chosen: Chosen, locality: Option<ext::common::v3::LocalityLbConfig>) -> Chosen {
+fn with_locality(mut chosen: Chosen, locality: Option<ext::common::v3::LocalityLbConfig>) -> Result<Chosen, Invalid> {
     use ext::common::v3::locality_lb_config::LocalityConfigSpecifier;
     match locality.and_then(|l| l.locality_config_specifier) {
         Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => chosen.locality_weighted = true,
-        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
-            chosen.unsupported.push("zone_aware_lb_config".to_owned());
+        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(zones)) => {
+            chosen.balancing.zone_aware =
+                ZoneAware::of_extension(zones).under("locality_lb_config.zone_aware_lb_config")?;
         }
         None => {}
     }
-    chosen
+    Ok(chosen)
 }
 
 fn hashing(

@@ -30,7 +30,7 @@ mod tls;
 use prost::Message;
 
 pub use any::{Wrapper, unwrap_resource};
-pub use balancing::{Balancing, SlowStart};
+pub use balancing::{Balancing, SlowStart, ZoneAware};
 pub use invalid::Invalid;
 pub use metadata::{Metadata, MetadataValue, in_words};
 pub use model::*;

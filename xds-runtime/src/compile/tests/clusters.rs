@@ -216,3 +216,39 @@ fn settings_that_are_not_honoured_are_said() {
     let compiled = leading_to(Discovery::Eds("a".into()), |a| a.unsupported = vec!["slow_start".into()]).compile();
     assert_eq!(compiled.notes, ["cluster a: slow_start is not honoured"]);
 }
+
+#[test]
+fn the_node_s_own_cluster_is_wanted_wherever_zones_count() {
+    let zone = |zone: &str, address: &str| LocalityEndpoints {
+        locality: Locality { zone: zone.into(), ..Locality::default() },
+        priority: 0,
+        weight: None,
+        endpoints: vec![socket(address)],
+    };
+    let spread = |name: &str| LoadAssignment {
+        localities: vec![zone("a", "127.0.0.1:80"), zone("b", "127.0.0.2:80")],
+        ..assignment(name, Vec::new())
+    };
+    let mut world = leading_to(Discovery::Static(spread("a")), |_| {});
+    world.locality.zone = "b".into();
+    let zones = |world: &World| {
+        let compiled = world.compile();
+        let found = compiled.mesh.clusters.iter().find(|cluster| cluster.name == "a").unwrap();
+        (found.balancing.zone_aware, compiled.wanted.get(&ALWAYS_WANTED).cloned())
+    };
+    assert_eq!(zones(&world), (None, None), "nobody said which cluster is the node's");
+    world.local_cluster = Some("own");
+    assert_eq!(zones(&world), (None, None), "it was not received");
+    // It is counted even where nobody could connect to it.
+    let own = Cluster { tls: UpstreamTls::Required, ..cluster("own", Discovery::Eds("own".into())) };
+    world = world.cluster(own);
+    assert_eq!(zones(&world), (None, Some(vec!["own".into()])));
+    world = world.assignment(spread("own"));
+    let found = zones(&world).0.expect("zones count");
+    assert_eq!((found.own, found.min_cluster_size, found.routing_enabled), (Some(1), 6, 100));
+    world.locality.zone = "c".into();
+    assert_eq!(zones(&world).0, None, "the node's zone has none of its cluster's endpoints");
+    world.locality.zone = "b".into();
+    world.clusters.get_mut("a").unwrap().policy = LbPolicy::Maglev { table_size: 7 };
+    assert_eq!(zones(&world).0, None, "tables know no zones");
+}

@@ -24,6 +24,8 @@ struct World {
     names: Option<NameTable>,
     resolved: BTreeMap<String, Vec<IpAddr>>,
     own: Vec<IpAddr>,
+    locality: Locality,
+    local_cluster: Option<&'static str>,
 }
 
 impl World {
@@ -88,7 +90,8 @@ impl World {
             names: self.names.as_ref(),
             resolved: &self.resolved,
             own_addresses: &self.own,
-            locality: Locality::default(),
+            locality: self.locality.clone(),
+            local_cluster: self.local_cluster,
         };
         compile(&input, slots)
     }

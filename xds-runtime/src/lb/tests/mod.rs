@@ -7,6 +7,7 @@ mod policy;
 mod properties;
 mod slow_start;
 mod spill_over;
+mod zone_aware;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -141,7 +142,8 @@ impl Rig {
                 names: None,
                 resolved: &BTreeMap::new(),
                 own_addresses: &[],
-                locality: Locality::default(),
+                locality: Locality { region: "r".into(), zone: "z0".into(), sub_zone: String::new() },
+                local_cluster: Some("callers"),
             },
             &mut |tag| book.slot(tag),
         )

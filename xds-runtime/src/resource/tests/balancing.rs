@@ -79,3 +79,56 @@ fn a_slow_start_that_is_invalid_is_rejected_by_name() {
         check(&window, &format!("{place}.slow_start_config.slow_start_window: -1s 0ns is no duration"));
     }
 }
+
+#[test]
+fn zones_have_envoys_defaults_and_what_is_set() {
+    assert_eq!(decoded(&eds()).balancing.zone_aware, ZoneAware::default());
+    let set = ZoneAware {
+        routing_enabled: 80.0,
+        min_cluster_size: 9,
+        fail_traffic_on_panic: true,
+        by_weight: false,
+        force_local_zone: None,
+    };
+    let old = proto::common_lb_config::ZoneAwareLbConfig {
+        routing_enabled: Some(Percent { value: 80.0 }),
+        min_cluster_size: Some(protobuf::UInt64Value { value: 9 }),
+        fail_traffic_on_panic: true,
+    };
+    let with = |zones| {
+        let specifier = proto::common_lb_config::LocalityConfigSpecifier::ZoneAwareLbConfig(zones);
+        let common = proto::CommonLbConfig { locality_config_specifier: Some(specifier), ..Default::default() };
+        Wired { common_lb_config: Some(common), ..eds() }
+    };
+    let found = decoded(&with(old));
+    assert_eq!((found.balancing.zone_aware, found.locality_weighted, found.unsupported), (set, false, vec![]));
+    let over = proto::common_lb_config::ZoneAwareLbConfig { routing_enabled: Some(Percent { value: 101.0 }), ..old };
+    check(&with(over), "common_lb_config.zone_aware_lb_config.routing_enabled: is no percentage");
+
+    use common::locality_lb_config::{
+        LocalityConfigSpecifier, ZoneAwareLbConfig, zone_aware_lb_config::ForceLocalZone,
+    };
+    let new = ZoneAwareLbConfig {
+        routing_enabled: Some(Percent { value: 80.0 }),
+        min_cluster_size: Some(protobuf::UInt64Value { value: 9 }),
+        fail_traffic_on_panic: true,
+        locality_basis: 1,
+        force_local_zone: Some(ForceLocalZone { min_size: None }),
+        ..Default::default()
+    };
+    let list = |zones| {
+        let locality = common::LocalityLbConfig {
+            locality_config_specifier: Some(LocalityConfigSpecifier::ZoneAwareLbConfig(zones)),
+        };
+        let random = policies::random::v3::Random { locality_lb_config: Some(locality) };
+        policy_list(vec![extension("random.v3.Random", &random)])
+    };
+    let want = ZoneAware { by_weight: true, force_local_zone: Some(1), ..set };
+    assert_eq!(decoded(&list(new)).balancing.zone_aware, want);
+    check(
+        &list(ZoneAwareLbConfig { locality_basis: 7, ..new }),
+        "load_balancing_policy.policies[0].locality_lb_config.zone_aware_lb_config.locality_basis: 7 is not defined",
+    );
+    let both = Wired { common_lb_config: with(old).common_lb_config, ..list(new) };
+    check(&both, "common_lb_config.locality_config_specifier: cannot be combined with load_balancing_policy");
+}
