@@ -134,6 +134,7 @@ fn cluster(allocator: &mut SlotAllocator, name: &str, endpoints: &[&str]) -> Clu
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
         locality_weighted: false,
+        outlier: None,
     }
 }
 

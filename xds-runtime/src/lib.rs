@@ -15,6 +15,7 @@ pub mod image;
 pub mod lb;
 pub mod leader;
 pub mod names;
+pub mod outlier;
 pub mod pod;
 pub mod resource;
 pub mod shm;

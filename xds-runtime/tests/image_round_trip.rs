@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use xds_runtime::image::*;
 use xds_runtime::lb::{Call, Seeded, choose};
+use xds_runtime::outlier::Settings;
 use xds_runtime::resource::{Cidr, Health};
 use xds_runtime::shm::{WordAddr, Words};
 
@@ -74,6 +75,10 @@ fn balancing() -> impl Strategy<Value = Balancing> {
     )
 }
 
+fn outlier() -> impl Strategy<Value = Option<Settings>> {
+    proptest::option::of(proptest::array::uniform9(any::<u64>()).prop_map(Settings::of))
+}
+
 fn cluster() -> impl Strategy<Value = Cluster> {
     let policy = prop_oneof![
         Just(Policy::RoundRobin),
@@ -89,12 +94,12 @@ fn cluster() -> impl Strategy<Value = Cluster> {
     ];
     (
         ("[ -~]{0,40}", policy, proptest::option::of(proptest::collection::vec(priority(), 0..3)), slot(), balancing()),
-        (0_u64..100_000, slot(), 0_u32..=100, 100_u32..300, any::<bool>()),
+        (0_u64..100_000, slot(), 0_u32..=100, 100_u32..300, any::<bool>(), outlier()),
     )
         .prop_map(
             |(
                 (name, policy, priorities, slot, balancing),
-                (timeout, max_connections, panic, factor, locality_weighted),
+                (timeout, max_connections, panic, factor, locality_weighted, outlier),
             )| {
                 Cluster {
                     name,
@@ -108,6 +113,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
                     panic_threshold: f64::from(panic),
                     overprovisioning_factor: factor,
                     locality_weighted,
+                    outlier,
                 }
             },
         )
@@ -253,6 +259,7 @@ fn read_cluster(view: &View<'_>, index: u32) -> Result<Cluster, Torn> {
         panic_threshold: f64::from(cluster.panic_threshold) / 100.0,
         overprovisioning_factor: cluster.overprovisioning_factor,
         locality_weighted: cluster.locality_weighted,
+        outlier: view.outlier(&cluster)?,
     })
 }
 

@@ -52,6 +52,7 @@ fn content(generation: u64) -> Vec<u64> {
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
         locality_weighted: false,
+        outlier: None,
     };
     let destination = Destination {
         address: VIP.into(),

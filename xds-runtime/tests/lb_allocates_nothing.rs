@@ -73,6 +73,7 @@ fn mesh(policy: Policy, balancing: Balancing, book: &mut SlotAllocator) -> Mesh 
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
         locality_weighted: true,
+        outlier: None,
     };
     let destination = Destination {
         address: [10, 0, 0, 1].into(),

@@ -117,6 +117,7 @@ pub fn greeter(endpoints: Option<&[&str]>) -> Tables {
             panic_threshold: 50.0,
             overprovisioning_factor: 140,
             locality_weighted: false,
+            outlier: None,
         }],
         ..Tables::default()
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::Input;
 use super::endpoints::{Gathered, gather};
 use super::subset::{self, Selected, Selection};
-use super::{aggregate, balancing, tables, zones};
+use super::{aggregate, balancing, outlier, tables, zones};
 use crate::image::{self, Action, HashOn, PassReason, Policy, Priority, priority_tag};
 use crate::lb::MAX_PRIORITIES;
 use crate::resource::{Cluster, Discovery, LbPolicy, Metadata, UpstreamTls, WeightedCluster, in_words};
@@ -150,6 +150,10 @@ impl<'a, 'b> Clusters<'a, 'b> {
     }
 
     fn build_selected(&mut self, cluster: &'a Cluster, selected: &Selected) -> u32 {
+        if cluster.outlier_detection.is_some() && selected.selection != Selection::All {
+            // Detection is the whole's: the leader counts its endpoints and no subset's.
+            self.build_selected(cluster, &Selected::default());
+        }
         let any = selected.else_any.then(|| self.build_selected(cluster, &Selected::default()));
         let suffix = selected.selection.suffix() + if any.is_some() { " or any" } else { "" };
         self.register(&cluster.name, suffix.clone(), |clusters| {
@@ -232,6 +236,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
             panic_threshold: cluster.panic_threshold,
             overprovisioning_factor: overprovisioning.unwrap_or(OVERPROVISIONING),
             locality_weighted,
+            outlier: cluster.outlier_detection.as_ref().map(outlier::settings),
             ..passing(&cluster.name, Policy::Random)
         };
         (built, eds.into_iter().collect())
@@ -317,6 +322,7 @@ fn passing(name: &str, policy: Policy) -> image::Cluster {
         panic_threshold: 50.0,
         overprovisioning_factor: OVERPROVISIONING,
         locality_weighted: false,
+        outlier: None,
     }
 }
 

@@ -18,6 +18,7 @@ mod clusters;
 mod destinations;
 mod endpoints;
 mod names;
+mod outlier;
 mod routes;
 mod subset;
 mod tables;

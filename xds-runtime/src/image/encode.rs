@@ -7,6 +7,7 @@ use crate::image::balancing::Balancing;
 use crate::image::layout::*;
 use crate::image::mesh::*;
 use crate::image::schedule::{Scale, stride};
+use crate::outlier::SETTINGS_WORDS;
 use crate::resource::Health;
 use crate::shm::{WordAddr, hash_bytes, hash_words, pack};
 use crate::state::{SlotKind, locality_tag, named_tag};
@@ -150,6 +151,7 @@ struct Tables {
     endpoints: Vec<u64>,
     strings: Vec<u64>,
     tables: Vec<u64>,
+    outliers: Vec<u64>,
 }
 
 impl Tables {
@@ -256,6 +258,14 @@ impl Tables {
             flags |= CLUSTER_LOCALITY_WEIGHTED;
         }
         let balancing = self.balancing(&cluster.balancing)?;
+        // Their number among the settings, from 1; 0 = none.
+        let outlier = match &cluster.outlier {
+            Some(settings) => {
+                self.outliers.extend(settings.words());
+                narrow(self.outliers.len() / SETTINGS_WORDS)?
+            }
+            None => 0,
+        };
         let timeout = u32::try_from(cluster.connect_timeout.as_millis()).unwrap_or(u32::MAX);
         let panic = (cluster.panic_threshold.clamp(0.0, 100.0) * 100.0).round() as u32;
         self.clusters.extend([
@@ -268,9 +278,9 @@ impl Tables {
             pack(cluster.max_connections.unwrap_or(NONE), panic),
             pack(first, narrow(priorities.len())?),
             u64::from(cluster.overprovisioning_factor),
+            u64::from(outlier),
             balancing,
             cluster.owner.as_ref().map_or(hash, |owner| hash_bytes(owner.as_bytes())),
-            0,
         ]);
         Ok(())
     }
@@ -373,6 +383,7 @@ impl Tables {
             (&self.endpoints, ENDPOINT_WORDS),
             (&self.strings, 1),
             (&self.tables, 1),
+            (&self.outliers, SETTINGS_WORDS),
         ];
         let mut words = vec![0_u64; CONTENT_HEADER];
         words.reserve_exact(sections.iter().map(|(table, _)| table.len()).sum());

@@ -36,18 +36,20 @@ pub enum Section {
     Strings = 12,
     /// Words of hash tables, and of what few clusters have.
     Tables = 13,
+    /// Outlier detection of clusters.
+    Outliers = 14,
 }
 
 /// Number of sections.
-pub const SECTIONS: usize = 14;
+pub const SECTIONS: usize = 15;
 /// Word that holds the default action (0 = pass, 1 = refuse).
-pub const DEFAULT_ACTION: usize = 14;
+pub const DEFAULT_ACTION: usize = 15;
 /// Word that holds the pod's seed.
-pub const SEED: usize = 15;
+pub const SEED: usize = 16;
 /// Word of the pod's own addresses, as that of a section of addresses.
-pub const OWN: usize = 16;
+pub const OWN: usize = 17;
 /// Words before the first section.
-pub const CONTENT_HEADER: usize = 17;
+pub const CONTENT_HEADER: usize = 18;
 
 /// Words of a name: hash, text, addresses, flags.
 pub const NAME_WORDS: usize = 4;

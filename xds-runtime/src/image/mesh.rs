@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::balancing::Balancing;
+use crate::outlier;
 use crate::resource::{Cidr, Health};
 
 /// A complete mesh view. Clusters are referred to by their index in `clusters`, names by theirs in `names`.
@@ -159,6 +160,8 @@ pub struct Cluster {
     pub overprovisioning_factor: u32,
     /// Honour locality weights.
     pub locality_weighted: bool,
+    /// Outlier detection.
+    pub outlier: Option<outlier::Settings>,
 }
 
 /// How a cluster's endpoints are picked.

@@ -1,5 +1,6 @@
 //! Reading an arena's tables: every load is checked, every result a copy.
 
+mod outlier;
 mod text;
 
 use crate::image::balancing::Balancing;
@@ -116,6 +117,8 @@ pub struct ClusterView {
     pub panic_threshold: u32,
     /// Overprovisioning factor, percent.
     pub overprovisioning_factor: u32,
+    /// Its outlier detection among all, from 1; 0 = none.
+    outlier: u32,
     priorities: Run,
 }
 
@@ -426,8 +429,20 @@ impl<'a> View<'a> {
 
     /// The cluster at `index`.
     pub fn cluster(&self, index: u32) -> Read<ClusterView> {
-        let [name, hash, kind, parameter, detail, slot_timeout, limit_panic, priorities, factor, balancing, owner, _] =
-            self.record::<CLUSTER_WORDS>(Section::Clusters, index)?;
+        let [
+            name,
+            hash,
+            kind,
+            parameter,
+            detail,
+            slot_timeout,
+            limit_panic,
+            priorities,
+            factor,
+            outlier,
+            balancing,
+            owner,
+        ] = self.record::<CLUSTER_WORDS>(Section::Clusters, index)?;
         let policy = match kind as u8 {
             POLICY_ROUND_ROBIN => PolicyView::RoundRobin,
             POLICY_LEAST_REQUEST => {
@@ -461,6 +476,7 @@ impl<'a> View<'a> {
             max_connections: some(limit),
             panic_threshold,
             overprovisioning_factor: factor as u32,
+            outlier: outlier as u32,
             priorities: Run::from_word(priorities),
         })
     }

@@ -34,7 +34,7 @@ pub(super) struct Candidates<'a> {
     pub cluster: ClusterView,
     reading: &'a Reading<'a>,
     avoid: &'a [(WordAddr, u16)],
-    /// Some endpoint is ejected, as far as the cluster's slot says (see [`super::eject`]), or it is not believed:
+    /// Some endpoint is ejected, as far as the cluster's slot says (see [`crate::outlier`]), or it is not believed:
     /// endpoints are counted one by one.
     exact: bool,
     /// Slow start, where the policy has it and some endpoint is new.
@@ -54,7 +54,7 @@ impl<'a> Candidates<'a> {
         let Reading { view, call, .. } = *reading;
         let mut candidates = Self { view, cluster, reading, avoid: call.avoid, exact, starting: None };
         let slot = candidates.cluster_slot();
-        candidates.exact |= slot.is_some_and(|slot| slot.ejected_until() > call.now);
+        candidates.exact |= cluster.detects_outliers() && slot.is_some_and(|slot| slot.is_ejected(call.now));
         if let Some(settings) = cluster.balancing.slow_start {
             candidates.starting = Starting::new(settings, slot.map_or(0, |slot| slot.added()), call.now);
         }
@@ -95,8 +95,9 @@ impl<'a> Candidates<'a> {
         }
     }
 
+    /// An ejection holds for as long as the cluster has outlier detection.
     fn is_ejected(&self, host: &Host) -> bool {
-        self.slot(host).is_some_and(|slot| slot.ejected_until() > self.reading.call.now)
+        self.cluster.detects_outliers() && self.slot(host).is_some_and(|slot| slot.is_ejected(self.reading.call.now))
     }
 
     /// Whether a host may be picked.

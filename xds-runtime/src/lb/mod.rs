@@ -12,7 +12,6 @@
 //! [`Torn`] after [`MAX_LOOKS`].
 
 mod candidates;
-mod ejection;
 mod entropy;
 mod hashed;
 mod least_request;
@@ -27,7 +26,6 @@ mod tiers;
 mod weighted;
 mod zone_aware;
 
-pub use ejection::eject;
 pub use entropy::{Entropy, Seeded};
 pub use slow_start::tell_additions;
 pub(crate) use tiers::MAX_PRIORITIES;
@@ -36,7 +34,7 @@ use std::net::IpAddr;
 
 use crate::image::{ActionView, ClusterView, DefaultAction, HashOn, PassReason, PolicyView, Torn, View};
 use crate::shm::{Millis, WordAddr};
-use crate::state::{SlotKind, State, named_tag};
+use crate::state::{Member, SlotKind, State, named_tag};
 use entropy::Constant;
 use tiers::{Reading, Tiers};
 
@@ -66,6 +64,18 @@ pub struct Pick {
     pub max_connections: Option<u32>,
     /// Another usable endpoint exists that is neither this one nor to be avoided.
     pub alternatives: bool,
+}
+
+impl Pick {
+    /// The endpoint as a member of its cluster.
+    pub const fn member(&self) -> Member {
+        Member {
+            endpoint_slot: self.endpoint_slot,
+            endpoint_tag: self.endpoint_tag,
+            cluster_slot: self.cluster_slot,
+            cluster_tag: self.cluster_tag,
+        }
+    }
 }
 
 /// What becomes of a connection.

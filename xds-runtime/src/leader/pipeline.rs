@@ -11,10 +11,12 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::connections::Caretaker;
 use super::dns::Hostnames;
 use super::files::FileError;
 use super::image_files::{ImageFiles, PublishError};
 use super::memory;
+use super::outliers::Outliers;
 use super::resources::Resources;
 use super::run_dir::RunDir;
 use super::state_file;
@@ -26,7 +28,7 @@ use crate::control::{Control, Term};
 use crate::image::{EncodeError, encode, file_words};
 use crate::lb::tell_additions;
 use crate::resource::{Locality, ResourceType};
-use crate::shm::{Millis, now};
+use crate::shm::{Millis, hash_words, now};
 use crate::state::{SlotAllocator, State};
 
 /// Room in the memory cgroup below which nothing is published: the kernel would rather kill the program.
@@ -67,6 +69,7 @@ pub struct Pipeline {
     /// Host names of DNS clusters.
     pub hostnames: Hostnames,
     compiled: Compiled,
+    outliers: Outliers,
     /// EDS names that the published image has (or knows to be missing).
     settled: BTreeSet<String>,
     digest: Option<u128>,
@@ -97,6 +100,7 @@ impl Pipeline {
             resources: Resources::default(),
             hostnames: Hostnames::default(),
             compiled: Compiled::default(),
+            outliers: Outliers::new(hash_words(&[now(), u64::from(std::process::id())])),
             settled: BTreeSet::new(),
             digest: None,
         })
@@ -119,6 +123,21 @@ impl Pipeline {
         &self.compiled
     }
 
+    /// When the next interval of outlier detection ends, in the clock's time.
+    pub const fn outliers_due(&self) -> Option<Millis> {
+        self.outliers.next_due()
+    }
+
+    /// Ends intervals of outlier detection that are over.
+    pub fn sweep_outliers(&mut self, now: Millis) {
+        self.outliers.sweep(&self.compiled.mesh, self.state, now);
+    }
+
+    /// Looks every recorded connection up; returns how many live on.
+    pub fn check_connections(&mut self, caretaker: &mut Caretaker, now: Millis) -> usize {
+        caretaker.check(self.state, &self.compiled.mesh, &mut self.outliers, now)
+    }
+
     /// Generation published last; 0 = none in this term.
     pub const fn generation(&self) -> u64 {
         self.images.generation()
@@ -131,6 +150,11 @@ impl Pipeline {
 
     /// Compiles what there is, growing STATE when slots run out.
     pub fn compile(&mut self) {
+        self.compile_all();
+        self.outliers.compiled(&self.compiled.mesh, self.state, now());
+    }
+
+    fn compile_all(&mut self) {
         let missing = self.compile_once();
         let Some(slots) = state_file::larger(self.state.mapped_slots(), missing) else { return };
         match state_file::grow(&self.dir, self.boot, self.state, slots) {

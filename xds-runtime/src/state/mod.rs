@@ -11,9 +11,13 @@
 //! that are simply not seen until the process maps again.
 
 mod connections;
+mod health;
+mod member;
 mod slots;
 
 pub use connections::{CONNECTIONS, Connection, ConnectionState};
+pub use health::{Claim, Ejection};
+pub use member::Member;
 pub use slots::{Slot, SlotAllocator, SlotKind, endpoint_tag, locality_tag, named_tag};
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,16 +3,13 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::shm::{Millis, WordAddr, Words, hash_words, pack, unpack};
+use crate::shm::{Millis, WordAddr, Words, hash_words};
 use crate::state::State;
 
+// Words 3 to 6 and those from 9 on are in `health`.
 const TAG: usize = 0;
 const PICKS: usize = 1;
 const ACTIVE: usize = 2;
-const FAILING: usize = 3;
-const EJECTED_UNTIL: usize = 4;
-const LAST_SUCCESS: usize = 5;
-const FAILURES: usize = 6;
 const RETIRED_AT: usize = 7;
 const ADDED: usize = 8;
 
@@ -56,11 +53,11 @@ impl<'a> Slot<'a> {
         Self { words }
     }
 
-    fn load(&self, at: usize) -> u64 {
+    pub(super) fn load(&self, at: usize) -> u64 {
         self.words.load(at).unwrap_or(0)
     }
 
-    fn cell(&self, at: usize) -> Option<&'a AtomicU64> {
+    pub(super) fn cell(&self, at: usize) -> Option<&'a AtomicU64> {
         self.words.cell(at)
     }
 
@@ -117,48 +114,6 @@ impl<'a> Slot<'a> {
         })
     }
 
-    /// A connection was established.
-    pub fn succeeded(&self, now: Millis) {
-        if let (Some(last), Some(failing)) = (self.cell(LAST_SUCCESS), self.cell(FAILING)) {
-            last.store(now, Ordering::Relaxed);
-            if unpack(failing.load(Ordering::Relaxed)).1 != 0 {
-                let _ =
-                    failing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| Some(pack(unpack(word).0, 0)));
-            }
-        }
-    }
-
-    /// A connection could not be established; returns the consecutive failures.
-    pub fn failed(&self) -> u32 {
-        if let Some(cell) = self.cell(FAILURES) {
-            cell.fetch_add(1, Ordering::Relaxed);
-        }
-        let Some(cell) = self.cell(FAILING) else { return 0 };
-        let bump = |word| {
-            let (ejections, consecutive) = unpack(word);
-            Some(pack(ejections, consecutive.saturating_add(1)))
-        };
-        match cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, bump) {
-            Ok(word) | Err(word) => unpack(word).1.saturating_add(1),
-        }
-    }
-
-    /// Consecutive failures, and how often it was ejected.
-    pub fn failing(&self) -> (u32, u32) {
-        let (ejections, consecutive) = unpack(self.load(FAILING));
-        (consecutive, ejections)
-    }
-
-    /// Failures so far.
-    pub fn failures(&self) -> u64 {
-        self.load(FAILURES)
-    }
-
-    /// Time of the last success; 0 = never.
-    pub fn last_success(&self) -> Millis {
-        self.load(LAST_SUCCESS)
-    }
-
     /// When the slot was given out to what it counts: when the endpoint was added; 0 = unknown.
     pub fn added(&self) -> Millis {
         self.load(ADDED)
@@ -169,22 +124,7 @@ impl<'a> Slot<'a> {
         self.store(ADDED, added);
     }
 
-    /// Until when it is ejected; in the past = it is not.
-    pub fn ejected_until(&self) -> Millis {
-        self.load(EJECTED_UNTIL)
-    }
-
-    /// Ejects until `until`, counting the ejection.
-    pub fn eject(&self, until: Millis) {
-        if let (Some(ejected), Some(failing)) = (self.cell(EJECTED_UNTIL), self.cell(FAILING)) {
-            let _ = failing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-                Some(pack(unpack(word).0.saturating_add(1), 0))
-            });
-            ejected.store(until, Ordering::Release);
-        }
-    }
-
-    fn store(&self, at: usize, word: u64) {
+    pub(super) fn store(&self, at: usize, word: u64) {
         if let Some(cell) = self.cell(at) {
             cell.store(word, Ordering::Release);
         }
@@ -312,6 +252,7 @@ impl SlotAllocator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outlier::Thresholds;
     use crate::state::testing::state;
     use std::collections::HashSet;
 
@@ -371,7 +312,7 @@ mod tests {
         let state = state(1);
         let mut book = SlotAllocator::recover(state);
         let index = book.slot(1).unwrap();
-        state.slot(index, 1).unwrap().failed();
+        state.slot(index, 1).unwrap().failed(Thresholds::NEVER, 1);
         book.sweep(&HashSet::new(), 10);
         assert_eq!(book.slot(1), Some(index));
         book.sweep(&HashSet::from([1]), 10 + 2 * SlotAllocator::QUARANTINE_MS);
@@ -388,17 +329,6 @@ mod tests {
                 (0..4).map(|_| scope.spawn(|| (0..100).filter(|_| slot.open_connection(50)).count())).collect();
             assert_eq!(opened.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>(), 50);
         });
-    }
-
-    #[test]
-    fn a_success_ends_a_row_of_failures() {
-        let state = state(1);
-        let index = SlotAllocator::recover(state).slot(1).unwrap();
-        let slot = state.slot(index, 1).unwrap();
-        assert_eq!((slot.failed(), slot.failed()), (1, 2));
-        slot.succeeded(5);
-        assert_eq!(slot.failing(), (0, 0));
-        assert_eq!(slot.failures(), 2);
     }
 
     #[test]

@@ -18,6 +18,8 @@ use super::*;
 use crate::boot::BootId;
 use crate::compile::{Input, compile};
 use crate::image::{Mesh, encode};
+use crate::outlier::Detector;
+use crate::outlier::testing::ANYBODY;
 use crate::resource::*;
 use crate::shm::Words;
 use crate::state::{SlotAllocator, state_words};
@@ -148,6 +150,7 @@ impl Rig {
             &mut |tag| book.slot(tag),
         )
         .mesh;
+        mesh.clusters.iter_mut().for_each(|cluster| cluster.outlier = Some(ANYBODY));
         edit(&mut mesh);
         let content = encode(&mesh).unwrap().into_iter().map(AtomicU64::new).collect();
         Self { content, state, own: Seeded(42) }
@@ -200,6 +203,12 @@ impl Rig {
         let pick = self.slots_of(port);
         self.state.slot(pick.endpoint_slot.unwrap(), pick.endpoint_tag).unwrap().set_active(active);
     }
+}
+
+/// Ejects a pick's endpoint.
+fn eject(state: &State, pick: &Pick, until: Millis) {
+    pick.member().cluster(state).unwrap().somebody_is_ejected(until);
+    pick.member().endpoint(state).unwrap().eject(until, 1, Detector::Consecutive5xx);
 }
 
 /// Pearson's statistic against expected shares; for a fixed seed a test either always passes or never.

@@ -140,9 +140,9 @@ fn ejections_on_either_side_move_the_shares() {
     let home = view.locality(&view.priority(&local, 0).unwrap(), 0).unwrap();
     for nth in 0..2 {
         let endpoint = view.endpoint(&home.set, nth).unwrap();
-        rig.state.slot_at(endpoint.slot.unwrap()).unwrap().eject(NOW + 1);
+        rig.state.slot_at(endpoint.slot.unwrap()).unwrap().eject(NOW + 1, 1, Detector::Consecutive5xx);
     }
-    rig.state.slot_at(local.slot.unwrap()).unwrap().eject(NOW + 1);
+    rig.state.slot_at(local.slot.unwrap()).unwrap().somebody_is_ejected(NOW + 1);
     // Two of six callers are at home as well.
     check(&mut rig, &[100.0, 0.0]);
 }

@@ -160,42 +160,6 @@ fn numbers_out_of_their_range_are_rejected() {
 }
 
 #[test]
-fn outlier_detection_has_envoys_defaults_and_a_detector_that_is_not_enforced_is_off() {
-    let with = |outlier| proto::Cluster { outlier_detection: Some(outlier), ..eds() };
-    let found = decoded(&with(proto::OutlierDetection::default())).outlier_detection.expect("set");
-    let want = OutlierDetection {
-        consecutive_5xx: Some(5),
-        consecutive_gateway_failure: None,
-        consecutive_local_origin_failure: Some(5),
-        split_external_local_origin_errors: false,
-        interval: Duration::from_secs(10),
-        base_ejection_time: Duration::from_secs(30),
-        max_ejection_time: Duration::from_secs(300),
-        max_ejection_percent: 10,
-    };
-    assert_eq!(found, want);
-    // What istiod sends for consecutiveGatewayErrors: 3 with consecutive5xxErrors: 0.
-    let istio = proto::OutlierDetection {
-        consecutive_gateway_failure: u32v(3),
-        enforcing_consecutive_gateway_failure: u32v(100),
-        consecutive_5xx: u32v(0),
-        enforcing_consecutive_5xx: u32v(0),
-        enforcing_success_rate: u32v(0),
-        base_ejection_time: seconds(600),
-        ..Default::default()
-    };
-    let cluster = decoded(&with(istio.clone()));
-    assert_eq!(cluster.unsupported, Vec::<String>::new());
-    let found = cluster.outlier_detection.expect("set");
-    assert_eq!((found.consecutive_5xx, found.consecutive_gateway_failure), (None, Some(3)));
-    assert_eq!(found.max_ejection_time, Duration::from_secs(600));
-    let short = proto::OutlierDetection { max_ejection_time: seconds(1), ..istio };
-    check(&with(short), "outlier_detection.max_ejection_time: is below base_ejection_time");
-    let over = proto::OutlierDetection { max_ejection_percent: u32v(101), ..Default::default() };
-    check(&with(over), "outlier_detection.max_ejection_percent: 101 is over 100");
-}
-
-#[test]
 fn valid_settings_that_are_not_honoured_are_named() {
     let filter = proto::Filter { name: "f".to_owned(), ..Default::default() };
     assert_eq!(decoded(&proto::Cluster { filters: vec![filter], ..eds() }).unsupported, ["filters"]);

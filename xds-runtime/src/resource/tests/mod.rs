@@ -15,6 +15,7 @@ mod cds;
 mod eds;
 mod lds;
 mod outcome;
+mod outlier;
 mod rds;
 mod subsets;
 
