@@ -11,6 +11,7 @@
 //! Work is bounded whatever the image says: a healthy pick looks at a few endpoints, and a corrupt one ends in
 //! [`Torn`] after [`MAX_LOOKS`].
 
+mod bounded;
 mod candidates;
 mod entropy;
 mod hashed;
