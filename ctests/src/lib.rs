@@ -12,6 +12,7 @@
 
 mod artifacts;
 mod backend;
+mod client;
 mod compatibility;
 mod control_plane;
 mod flavour;
@@ -32,6 +33,7 @@ mod wait;
 
 pub use artifacts::{Artifacts, artifacts, portable_library};
 pub use backend::{Backend, Mode};
+pub use client::Client;
 pub use compatibility::{Cell, Works};
 pub use control_plane::{CONTROL_PLANE_URL, ControlPlane, Stats};
 pub use flavour::{c_library, sanitized_program};

@@ -220,7 +220,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
             }
             // The node's own cluster is counted by zones, whether or not anybody may connect to it.
         }
-        let Gathered { mut priorities, eds, overprovisioning, hash_keys } =
+        let Gathered { mut priorities, eds, overprovisioning, hash_keys, draining } =
             gather(self.input, cluster, selection, &mut self.hostnames, self.notes);
         let subsets = cluster.balancing.subsets.as_ref();
         let locality_weighted = cluster.locality_weighted && subsets.is_none_or(|s| s.locality_weight_aware);
@@ -236,7 +236,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
             panic_threshold: cluster.panic_threshold,
             overprovisioning_factor: overprovisioning.unwrap_or(OVERPROVISIONING),
             locality_weighted,
-            outlier: cluster.outlier_detection.as_ref().map(outlier::settings),
+            outlier: cluster.outlier_detection.as_ref().map(|found| outlier::settings(found, draining)),
             ..passing(&cluster.name, Policy::Random)
         };
         (built, eds.into_iter().collect())
