@@ -190,10 +190,10 @@ impl<'a, 'b> Clusters<'a, 'b> {
     /// Zone-aware routing, where the node's own cluster is known and has endpoints in the node's locality.
     fn route_by_zone(&mut self, cluster: &Cluster, built: &mut image::Cluster) {
         let hashes = matches!(built.policy, Policy::RingHash | Policy::Maglev | Policy::Pass(..));
+        built.balancing.fail_on_panic = !hashes && cluster.balancing.zone_aware.fail_traffic_on_panic;
         if hashes || built.locality_weighted {
             return;
         }
-        built.balancing.fail_on_panic = cluster.balancing.zone_aware.fail_traffic_on_panic;
         // The node's cluster is balanced plainly itself.
         let Some(local) = self.input.local_cluster.and_then(|name| self.input.clusters.get(name)) else { return };
         if local.name == cluster.name {
