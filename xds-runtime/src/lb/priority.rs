@@ -123,7 +123,11 @@ fn host_in(tier: &Tier<'_>, class: Class, entropy: &mut (impl Entropy + ?Sized))
             least_request::pick(candidates, &set, class, choice_count, bias_thousandths, entropy)
         }
         PolicyView::Random => random::pick(candidates, &set, class, entropy),
-        PolicyView::RingHash | PolicyView::Maglev | PolicyView::Aggregate { .. } | PolicyView::Pass(..) => Ok(None),
+        PolicyView::RingHash
+        | PolicyView::Maglev
+        | PolicyView::Aggregate { .. }
+        | PolicyView::Pass(..)
+        | PolicyView::Refuse => Ok(None),
     }?;
     if picked.is_none() && set != tier.view.set {
         // A locality without a usable endpoint: the others of the priority.
