@@ -3,6 +3,8 @@
 //! The steps are those of the library: the same settings, name files, image and tables. Nothing is advanced or
 //! counted by asking.
 
+mod balancing;
+
 use std::net::IpAddr;
 use std::process::ExitCode;
 
@@ -270,30 +272,19 @@ impl Explainer {
         lines: &mut Vec<String>,
     ) -> Result<(), Torn> {
         lines.push(format!("cluster   {} (weight {weight})", view.string(cluster.name)?));
-        let policy = match cluster.policy {
-            PolicyView::Pass(reason, detail) => {
-                let detail = view.string(detail)?;
-                lines.push(format!(
-                    "  verdict   passes: {}{}{detail}",
-                    meaning(reason),
-                    if detail.is_empty() { "" } else { ": " }
-                ));
-                return Ok(());
-            }
-            PolicyView::Refuse => {
-                lines.push("  verdict   black hole: ECONNREFUSED".into());
-                return Ok(());
-            }
-            PolicyView::RoundRobin => "round robin".into(),
-            PolicyView::Random => "random".into(),
-            PolicyView::RingHash => "ring hash".into(),
-            PolicyView::Maglev => "Maglev".into(),
-            PolicyView::LeastRequest { choice_count, bias_thousandths } => {
-                format!("least request of {choice_count}, bias {}", f64::from(bias_thousandths) / 1000.0)
-            }
+        if let PolicyView::Pass(reason, detail) = cluster.policy {
+            let detail = view.string(detail)?;
+            let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
+            lines.push(format!("  verdict   passes: {}{detail}", meaning(reason)));
+            return Ok(());
+        }
+        let Some(policy) = balancing::policy(cluster.policy) else {
+            lines.push("  verdict   black hole: ECONNREFUSED".into());
+            return Ok(());
         };
         let limit = cluster.max_connections.map_or(String::new(), |limit| format!(", at most {limit} connections"));
         lines.push(format!("  policy    {policy}, connect timeout {} ms{limit}", cluster.connect_timeout_ms));
+        lines.extend(balancing::settings(&cluster.balancing).iter().map(|setting| format!("  and       {setting}")));
         if let Some(settings) = view.outlier(cluster)? {
             lines.push(format!("  outlier   {}", outlier_detection(&settings)));
         }
@@ -307,6 +298,13 @@ impl Explainer {
                 "  verdict   endpoints are not known yet: they are asked for when a program resolves or dials it"
                     .into(),
             );
+            return Ok(());
+        }
+        if let PolicyView::Aggregate { first, count } = cluster.policy {
+            for nth in 0..count {
+                let (member, weight) = view.weighted(first, nth)?;
+                self.cluster(view, &view.cluster(member)?, weight, lines)?;
+            }
             return Ok(());
         }
         for priority in 0..cluster.priority_count() {
@@ -336,8 +334,13 @@ impl Explainer {
             Health::Draining => "draining",
         };
         let mut line = format!("{} {health}, weight {}", endpoint.address.socket(endpoint.port), endpoint.weight);
-        let tag = endpoint_tag(cluster.hash, endpoint.address, endpoint.port);
+        let tag = endpoint_tag(cluster.owner, endpoint.address, endpoint.port);
         if let Some(slot) = self.state.zip(endpoint.slot).and_then(|(state, index)| state.slot(index, tag)) {
+            if let Some(start) = cluster.balancing.slow_start
+                && self.now.saturating_sub(slot.added()) < u64::from(start.window_ms)
+            {
+                line += &format!(", new for {} ms", self.now.saturating_sub(slot.added()));
+            }
             line += &format!(
                 ", picks {}, active {}, successes {}, failures {} ({} in a row)",
                 slot.picks(),

@@ -34,6 +34,8 @@ fn content(generation: u64) -> Vec<u64> {
     let cluster = |n: u32| Cluster {
         name: format!("cluster {n}"),
         policy: Policy::Random,
+        owner: None,
+        balancing: Balancing::default(),
         priorities: Some(vec![Priority {
             slot: None,
             table: Table::None,

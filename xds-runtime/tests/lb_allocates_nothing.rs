@@ -56,7 +56,7 @@ const DETECTION: Settings = Settings {
     draining: 0,
 };
 
-fn mesh(policy: Policy, book: &mut SlotAllocator) -> Mesh {
+fn mesh(policy: Policy, balancing: Balancing, book: &mut SlotAllocator) -> Mesh {
     let hash = hash_bytes(b"c");
     let mut endpoint = |n: u8, health| {
         let address = WordAddr::new([127, 0, 0, n].into());
@@ -80,8 +80,10 @@ fn mesh(policy: Policy, book: &mut SlotAllocator) -> Mesh {
         priority.slot = book.slot(priority_tag(hash, nth));
     }
     let cluster = Cluster {
+        owner: None,
         name: "c".into(),
         policy,
+        balancing,
         priorities: Some(priorities),
         slot: book.slot(named_tag(SlotKind::Cluster, hash)),
         connect_timeout: Duration::from_secs(1),
@@ -95,18 +97,27 @@ fn mesh(policy: Policy, book: &mut SlotAllocator) -> Mesh {
     let destination = Destination {
         address: [10, 0, 0, 1].into(),
         port: 80,
-        action: Action::Clusters { shares: vec![(0, 1), (0, 2)], hash: HashOn::SourceIp },
+        action: Action::Clusters { shares: vec![(0, 1), (1, 2)], hash: HashOn::SourceIp },
         name: None,
         rules_left_out: String::new(),
     };
-    Mesh { destinations: vec![destination], clusters: vec![cluster], ..Mesh::default() }
+    let aggregate = Cluster {
+        name: "all".into(),
+        policy: Policy::Aggregate(vec![0]),
+        balancing: Balancing::default(),
+        priorities: Some(Vec::new()),
+        ..cluster.clone()
+    };
+    Mesh { destinations: vec![destination], clusters: vec![cluster, aggregate], ..Mesh::default() }
 }
 
 /// STATE, and an image of a mesh with this policy.
-fn published(policy: Policy) -> (State, ImageFile, Vec<u64>) {
+fn published(policy: Policy, balancing: Balancing) -> (State, ImageFile, Vec<u64>) {
     let boot = BootId::from_words([1, 2]);
     let state = State::format(Box::leak((0..state_words(64)).map(|_| AtomicU64::new(0)).collect()), boot).unwrap();
-    let mesh = mesh(policy, &mut SlotAllocator::recover(state));
+    let mut book = SlotAllocator::recover(state);
+    book.at(1);
+    let mesh = mesh(policy, balancing, &mut book);
     let content = encode(&mesh).unwrap();
     let words = Box::leak((0..file_words(content.len())).map(|_| AtomicU64::new(0)).collect::<Box<[_]>>());
     Publisher::format(words, boot, 1, 0).unwrap().publish(&content).unwrap();
@@ -115,7 +126,7 @@ fn published(policy: Policy) -> (State, ImageFile, Vec<u64>) {
 
 #[test]
 fn a_failure_that_ejects_and_the_picks_after_it_allocate_nothing() {
-    let (state, image, _) = published(Policy::Random);
+    let (state, image, _) = published(Policy::Random, Balancing::default());
     let mut entropy = Seeded(1);
     let vip = WordAddr::new([10, 0, 0, 1].into());
     let before = ALLOCATIONS.get();
@@ -142,8 +153,32 @@ fn a_pick_allocates_nothing() {
         Policy::RingHash,
         Policy::Maglev,
     ];
-    for policy in policies {
-        let (state, image, content) = published(policy.clone());
+    let plain = policies.into_iter().map(|policy| (policy, Balancing::default()));
+    let slow_start = SlowStart { window_ms: 1000, aggression_thousandths: 1500, min_weight: 1000 };
+    let starting = [Policy::RoundRobin, Policy::LeastRequest { choice_count: 2, active_request_bias: 1.0 }];
+    let starting = starting.map(|policy| (policy, Balancing { slow_start: Some(slow_start), ..Balancing::default() }));
+    let zones = |by_weight| ZoneAware {
+        local: 0,
+        own: Some(1),
+        routing_enabled: 99,
+        min_cluster_size: 1,
+        by_weight,
+        force_local: None,
+    };
+    let zoned = [true, false].map(|by_weight| {
+        (Policy::RoundRobin, Balancing { zone_aware: Some(zones(by_weight)), ..Balancing::default() })
+    });
+    let scan = Balancing { full_scan: true, ..Balancing::default() };
+    let bounded = Balancing { hash_balance_factor: Some(100), ..Balancing::default() };
+    let failing = Balancing { fail_on_panic: true, ..zoned[0].1 };
+    let others = [
+        (Policy::LeastRequest { choice_count: 2, active_request_bias: 1.0 }, scan),
+        (Policy::RingHash, bounded),
+        (Policy::Maglev, bounded),
+        (Policy::Random, failing),
+    ];
+    for (policy, balancing) in plain.chain(starting).chain(zoned).chain(others) {
+        let (state, image, content) = published(policy.clone(), balancing);
         let view_of_content: Vec<_> = content.iter().map(|word| AtomicU64::new(*word)).collect();
         let view = View::new(Words::new(&view_of_content));
         let vip = WordAddr::new([10, 0, 0, 1].into());
@@ -158,8 +193,8 @@ fn a_pick_allocates_nothing() {
             let choice = choose(&view, Some(&state), &call, &mut entropy);
             picked += u32::from(matches!(choice, Ok(Choice::Endpoint(_))));
         }
-        assert_eq!(ALLOCATIONS.get() - before, 0, "{policy:?}");
-        assert_eq!(picked, 2000, "{policy:?}");
+        assert_eq!(ALLOCATIONS.get() - before, 0, "{policy:?} {balancing:?}");
+        assert_eq!(picked, 2000, "{policy:?} {balancing:?}");
         drop(Box::new(1));
         assert!(ALLOCATIONS.get() > before, "the counter counts");
     }

@@ -64,6 +64,8 @@ fn cluster(name: &str, tiers: &[u8], settings: Option<Settings>, panic: f64, boo
     let priorities = Some(tiers.iter().map(&mut tier).collect());
     Cluster {
         name: name.into(),
+        owner: None,
+        balancing: Balancing::default(),
         policy: Policy::Random,
         priorities,
         slot: book.slot(named_tag(SlotKind::Cluster, hash)),

@@ -115,7 +115,7 @@ fn cluster(view: &View<'_>, cluster: &ClusterView, state: Option<State>, now: Mi
             }
         }
     }
-    let tag = named_tag(SlotKind::Cluster, cluster.hash);
+    let tag = named_tag(SlotKind::Cluster, cluster.owner);
     let slot = state.zip(cluster.slot).and_then(|(state, index)| state.slot(index, tag));
     Ok(Cluster {
         name: view.string(cluster.name)?,
@@ -126,6 +126,7 @@ fn cluster(view: &View<'_>, cluster: &ClusterView, state: Option<State>, now: Mi
             PolicyView::Random => "random".to_owned(),
             PolicyView::RingHash => "ring hash".to_owned(),
             PolicyView::Maglev => "Maglev".to_owned(),
+            PolicyView::Aggregate { count, .. } => format!("aggregate of {count} clusters"),
             PolicyView::Pass(reason, detail) => format!("passes: {reason:?} {}", view.string(detail)?),
         },
         endpoints_known: cluster.endpoints_known,
@@ -142,7 +143,7 @@ fn endpoint(
     state: Option<State>,
     now: Millis,
 ) -> Endpoint {
-    let tag = endpoint_tag(cluster.hash, found.address, found.port);
+    let tag = endpoint_tag(cluster.owner, found.address, found.port);
     // An ejection holds for as long as its cluster has outlier detection.
     let ejects = cluster.detects_outliers();
     let slot = state.zip(found.slot).and_then(|(state, index)| state.slot(index, tag));

@@ -11,6 +11,8 @@
 //! A pure function: the same input gives the same mesh, in one pass over it. Only clusters that some destination
 //! leads to are compiled. Nothing is dropped in silence: what is left out is in [`Compiled::notes`].
 
+mod aggregate;
+mod balancing;
 mod chains;
 mod clusters;
 mod destinations;
@@ -19,7 +21,9 @@ mod matching;
 mod names;
 mod outlier;
 mod routes;
+mod subset;
 mod tables;
+mod zones;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -52,8 +56,11 @@ pub struct Input<'a> {
     pub control_plane: Option<IpAddr>,
     /// Services whose connections pass where their HTTP rules depend on the request.
     pub exact_http: &'a NameList,
-    /// The node's locality. The control plane has already put it into priorities and weights.
+    /// The node's locality. The control plane has already put it into priorities and weights; zone-aware routing
+    /// compares it.
     pub locality: Locality,
+    /// The node's own cluster (node metadata `LOCAL_CLUSTER_NAME`): without it nothing is routed by zone.
+    pub local_cluster: Option<&'a str>,
 }
 
 /// A compiled mesh and what the leader has to do for it.
@@ -94,6 +101,7 @@ pub fn compile(input: &Input<'_>, slots: &mut dyn FnMut(u64) -> Option<u32>) -> 
     for prefix in &destinations.prefixes {
         clusters.want(&prefix.action, compiled.wanted.entry(ALWAYS_WANTED).or_default());
     }
+    compiled.wanted.entry(ALWAYS_WANTED).or_default().extend(clusters.local_endpoints());
     compiled.wanted.retain(|_, names| {
         names.sort_unstable();
         names.dedup();

@@ -34,7 +34,7 @@ pub enum Section {
     Endpoints = 11,
     /// Text, each piece padded with zeros to whole words.
     Strings = 12,
-    /// Words of hash tables.
+    /// Words of hash tables, and of what few clusters have.
     Tables = 13,
     /// Outlier detection of clusters.
     Outliers = 14,
@@ -76,7 +76,9 @@ pub const KIND_SERVER_NAMES: u8 = 3;
 /// Words of a server name: hash, text, kind as in a destination, weighted (offset, count).
 pub const SERVER_NAME_WORDS: usize = 4;
 /// Words of a cluster; see `encode::cluster`.
-pub const CLUSTER_WORDS: usize = 12;
+pub const CLUSTER_WORDS: usize = 13;
+/// Words of what a cluster asks for beside its policy; see `balancing`.
+pub const BALANCING_WORDS: usize = 6;
 /// Cluster flag: endpoints are known.
 pub const CLUSTER_KNOWN: u64 = 1;
 /// Cluster flag: locality weights are honoured.
@@ -91,6 +93,8 @@ pub const POLICY_RANDOM: u8 = 3;
 pub const POLICY_RING_HASH: u8 = 4;
 /// Maglev.
 pub const POLICY_MAGLEV: u8 = 5;
+/// The priorities of other clusters: their run of weighted clusters.
+pub const POLICY_AGGREGATE: u8 = 6;
 /// Refused.
 pub const POLICY_REFUSE: u8 = 254;
 /// Left to the kernel.
@@ -100,7 +104,7 @@ pub const POLICY_PASS: u8 = 255;
 pub const SET_WORDS: usize = 6;
 /// Words of a priority: its set, localities, table (its first word, its number of entries).
 pub const PRIORITY_WORDS: usize = SET_WORDS + 2;
-/// Words of a locality: its set, weight, name.
+/// Words of a locality: its set, `peer + 1 << 32 | weight`, name.
 pub const LOCALITY_WORDS: usize = SET_WORDS + 2;
 /// Words of an endpoint: hi, lo, `port << 48 | health << 40 | weight`, `weights up to and with it << 32 | slot`.
 pub const ENDPOINT_WORDS: usize = 4;

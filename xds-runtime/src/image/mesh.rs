@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::balancing::Balancing;
 use crate::outlier;
 use crate::resource::{Cidr, Health};
 
@@ -152,8 +153,12 @@ impl PassReason {
 pub struct Cluster {
     /// Name.
     pub name: String,
+    /// The cluster whose slots its endpoints and connections have, when that is another one: a subset's whole.
+    pub owner: Option<String>,
     /// Policy, or why there is none.
     pub policy: Policy,
+    /// What it asks for beside the policy.
+    pub balancing: Balancing,
     /// `None`: endpoints were not received yet (EDS that nobody wanted so far).
     pub priorities: Option<Vec<Priority>>,
     /// Slot of the cluster in STATE.
@@ -203,6 +208,9 @@ pub enum Policy {
     RingHash,
     /// By [`Table::Maglev`].
     Maglev,
+    /// The priorities of these clusters (by index, no aggregates) one after the other, each balanced as its own
+    /// cluster says. It has no endpoints of its own: `priorities` tells whether those of any member are known.
+    Aggregate(Vec<u32>),
     /// Connections are left to the kernel, for this reason; the text names the policy or resource.
     Pass(PassReason, String),
     /// Connections are refused: the cluster goes nowhere.

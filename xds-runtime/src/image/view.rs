@@ -1,8 +1,11 @@
 //! Reading an arena's tables: every load is checked, every result a copy.
 
+mod cluster;
 mod outlier;
 mod server_names;
 mod text;
+
+pub use cluster::{ClusterView, PolicyView};
 
 use crate::image::encode::{address_hash, destination_hash};
 use crate::image::layout::*;
@@ -94,69 +97,6 @@ pub struct DestinationView {
     pub rules_left_out: StrRef,
 }
 
-/// A cluster.
-#[derive(Clone, Copy, Debug)]
-pub struct ClusterView {
-    /// Index.
-    pub index: u32,
-    /// Name.
-    pub name: StrRef,
-    /// Hash of the name: part of its endpoints' slot tags.
-    pub hash: u64,
-    /// Policy.
-    pub policy: PolicyView,
-    /// False: endpoints were not received yet.
-    pub endpoints_known: bool,
-    /// Honour locality weights.
-    pub locality_weighted: bool,
-    /// Slot in STATE.
-    pub slot: Option<u32>,
-    /// Connect timeout in milliseconds.
-    pub connect_timeout_ms: u32,
-    /// Limit of connections.
-    pub max_connections: Option<u32>,
-    /// TCP keepalive.
-    pub keepalive: Option<Keepalive>,
-    /// Panic threshold in hundredths of a percent.
-    pub panic_threshold: u32,
-    /// Overprovisioning factor, percent.
-    pub overprovisioning_factor: u32,
-    /// Its outlier detection among all, from 1; 0 = none.
-    outlier: u32,
-    priorities: Run,
-}
-
-impl ClusterView {
-    /// Number of priorities.
-    pub const fn priority_count(&self) -> u32 {
-        self.priorities.count
-    }
-}
-
-/// A policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PolicyView {
-    /// Weighted round robin.
-    RoundRobin,
-    /// Least request.
-    LeastRequest {
-        /// Candidates.
-        choice_count: u32,
-        /// Exponent in thousandths.
-        bias_thousandths: u32,
-    },
-    /// Weighted random.
-    Random,
-    /// Ring hash.
-    RingHash,
-    /// Maglev.
-    Maglev,
-    /// Left to the kernel.
-    Pass(PassReason, StrRef),
-    /// Refused.
-    Refuse,
-}
-
 /// A set of endpoints that are balanced together: all of a priority, or those of one locality.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SetView {
@@ -221,6 +161,8 @@ pub struct LocalityView {
     pub weight: u32,
     /// Its endpoints.
     pub set: SetView,
+    /// The locality of the same name in priority 0 of the local cluster, for zone-aware routing.
+    pub peer: Option<u32>,
 }
 
 /// An endpoint.
@@ -412,61 +354,6 @@ impl<'a> View<'a> {
         Ok(unpack(word))
     }
 
-    /// Number of clusters.
-    pub fn cluster_count(&self) -> Read<u32> {
-        Ok(self.section(Section::Clusters)?.count)
-    }
-
-    /// The cluster at `index`.
-    pub fn cluster(&self, index: u32) -> Read<ClusterView> {
-        let [
-            name,
-            hash,
-            kind,
-            parameter,
-            detail,
-            slot_timeout,
-            limit_panic,
-            priorities,
-            factor,
-            outlier,
-            keepalive,
-            ..,
-        ] = self.record::<CLUSTER_WORDS>(Section::Clusters, index)?;
-        let policy = match kind as u8 {
-            POLICY_ROUND_ROBIN => PolicyView::RoundRobin,
-            POLICY_LEAST_REQUEST => {
-                let (choice_count, bias_thousandths) = unpack(parameter);
-                PolicyView::LeastRequest { choice_count, bias_thousandths }
-            }
-            POLICY_RANDOM => PolicyView::Random,
-            POLICY_RING_HASH => PolicyView::RingHash,
-            POLICY_MAGLEV => PolicyView::Maglev,
-            POLICY_REFUSE => PolicyView::Refuse,
-            POLICY_PASS => PolicyView::Pass(PassReason::from_code(parameter as u8).ok_or(Torn)?, StrRef(detail)),
-            _ => return Err(Torn),
-        };
-        let flags = kind >> 8;
-        let (slot, connect_timeout_ms) = unpack(slot_timeout);
-        let (limit, panic_threshold) = unpack(limit_panic);
-        Ok(ClusterView {
-            index,
-            name: StrRef(name),
-            hash,
-            policy,
-            endpoints_known: flags & CLUSTER_KNOWN != 0,
-            locality_weighted: flags & CLUSTER_LOCALITY_WEIGHTED != 0,
-            slot: some(slot),
-            connect_timeout_ms,
-            max_connections: some(limit),
-            keepalive: keepalive_from(keepalive),
-            panic_threshold,
-            overprovisioning_factor: factor as u32,
-            outlier: outlier as u32,
-            priorities: Run::from_word(priorities),
-        })
-    }
-
     /// The cluster's priority `nth`.
     pub fn priority(&self, cluster: &ClusterView, nth: u32) -> Read<PriorityView> {
         let index = nth_of(cluster.priorities, nth)?;
@@ -479,7 +366,8 @@ impl<'a> View<'a> {
     pub fn locality(&self, priority: &PriorityView, nth: u32) -> Read<LocalityView> {
         let index = nth_of(priority.localities, nth)?;
         let [set @ .., weight, name] = self.record::<LOCALITY_WORDS>(Section::Localities, index)?;
-        Ok(LocalityView { name: StrRef(name), weight: weight as u32, set: self.set(set)? })
+        let (peer, weight) = unpack(weight);
+        Ok(LocalityView { name: StrRef(name), weight, set: self.set(set)?, peer: peer.checked_sub(1) })
     }
 
     fn set(&self, [endpoints, good, bad, weights, stride, tag]: [u64; SET_WORDS]) -> Read<SetView> {

@@ -21,17 +21,22 @@ use super::resources::Resources;
 use super::run_dir::RunDir;
 use super::state_file;
 use super::subscriptions::is_answered;
+use crate::ads::Node;
 use crate::boot::BootId;
 use crate::compile::{Compiled, Input, compile};
 use crate::config::NameList;
 use crate::control::{Control, Term};
 use crate::image::{EncodeError, encode, file_words};
+use crate::lb::tell_additions;
 use crate::resource::{Locality, ResourceType};
 use crate::shm::{Millis, hash_words, now};
 use crate::state::{SlotAllocator, State};
 
 /// Room in the memory cgroup below which nothing is published: the kernel would rather kill the program.
 const ROOM_LEAST: u64 = 4 << 20;
+
+/// The node metadata that names the node's own cluster.
+const LOCAL_CLUSTER: &str = "LOCAL_CLUSTER_NAME";
 
 /// Why nothing was published.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +66,7 @@ pub struct Pipeline {
     control_plane: Option<IpAddr>,
     exact_http: NameList,
     locality: Locality,
+    local_cluster: Option<String>,
     /// Last good resources.
     pub resources: Resources,
     /// Host names of DNS clusters.
@@ -83,7 +89,7 @@ impl Pipeline {
         control: Control,
         own_addresses: Vec<IpAddr>,
         exact_http: NameList,
-        locality: Locality,
+        node: &Node,
     ) -> Result<Self, FileError> {
         let state = state_file::open_or_create(dir, boot)?;
         Ok(Self {
@@ -95,7 +101,8 @@ impl Pipeline {
             own_addresses,
             control_plane: None,
             exact_http,
-            locality,
+            locality: node.locality.clone(),
+            local_cluster: node.metadata_text(LOCAL_CLUSTER).map(str::to_owned),
             resources: Resources::default(),
             hostnames: Hostnames::default(),
             compiled: Compiled::default(),
@@ -189,6 +196,7 @@ impl Pipeline {
             control_plane: self.control_plane,
             exact_http: &self.exact_http,
             locality: self.locality.clone(),
+            local_cluster: self.local_cluster.as_deref(),
         };
         let mut missing = 0;
         self.compiled = compile(&input, &mut |tag| {
@@ -196,6 +204,7 @@ impl Pipeline {
             missing += usize::from(slot.is_none());
             slot
         });
+        tell_additions(&self.compiled.mesh, &self.state);
         self.hostnames.watch(&self.compiled.hostnames);
         missing
     }

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::balancing::Balancing;
+use super::metadata::Metadata;
+
 /// The resource types ldmesh subscribes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ResourceType {
@@ -176,6 +179,8 @@ pub struct WeightedCluster {
     pub name: String,
     /// Relative weight.
     pub weight: u32,
+    /// What its endpoints shall carry, for clusters with subsets: that of the list, with the entry's own over it.
+    pub metadata: Metadata,
 }
 
 /// Where an HTTP connection manager takes its routes from.
@@ -239,6 +244,8 @@ pub struct Cluster {
     pub discovery: Discovery,
     /// Load-balancing policy.
     pub policy: LbPolicy,
+    /// What it asks for beside the policy.
+    pub balancing: Balancing,
     /// `common_lb_config.locality_weighted_lb_config` is set: honour locality weights.
     pub locality_weighted: bool,
     /// `common_lb_config.consistent_hashing_lb_config.use_hostname_for_hashing`.
@@ -514,6 +521,8 @@ pub struct Endpoint {
     pub hash_key: Option<String>,
     /// `hostname`; may be empty.
     pub hostname: String,
+    /// Metadata `envoy.lb`: what subsets are made by.
+    pub metadata: Metadata,
 }
 
 /// An endpoint's address.

@@ -119,6 +119,11 @@ impl<'a> Slot<'a> {
         self.load(ADDED)
     }
 
+    /// Says when it was added; of a cluster: when the newest of its endpoints was (leader only).
+    pub fn set_added(&self, added: Millis) {
+        self.store(ADDED, added);
+    }
+
     pub(super) fn store(&self, at: usize, word: u64) {
         if let Some(cell) = self.cell(at) {
             cell.store(word, Ordering::Release);

@@ -6,6 +6,7 @@ mod matching;
 mod names;
 mod routes;
 mod server_names;
+mod subsets;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,6 +27,8 @@ struct World {
     resolved: BTreeMap<String, Vec<IpAddr>>,
     own: Vec<IpAddr>,
     control_plane: Option<IpAddr>,
+    locality: Locality,
+    local_cluster: Option<&'static str>,
     exact_http: NameList,
 }
 
@@ -93,7 +96,8 @@ impl World {
             own_addresses: &self.own,
             control_plane: self.control_plane,
             exact_http: &self.exact_http,
-            locality: Locality::default(),
+            locality: self.locality.clone(),
+            local_cluster: self.local_cluster,
         };
         compile(&input, slots)
     }
@@ -104,6 +108,7 @@ fn cluster(name: &str, discovery: Discovery) -> Cluster {
         name: name.into(),
         discovery,
         policy: LbPolicy::RoundRobin,
+        balancing: Balancing::default(),
         locality_weighted: false,
         hash_hostnames: false,
         panic_threshold: 50.0,
@@ -125,6 +130,7 @@ fn endpoint(address: EndpointAddress) -> Endpoint {
         is_gateway: false,
         hash_key: None,
         hostname: String::new(),
+        metadata: Metadata::new(),
     }
 }
 
@@ -143,7 +149,10 @@ fn tcp(clusters: &[(&str, u32)]) -> NetworkFilter {
 }
 
 fn weighted(clusters: &[(&str, u32)]) -> Vec<WeightedCluster> {
-    clusters.iter().map(|(name, weight)| WeightedCluster { name: (*name).into(), weight: *weight }).collect()
+    clusters
+        .iter()
+        .map(|(name, weight)| WeightedCluster { name: (*name).into(), weight: *weight, metadata: Metadata::new() })
+        .collect()
 }
 
 fn rds(name: &str) -> NetworkFilter {

@@ -1,10 +1,13 @@
 //! A cluster of one destination, compiled, encoded and balanced.
 
+mod aggregate;
 mod cluster;
 mod hashed;
 mod policy;
 mod properties;
+mod slow_start;
 mod spill_over;
+mod zone_aware;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -53,6 +56,7 @@ fn assignment(shape: &Shape) -> LoadAssignment {
                 is_gateway: false,
                 hash_key: None,
                 hostname: String::new(),
+                metadata: Metadata::new(),
             };
             localities.push(LocalityEndpoints {
                 locality: Locality { region: "r".into(), zone: format!("z{zone}"), sub_zone: String::new() },
@@ -70,6 +74,7 @@ fn cluster_of(policy: LbPolicy, shape: &Shape) -> Cluster {
         name: "c".into(),
         discovery: Discovery::Static(assignment(shape)),
         policy,
+        balancing: crate::resource::Balancing::default(),
         locality_weighted: false,
         hash_hostnames: false,
         panic_threshold: 50.0,
@@ -111,7 +116,11 @@ impl Rig {
 
     /// The mesh may be edited before it is encoded.
     fn edited(weighted: Vec<(Cluster, u32)>, edit: impl FnOnce(&mut Mesh)) -> Self {
-        let clusters = weighted.iter().map(|(c, weight)| WeightedCluster { name: c.name.clone(), weight: *weight });
+        let clusters = weighted.iter().map(|(c, weight)| WeightedCluster {
+            name: c.name.clone(),
+            weight: *weight,
+            metadata: Metadata::new(),
+        });
         let filter = NetworkFilter::TcpProxy(TcpProxy { clusters: clusters.collect(), hash: HashPolicy::SourceIp });
         let chain = FilterChain { name: String::new(), matches: ChainMatch::default(), filter, terminates_tls: false };
         let listener = Listener {
@@ -139,7 +148,8 @@ impl Rig {
                 own_addresses: &[],
                 control_plane: None,
                 exact_http: &NameList::default(),
-                locality: Locality::default(),
+                locality: Locality { region: "r".into(), zone: "z0".into(), sub_zone: String::new() },
+                local_cluster: Some("callers"),
             },
             &mut |tag| book.slot(tag),
         )

@@ -119,6 +119,19 @@ fn least_request_never_takes_the_busiest_of_all_choices() {
 }
 
 #[test]
+fn a_full_scan_takes_one_of_those_with_the_fewest_connections() {
+    let mut cluster = cluster_of(LEAST_REQUEST, &weights(&[1; 5]));
+    cluster.balancing.full_scan = true;
+    let mut rig = Rig::new(cluster);
+    rig.set_active(1, 5);
+    rig.set_active(2, 1);
+    rig.set_active(3, 2);
+    check_shares(&rig.tally(4000), &[(4, 1.0), (5, 1.0)]);
+    rig.eject(4);
+    assert_eq!(rig.tally(100), BTreeMap::from([(5, 100)]));
+}
+
+#[test]
 fn least_request_with_weights_divides_by_connections() {
     let mut rig = Rig::new(cluster_of(LEAST_REQUEST, &weights(&[1, 2, 4])));
     check_shares(&rig.tally(8000), &[(1, 1.0), (2, 2.0), (3, 4.0)]);
@@ -153,9 +166,11 @@ fn a_healthy_pick_of_ten_thousand_looks_at_a_few() {
         let words = Words::new(&rig.content);
         let view = View::new(words);
         let cluster = view.cluster(0).unwrap();
-        let candidates = Candidates::new(&view, Some(&rig.state), cluster, NOW, &[]);
-        let host = priority::pick(&candidates, &mut Seeded(1)).unwrap().unwrap();
-        assert!(priority::another_than(&candidates, &host).unwrap());
-        assert!(candidates.looked_at() <= 4, "{} endpoints looked at", candidates.looked_at());
+        let call = call(WordAddr::new(VIP.into()), 80, &[]);
+        let reading = Reading::new(&view, Some(&rig.state), &call);
+        let tiers = Tiers::new(&reading, cluster);
+        let picked = priority::pick(&tiers, None, &mut Seeded(1)).unwrap().unwrap();
+        assert!(priority::another_than(&tiers, &picked.host).unwrap());
+        assert!(reading.looked_at() <= 4, "{} endpoints looked at", reading.looked_at());
     }
 }

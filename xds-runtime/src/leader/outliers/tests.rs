@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::*;
-use crate::image::{Endpoint, Locality, Policy, Priority, Table};
+use crate::image::{Balancing, Endpoint, Locality, Policy, Priority, Table};
 use crate::outlier::testing::ANYBODY;
 use crate::resource::Health;
 use crate::state::{SlotAllocator, testing};
@@ -28,7 +28,9 @@ fn mesh_of(hosts: u8, settings: Option<Settings>, book: &mut SlotAllocator) -> M
     let locality = Locality { name: String::new(), weight: 1, slot: None, endpoints };
     let cluster = Cluster {
         name: "c".into(),
+        owner: None,
         policy: Policy::RoundRobin,
+        balancing: Balancing::default(),
         priorities: Some(vec![Priority { slot: None, localities: vec![locality], table: Table::None }]),
         slot: book.slot(named_tag(SlotKind::Cluster, hash)),
         connect_timeout: Duration::from_millis(1_500),

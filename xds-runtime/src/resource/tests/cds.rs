@@ -14,7 +14,7 @@ fn of_type(discovery: DiscoveryType) -> proto::Cluster {
     }
 }
 
-fn eds() -> proto::Cluster {
+pub(super) fn eds() -> proto::Cluster {
     let ads = core::config_source::ConfigSourceSpecifier::Ads(core::AggregatedConfigSource {});
     let source = core::ConfigSource { config_source_specifier: Some(ads), ..Default::default() };
     let config = proto::cluster::EdsClusterConfig { eds_config: Some(source), ..Default::default() };
@@ -22,7 +22,7 @@ fn eds() -> proto::Cluster {
 }
 
 #[track_caller]
-fn decoded(wire: &proto::Cluster) -> Cluster {
+pub(super) fn decoded(wire: &proto::Cluster) -> Cluster {
     match valid(ResourceType::Cluster, wire) {
         Resource::Cluster(cluster) => cluster,
         other => panic!("{other:?}"),
@@ -30,7 +30,7 @@ fn decoded(wire: &proto::Cluster) -> Cluster {
 }
 
 #[track_caller]
-fn check(wire: &proto::Cluster, reason: &str) {
+pub(super) fn check(wire: &proto::Cluster, reason: &str) {
     check_rejected(ResourceType::Cluster, wire, reason);
 }
 
@@ -40,6 +40,7 @@ fn a_bare_eds_cluster_has_envoys_defaults() {
         name: "it".to_owned(),
         discovery: Discovery::Eds("it".to_owned()),
         policy: LbPolicy::RoundRobin,
+        balancing: Balancing::default(),
         locality_weighted: false,
         hash_hostnames: false,
         panic_threshold: 50.0,
@@ -88,7 +89,7 @@ fn a_static_cluster_may_be_empty_and_a_logical_dns_cluster_has_one_endpoint() {
     );
 }
 
-fn policy_list(entries: Vec<protobuf::Any>) -> proto::Cluster {
+pub(super) fn policy_list(entries: Vec<protobuf::Any>) -> proto::Cluster {
     let one = |any| proto::load_balancing_policy::Policy {
         typed_extension_config: Some(core::TypedExtensionConfig { name: "p".to_owned(), typed_config: Some(any) }),
     };
@@ -96,7 +97,7 @@ fn policy_list(entries: Vec<protobuf::Any>) -> proto::Cluster {
     proto::Cluster { load_balancing_policy: Some(list), ..eds() }
 }
 
-fn extension<M: Message>(name: &str, message: &M) -> protobuf::Any {
+pub(super) fn extension<M: Message>(name: &str, message: &M) -> protobuf::Any {
     typed_any(&format!("envoy.extensions.load_balancing_policies.{name}"), message)
 }
 
@@ -160,14 +161,8 @@ fn numbers_out_of_their_range_are_rejected() {
 
 #[test]
 fn valid_settings_that_are_not_honoured_are_named() {
-    let slow =
-        proto::cluster::RoundRobinLbConfig { slow_start_config: Some(proto::cluster::SlowStartConfig::default()) };
-    let wire = proto::Cluster {
-        lb_config: Some(proto::cluster::LbConfig::RoundRobinLbConfig(slow)),
-        lb_subset_config: Some(proto::cluster::LbSubsetConfig::default()),
-        ..eds()
-    };
-    assert_eq!(decoded(&wire).unsupported, ["slow_start_config", "lb_subset_config"]);
+    let filter = proto::Filter { name: "f".to_owned(), ..Default::default() };
+    assert_eq!(decoded(&proto::Cluster { filters: vec![filter], ..eds() }).unsupported, ["filters"]);
 }
 
 fn transport_socket(tls: bool) -> Option<core::TransportSocket> {

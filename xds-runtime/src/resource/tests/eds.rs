@@ -36,6 +36,7 @@ fn an_endpoint_keeps_health_weight_and_tls_mode() {
         is_gateway: false,
         hash_key: None,
         hostname: String::new(),
+        metadata: Metadata::new(),
     };
     let list = [want("10.0.0.1:8080", Health::Draining, 7, true), want("10.0.0.2:8080", Health::Healthy, 1, false)];
     assert_eq!(found.localities[0].endpoints, list);
