@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use libc::{AF_INET, AF_INET6, addrinfo, hostent};
 use xds_runtime::image::ImageFile;
+use xds_runtime::pod::Pod;
 use xds_runtime::shm::{self, Millis, WordAddr, hash_bytes, hash_words};
 
 use crate::core::address::{Inet, plausible};
-use crate::core::mesh::Mesh;
 use crate::core::process;
 use crate::core::resolve::text;
 
@@ -129,10 +129,10 @@ impl Answered {
 }
 
 /// Notes what a lookup was answered, as the program wrote the name: that is what it will ask for.
-pub fn note(mesh: &dyn Mesh, name: &str, addresses: impl Iterator<Item = WordAddr>) {
+pub fn note(image: Option<ImageFile>, name: &str, addresses: impl Iterator<Item = WordAddr>) {
     let asks = |image: ImageFile| image.read(|view| view.asks_for_server_names()).unwrap_or(false);
     // Before the first image nobody knows whether names will be asked for.
-    if !mesh.image().is_none_or(asks) {
+    if !image.is_none_or(asks) {
         return;
     }
     let name = name.strip_suffix('.').unwrap_or(name);
@@ -152,6 +152,9 @@ pub fn note(mesh: &dyn Mesh, name: &str, addresses: impl Iterator<Item = WordAdd
 /// # Safety
 /// The program's name, and the list of a getaddrinfo that succeeded.
 pub unsafe fn by_list(node: *const c_char, mut list: *const addrinfo) {
+    if !process::is_configured() {
+        return;
+    }
     let next = || {
         while plausible(list) {
             // SAFETY: a node of libc's list.
@@ -176,6 +179,9 @@ pub unsafe fn by_list(node: *const c_char, mut list: *const addrinfo) {
 /// # Safety
 /// The program's name, and null or the entry of a call that succeeded.
 pub unsafe fn by_entry(name: *const c_char, entry: *const hostent) {
+    if !process::is_configured() {
+        return;
+    }
     // SAFETY: as the caller says.
     let Some(entry) = (unsafe { entry.as_ref() }) else { return };
     if entry.h_addr_list.is_null() {
@@ -209,11 +215,11 @@ unsafe fn ip(family: c_int, address: *const c_char) -> Option<IpAddr> {
 
 unsafe fn by_libc(name: *const c_char, addresses: impl Iterator<Item = WordAddr>) {
     let Ok(context) = process::enter() else { return };
-    // A process that never asked for a name of the mesh's is not attached: a lookup attaches.
-    let Some(pod) = context.attached() else { return };
+    // Names of libc's own attach no process.
+    let image = context.attach_existing(shm::now()).ok().and_then(Pod::image);
     // SAFETY: the program's name, nul-terminated.
     if let Some(name) = unsafe { text(name) } {
-        note(&crate::core::mesh::Attached { context, pod }, name, addresses);
+        note(image, name, addresses);
     }
 }
 

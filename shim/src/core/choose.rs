@@ -410,7 +410,9 @@ mod tests {
         let fd = blocking();
         let verdict = |settings: &[(&str, &str)], at: &str, answers: &[&str]| {
             let dialled = dial(Form::V4, at, 443);
-            answers.iter().for_each(|name| answered::note(&pod, name, std::iter::once(WordAddr::new(dialled.ip))));
+            answers
+                .iter()
+                .for_each(|name| answered::note(pod.image(), name, std::iter::once(WordAddr::new(dialled.ip))));
             match choose_first(context(settings), &pod, Socket::of(fd.as_raw_fd()), dialled) {
                 Verdict::Redirect((pick, _)) => Verdict::Redirect(pick.address.ip()),
                 Verdict::Pass(why) => Verdict::Pass(why),
@@ -433,7 +435,7 @@ mod tests {
     fn names_are_not_kept_where_no_destination_asks_for_them() {
         let pod = MemoryPod::with(&greeter(None));
         let address = WordAddr::new("198.51.100.99".parse().unwrap());
-        answered::note(&pod, "a.example", std::iter::once(address));
+        answered::note(pod.image(), "a.example", std::iter::once(address));
         ANSWERED.visit(address, &mut |name| panic!("{name:?}"));
     }
 

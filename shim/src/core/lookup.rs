@@ -130,7 +130,7 @@ fn decide<'a>(
             let mesh = Attached { context, pod };
             let verdict = find(context, &mesh, &candidates, found);
             if verdict == Verdict::Redirect(()) {
-                answered::note(&mesh, name, found.addresses().iter().copied());
+                answered::note(mesh.image(), name, found.addresses().iter().copied());
             }
             verdict
         }

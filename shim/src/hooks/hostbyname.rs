@@ -9,7 +9,7 @@ use libc::{AF_INET, hostent, size_t};
 
 use super::reals::{GETHOSTBYNAME, GETHOSTBYNAME_R, GETHOSTBYNAME2, GETHOSTBYNAME2_R};
 use crate::core::hostent::{Outcome, Room, by_name};
-use crate::core::{answered, guarded, guarded_lookup};
+use crate::core::{answered, guarded_lookup};
 
 /// The result of the forms without `_r`: theirs by contract until the next call, in whatever thread.
 pub struct Own {
@@ -170,7 +170,7 @@ pub unsafe extern "C" fn gethostbyname2_r(
 #[inline(never)]
 unsafe extern "C" fn note(name: *const c_char, entry: *mut hostent) -> *mut hostent {
     // SAFETY: null, or the entry of a call that succeeded.
-    let _ = guarded(|| unsafe { answered::by_entry(name, entry) });
+    let _ = guarded_lookup(|| unsafe { answered::by_entry(name, entry) });
     entry
 }
 
@@ -178,7 +178,7 @@ unsafe extern "C" fn note(name: *const c_char, entry: *mut hostent) -> *mut host
 unsafe extern "C" fn note_r(name: *const c_char, result: *mut *mut hostent, code: c_int) -> c_int {
     if code == 0 {
         // SAFETY: a call that succeeded wrote null or its entry.
-        let _ = guarded(|| unsafe { answered::by_entry(name, *result) });
+        let _ = guarded_lookup(|| unsafe { answered::by_entry(name, *result) });
     }
     code
 }

@@ -6,7 +6,7 @@ use libc::addrinfo;
 
 use super::reals::GETADDRINFO;
 use crate::core::resolve::{Lookup, Step};
-use crate::core::{answered, guarded, guarded_lookup};
+use crate::core::{answered, guarded_lookup};
 
 /// getaddrinfo(3): answers names of the mesh with its addresses.
 ///
@@ -38,7 +38,7 @@ pub unsafe extern "C" fn getaddrinfo(
 #[inline(never)]
 unsafe extern "C" fn note(node: *const c_char, result: *mut *mut addrinfo) {
     // SAFETY: a call that succeeded wrote its list.
-    let _ = guarded(|| unsafe { answered::by_list(node, *result) });
+    let _ = guarded_lookup(|| unsafe { answered::by_list(node, *result) });
 }
 
 /// Answers a name of the mesh: true with the code in its place; false = the call is libc's.

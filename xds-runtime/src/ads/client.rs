@@ -9,6 +9,7 @@
 //! through two channels, and stops it with [`Command::Shutdown`] or by dropping either.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryFutureExt};
@@ -49,6 +50,8 @@ pub enum Update {
     Connected {
         /// `delta` or `sotw`.
         protocol: &'static str,
+        /// The control plane's address; `None` = a Unix socket.
+        address: Option<IpAddr>,
     },
     /// Changes of configuration, in order; a batch is one response or less.
     Events(Vec<Event>),
@@ -73,6 +76,8 @@ pub struct Handle {
 /// The task; see [`AdsClient::run`].
 pub struct AdsClient<R> {
     endpoint: Endpoint,
+    /// Where the present connection goes.
+    address: Option<IpAddr>,
     session: Session,
     commands: mpsc::UnboundedReceiver<Command>,
     updates: mpsc::Sender<Update>,
@@ -100,8 +105,16 @@ impl<R: FnMut() -> u64> AdsClient<R> {
     pub fn new(endpoint: Endpoint, session: Session, random: R) -> (Self, Handle) {
         let (command_sender, commands) = mpsc::unbounded_channel();
         let (updates, update_receiver) = mpsc::channel(UPDATES_WAITING);
-        let client =
-            Self { endpoint, session, commands, updates, random, backoff: Backoff::default(), sotw_until: None };
+        let client = Self {
+            endpoint,
+            address: None,
+            session,
+            commands,
+            updates,
+            random,
+            backoff: Backoff::default(),
+            sotw_until: None,
+        };
         (client, Handle { commands: command_sender, updates: update_receiver })
     }
 
@@ -124,7 +137,10 @@ impl<R: FnMut() -> u64> AdsClient<R> {
     async fn attempt(&mut self) -> Ended {
         let endpoint = self.endpoint.clone();
         let channel = match self.meanwhile(transport::connect(&endpoint)).await {
-            Ok(Ok(channel)) => channel,
+            Ok(Ok((channel, address))) => {
+                self.address = address;
+                channel
+            }
             Ok(Err(error)) => return error.into(),
             Err(Shutdown) => return Ended::Shutdown,
         };
@@ -174,7 +190,7 @@ impl<R: FnMut() -> u64> AdsClient<R> {
                         protocol.handle(&mut self.session, response);
                         if std::mem::take(&mut first) {
                             self.backoff.reset();
-                            if self.updates.send(Update::Connected { protocol: P::NAME }).await.is_err() {
+                            if self.updates.send(Update::Connected { protocol: P::NAME, address: self.address }).await.is_err() {
                                 return Ended::Shutdown;
                             }
                         }

@@ -3,7 +3,9 @@
 //! The host name never goes through libc's getaddrinfo (our own hook, and no static binary could have it):
 //! `/etc/hosts` and `/etc/resolv.conf` are read by hickory-resolver, anew for each connection.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::Stream;
@@ -58,8 +60,9 @@ pub struct TlsConfig {
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// Connects. The channel serves one connection: when it is lost, connect again.
-pub async fn connect(endpoint: &Endpoint) -> Result<Channel, TransportError> {
+/// Connects; the address is where, unless by a Unix socket. The channel serves one connection: when it is lost, connect
+/// again.
+pub async fn connect(endpoint: &Endpoint) -> Result<(Channel, Option<IpAddr>), TransportError> {
     let bad_uri = || TransportError::Uri(endpoint.uri.clone());
     let (uri, target) = dial::Target::parse(&endpoint.uri).ok_or_else(bad_uri)?;
     let mut builder = Channel::builder(uri)
@@ -71,9 +74,11 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Channel, TransportError> {
         let tls = tls_config(&endpoint.tls)?;
         builder = builder.tls_config(tls).map_err(|e| TransportError::Certificate(reason::chain(&e)))?;
     }
-    let connecting = builder.connect_with_connector(dial::connector(target));
+    let reached = Arc::new(OnceLock::new());
+    let connecting = builder.connect_with_connector(dial::connector(target, Arc::clone(&reached)));
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(outcome) => outcome.map_err(|e| TransportError::from_connect(&e)),
+        Ok(Ok(channel)) => Ok((channel, reached.get().copied())),
+        Ok(Err(e)) => Err(TransportError::from_connect(&e)),
         Err(_) => Err(TransportError::Unreachable(format!("{}: no connection in {CONNECT_TIMEOUT:?}", endpoint.uri))),
     }
 }

@@ -52,6 +52,8 @@ pub struct Input<'a> {
     pub resolved: &'a BTreeMap<String, Vec<IpAddr>>,
     /// The pod's own addresses: never a destination.
     pub own_addresses: &'a [IpAddr],
+    /// Where the leader reached the control plane: refused by no policy, whoever dials it.
+    pub control_plane: Option<IpAddr>,
     /// Services whose connections pass where their HTTP rules depend on the request.
     pub exact_http: &'a NameList,
     /// The node's locality. The control plane has already put it into priorities and weights; zone-aware routing
@@ -115,11 +117,20 @@ pub fn compile(input: &Input<'_>, slots: &mut dyn FnMut(u64) -> Option<u32>) -> 
         prefixes: destinations.prefixes,
         clusters: built,
         default_action: destinations.default_action,
-        own: input.own_addresses.to_vec(),
+        own: left_alone(input),
         seed: seed(input.own_addresses),
     };
     compiled.notes = notes.into_iter().collect();
     compiled
+}
+
+/// The pod's own addresses, and then the control plane's. (Without any of its own, nobody would tell which is which.)
+fn left_alone(input: &Input<'_>) -> Vec<IpAddr> {
+    let mut addresses = input.own_addresses.to_vec();
+    if !addresses.is_empty() {
+        addresses.extend(input.control_plane.filter(|ip| !input.own_addresses.contains(ip)));
+    }
+    addresses
 }
 
 /// Where this pod begins its schedules.

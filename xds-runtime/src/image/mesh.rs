@@ -20,7 +20,8 @@ pub struct Mesh {
     pub clusters: Vec<Cluster>,
     /// What happens to TCP destinations that nothing above describes.
     pub default_action: DefaultAction,
-    /// The pod's own addresses: nothing but an exact destination describes them, and the default action is not theirs.
+    /// The pod's own addresses, and the control plane's: nothing but an exact destination describes them, and the default
+    /// action is not theirs.
     pub own: Vec<IpAddr>,
     /// Differs from pod to pod: where each schedule begins, so that pods do not start on the same endpoint.
     pub seed: u64,

@@ -63,6 +63,7 @@ pub struct Pipeline {
     slots: SlotAllocator,
     images: ImageFiles,
     own_addresses: Vec<IpAddr>,
+    control_plane: Option<IpAddr>,
     exact_http: NameList,
     locality: Locality,
     local_cluster: Option<String>,
@@ -98,6 +99,7 @@ impl Pipeline {
             slots: SlotAllocator::recover(state),
             images: ImageFiles::new(Arc::clone(dir), boot, control, 0),
             own_addresses,
+            control_plane: None,
             exact_http,
             locality: node.locality.clone(),
             local_cluster: node.metadata_text(LOCAL_CLUSTER).map(str::to_owned),
@@ -119,6 +121,13 @@ impl Pipeline {
     pub fn is_at(&mut self, own_addresses: Vec<IpAddr>) -> bool {
         let changed = self.own_addresses != own_addresses;
         self.own_addresses = own_addresses;
+        changed
+    }
+
+    /// Takes over where the control plane was reached, if it was over TCP; true when that is to be compiled.
+    pub fn control_plane_is_at(&mut self, address: Option<IpAddr>) -> bool {
+        let changed = address.is_some() && self.control_plane != address;
+        self.control_plane = address.or(self.control_plane);
         changed
     }
 
@@ -184,6 +193,7 @@ impl Pipeline {
             names: resources.names.as_ref(),
             resolved: self.hostnames.resolved(),
             own_addresses: &self.own_addresses,
+            control_plane: self.control_plane,
             exact_http: &self.exact_http,
             locality: self.locality.clone(),
             local_cluster: self.local_cluster.as_deref(),

@@ -194,8 +194,11 @@ impl Running {
         let now = now();
         self.status_changed = true;
         match update {
-            Update::Connected { protocol } => {
+            Update::Connected { protocol, address } => {
                 self.control.heard(now);
+                if self.pipeline.control_plane_is_at(address) {
+                    self.refresh_soon();
+                }
                 let status = &mut self.upstream_status;
                 (status.connected, status.since) = (true, now);
                 status.protocol = protocol.to_owned();

@@ -19,6 +19,8 @@ use super::{dns, lb_policy, outlier, scalar, subsets, tls};
 
 /// Envoy's default `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Envoy's default `max_connections`.
+const MAX_CONNECTIONS: u32 = 1024;
 /// Envoy's default panic threshold, percent.
 const PANIC_THRESHOLD: f64 = 50.0;
 
@@ -122,11 +124,12 @@ fn left_out(wire: &proto::Cluster) -> impl Iterator<Item = &'static str> {
     .filter_map(|(set, name)| set.then_some(name))
 }
 
-/// The limit of the default routing priority.
+/// The limit of the default routing priority; the largest number is how control planes say that there is none.
 fn max_connections(breakers: Option<&proto::CircuitBreakers>) -> Option<u32> {
     let default = core::RoutingPriority::Default as i32;
-    let threshold = breakers?.thresholds.iter().find(|t| t.priority == default)?;
-    threshold.max_connections.map(|m| m.value)
+    let stated = breakers.and_then(|breakers| breakers.thresholds.iter().find(|t| t.priority == default));
+    let limit = stated.and_then(|threshold| threshold.max_connections).map_or(MAX_CONNECTIONS, |m| m.value);
+    (limit != u32::MAX).then_some(limit)
 }
 
 fn discovery(wire: &mut proto::Cluster) -> Result<Discovery, Invalid> {

@@ -254,7 +254,7 @@ pub struct Cluster {
     pub panic_threshold: f64,
     /// `connect_timeout`; Envoy's default is 5 s.
     pub connect_timeout: Duration,
-    /// `circuit_breakers` for the default priority; `None` = no limit stated (Envoy's default is 1024).
+    /// `circuit_breakers` for the default priority; Envoy's default is 1024, `None` = no limit.
     pub max_connections: Option<u32>,
     /// Outlier detection.
     pub outlier_detection: Option<OutlierDetection>,

@@ -148,6 +148,7 @@ impl Rig {
             names: None,
             resolved: &BTreeMap::new(),
             own_addresses: &[],
+            control_plane: None,
             exact_http: &NameList::default(),
             locality: Locality { region: "r".into(), zone: "z0".into(), sub_zone: String::new() },
             local_cluster: Some(&local),

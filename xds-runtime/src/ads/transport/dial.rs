@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -54,13 +55,22 @@ impl Target {
     }
 }
 
-/// A connector for tonic that always connects to `target`.
+/// A connector for tonic that always connects to `target`, and says at which address it did.
 pub(super) fn connector(
     target: Target,
+    reached: Arc<OnceLock<IpAddr>>,
 ) -> impl Service<Uri, Response = TokioIo<Socket>, Error = TransportError, Future: Send> + Send + 'static {
     service_fn(move |_: Uri| {
-        let target = target.clone();
-        async move { dial(&target).await.map(TokioIo::new) }
+        let (target, reached) = (target.clone(), Arc::clone(&reached));
+        async move {
+            let socket = dial(&target).await?;
+            if let Socket::Tcp(stream) = &socket
+                && let Ok(peer) = stream.peer_addr()
+            {
+                let _ = reached.set(peer.ip().to_canonical());
+            }
+            Ok(TokioIo::new(socket))
+        }
     })
 }
 

@@ -133,3 +133,14 @@ fn an_unsupported_filter_passes_by_name() {
     check_action(&compiled, "10.0.0.1:80", &Action::Pass(PassReason::Unsupported));
     assert_eq!(destination(&compiled, "10.0.0.1:80").unwrap().rules_left_out, "envoy.filters.network.mongo_proxy");
 }
+
+#[test]
+fn the_control_plane_s_address_is_left_alone_unless_the_mesh_describes_it() {
+    let mut world =
+        World::default().eds(&["a"]).listener("10.0.0.1_80", "10.0.0.1:80", vec![chain(tcp(&[("a", 1)]))], None);
+    world.own = vec!["10.9.0.7".parse().unwrap()];
+    world.control_plane = Some("10.0.0.1".parse().unwrap());
+    let compiled = world.compile();
+    assert_eq!(compiled.mesh.own, ["10.9.0.7".parse::<IpAddr>().unwrap(), "10.0.0.1".parse().unwrap()]);
+    check_clusters(&compiled, "10.0.0.1:80", &[("a", 1)]);
+}

@@ -28,6 +28,7 @@ struct World {
     own: Vec<IpAddr>,
     locality: Locality,
     local_cluster: Option<&'static str>,
+    control_plane: Option<IpAddr>,
     exact_http: NameList,
 }
 
@@ -93,6 +94,7 @@ impl World {
             names: self.names.as_ref(),
             resolved: &self.resolved,
             own_addresses: &self.own,
+            control_plane: self.control_plane,
             exact_http: &self.exact_http,
             locality: self.locality.clone(),
             local_cluster: self.local_cluster,

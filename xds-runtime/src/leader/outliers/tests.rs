@@ -35,10 +35,10 @@ fn mesh_of(hosts: u8, settings: Option<Settings>, book: &mut SlotAllocator) -> M
         slot: book.slot(named_tag(SlotKind::Cluster, hash)),
         connect_timeout: Duration::from_millis(1_500),
         max_connections: None,
+        keepalive: None,
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
         locality_weighted: false,
-        keepalive: None,
         outlier: settings,
     };
     Mesh { clusters: vec![cluster], ..Mesh::default() }

@@ -45,7 +45,7 @@ fn a_bare_eds_cluster_has_envoys_defaults() {
         hash_hostnames: false,
         panic_threshold: 50.0,
         connect_timeout: Duration::from_secs(5),
-        max_connections: None,
+        max_connections: Some(1024),
         outlier_detection: None,
         tls: UpstreamTls::None,
         keepalive: None,
@@ -259,4 +259,19 @@ fn an_original_destination_is_the_dialled_address_and_what_would_change_it_is_na
     let port = proto::cluster::OriginalDstLbConfig { upstream_port_override: u32v(8443), ..config };
     let named = "original_dst_lb_config.upstream_port_override";
     assert_eq!(with(port).discovery, Discovery::Unsupported(named.to_owned()));
+}
+
+#[test]
+fn without_a_limit_of_connections_envoys_holds_and_the_largest_is_none() {
+    let with = |priority: core::RoutingPriority, max_connections| {
+        let thresholds =
+            proto::circuit_breakers::Thresholds { priority: priority as i32, max_connections, ..Default::default() };
+        let breakers = proto::CircuitBreakers { thresholds: vec![thresholds], ..Default::default() };
+        decoded(&proto::Cluster { circuit_breakers: Some(breakers), ..eds() }).max_connections
+    };
+    assert_eq!(with(core::RoutingPriority::Default, u32v(7)), Some(7));
+    assert_eq!(with(core::RoutingPriority::Default, u32v(0)), Some(0), "none at all");
+    assert_eq!(with(core::RoutingPriority::Default, None), Some(1024));
+    assert_eq!(with(core::RoutingPriority::High, u32v(7)), Some(1024), "of another priority");
+    assert_eq!(with(core::RoutingPriority::Default, u32v(u32::MAX)), None);
 }
