@@ -111,7 +111,7 @@ fn mesh(policy: Policy, balancing: Balancing, book: &mut SlotAllocator) -> Mesh 
     Mesh { destinations: vec![destination], clusters: vec![cluster, aggregate], ..Mesh::default() }
 }
 
-/// STATE, and an image of a mesh with this policy.
+/// STATE, and an image of a mesh with this policy, whose endpoints were added at 1.
 fn published(policy: Policy, balancing: Balancing) -> (State, ImageFile, Vec<u64>) {
     let boot = BootId::from_words([1, 2]);
     let state = State::format(Box::leak((0..state_words(64)).map(|_| AtomicU64::new(0)).collect()), boot).unwrap();

@@ -201,7 +201,7 @@ fn from_cluster(
         return Ok(Choice::Pass(PassReason::NoEndpointsYet));
     }
     let reading = Reading::new(view, state, call);
-    let tiers = Tiers::new(&reading, cluster);
+    let tiers = Tiers::new(&reading, &cluster);
     let Some(picked) = priority::pick(&tiers, key, entropy)? else {
         return match cluster.balancing.otherwise {
             Some(index) => {

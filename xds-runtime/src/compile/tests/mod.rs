@@ -26,9 +26,9 @@ struct World {
     names: Option<NameTable>,
     resolved: BTreeMap<String, Vec<IpAddr>>,
     own: Vec<IpAddr>,
-    control_plane: Option<IpAddr>,
     locality: Locality,
     local_cluster: Option<&'static str>,
+    control_plane: Option<IpAddr>,
     exact_http: NameList,
 }
 
