@@ -10,11 +10,16 @@
 //! there with [`Pod::mesh`] (preloaded) or [`Pod::command`] (not preloaded).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod agreement;
 mod artifacts;
+mod assignment;
 mod backend;
 mod compatibility;
 mod control_plane;
+mod dials;
+mod envoy;
 mod flavour;
+mod greeters;
 mod gunicorn;
 mod libc;
 mod manifest;
@@ -30,11 +35,17 @@ mod skip;
 mod trace;
 mod wait;
 
+pub use agreement::Comparison;
 pub use artifacts::{Artifacts, artifacts, portable_library};
+pub use assignment::{Assignment, Member};
 pub use backend::{Backend, Mode};
 pub use compatibility::{Cell, Works};
 pub use control_plane::{CONTROL_PLANE_URL, ControlPlane, Stats};
+pub use dials::{Answers, Dials};
+pub use envoy::{ENVOY, Envoy, EnvoyHost, TcpProxy};
+pub use envoy_types::pb::envoy::config::core::v3::HealthStatus;
 pub use flavour::{c_library, sanitized_program};
+pub use greeters::Greeters;
 pub use gunicorn::gunicorn;
 pub use libc::{Libc, LibcPod};
 pub use manifest::{Manifest, Port, Service};

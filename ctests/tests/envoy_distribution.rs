@@ -1,0 +1,393 @@
+//! The same YAML served to a real Envoy, as a TCP proxy, and to ldmesh: who gets which share of 10,000 connections.
+//!
+//! The bound of every comparison is a chi-square of one in a million (`Comparison`); consistent hashes agree exactly,
+//! source by source.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::net::Ipv4Addr;
+
+use ctests::HealthStatus::{Degraded, Draining, Healthy, Unhealthy};
+use ctests::{
+    Answers, Assignment, Comparison, Dials, ENVOY, Envoy, Greeters, HealthStatus, Manifest, Member, Pod, TcpProxy,
+};
+
+const CONNECTIONS: usize = 10_000;
+const SOURCES: usize = 400;
+/// The first of the addresses that consistent hashes are asked for.
+const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 40, 0, 1);
+
+/// An endpoint of a policy.
+#[derive(Clone, Copy)]
+struct Spot {
+    weight: u32,
+    zone: &'static str,
+    version: &'static str,
+    health: HealthStatus,
+    priority: u32,
+}
+
+const SPOT: Spot = Spot { weight: 1, zone: "", version: "", health: Healthy, priority: 0 };
+
+/// A service with a policy, and what it should do.
+struct Policy {
+    name: &'static str,
+    /// A DestinationRule's `trafficPolicy`, in one line.
+    rule: &'static str,
+    spots: Vec<Spot>,
+    /// Whether the endpoints are told by EDS, because YAML cannot.
+    raw: bool,
+    zones: &'static [(&'static str, u32)],
+    /// Weights of the versions `v1`, `v2`..., by a VirtualService.
+    versions: &'static [u32],
+    /// Connections that are held to the first endpoint.
+    held: usize,
+    expected: Option<Vec<f64>>,
+}
+
+impl Policy {
+    fn new(name: &'static str, rule: &'static str, spots: &[Spot]) -> Self {
+        let spots = spots.to_vec();
+        Self { name, rule, spots, raw: false, zones: &[], versions: &[], held: 0, expected: None }
+    }
+
+    /// The endpoints' shares, of any whole.
+    fn shares(mut self, shares: &[f64]) -> Self {
+        self.expected = Some(shares.to_vec());
+        self
+    }
+
+    fn by_eds(mut self) -> Self {
+        self.raw = true;
+        self
+    }
+
+    fn zones(mut self, weights: &'static [(&'static str, u32)]) -> Self {
+        self.zones = weights;
+        self.by_eds()
+    }
+
+    fn versions(mut self, weights: &'static [u32]) -> Self {
+        self.versions = weights;
+        self
+    }
+
+    fn holding(mut self, count: usize) -> Self {
+        self.held = count;
+        self
+    }
+
+    fn hashes(&self) -> bool {
+        self.rule.contains("useSourceIp")
+    }
+}
+
+/// Its place in the table gives a policy's addresses.
+struct Placed<'a> {
+    index: u8,
+    policy: &'a Policy,
+}
+
+impl Placed<'_> {
+    fn host(&self) -> String {
+        format!("{}.test", self.policy.name)
+    }
+
+    fn endpoint(&self, nth: usize) -> String {
+        format!("{}-{}", self.policy.name, nth + 1)
+    }
+
+    fn address(&self, nth: usize) -> Ipv4Addr {
+        Ipv4Addr::new(127, 1, self.index, u8::try_from(nth + 1).unwrap())
+    }
+
+    fn vip(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 97, 0, self.index)
+    }
+
+    fn proxy(&self) -> TcpProxy {
+        let own = format!("outbound|80||{}", self.host());
+        let mut proxy = TcpProxy::to(7000 + u16::from(self.index), &own);
+        if !self.policy.versions.is_empty() {
+            let subset = |(n, weight): (usize, &u32)| (format!("outbound|80|v{}|{}", n + 1, self.host()), *weight);
+            proxy.clusters = self.policy.versions.iter().enumerate().map(subset).collect();
+        }
+        proxy.hashes_source = self.policy.hashes();
+        proxy
+    }
+
+    fn manifest(&self, before: Manifest) -> Manifest {
+        let (host, Policy { name, rule, .. }) = (self.host(), self.policy);
+        let endpoint = |(nth, spot): (usize, &Spot)| {
+            let Spot { weight, zone, version, .. } = spot;
+            let address = self.address(nth);
+            format!(
+                "    - {{address: {address}, weight: {weight}, locality: '{zone}', labels: {{version: '{version}'}}}}\n"
+            )
+        };
+        let endpoints: String = self.policy.spots.iter().enumerate().map(endpoint).collect();
+        let subsets: String =
+            (1..=self.policy.versions.len()).map(|n| format!("{{name: v{n}, labels: {{version: v{n}}}}}, ")).collect();
+        let mut manifest = before
+            .and(&format!(
+                "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}}}\nspec:\n  \
+                 hosts: [{host}]\n  addresses: [{}]\n  resolution: STATIC\n  location: MESH_INTERNAL\n  \
+                 ports: [{{number: 80, name: tcp, protocol: TCP, targetPort: 8080}}]\n  endpoints:\n{endpoints}",
+                self.vip()
+            ))
+            .and(&format!(
+                "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: {name}}}\n\
+                 spec: {{host: {host}, trafficPolicy: {{{rule}}}, subsets: [{subsets}]}}\n"
+            ));
+        if !self.policy.versions.is_empty() {
+            let to = |(n, weight): (usize, &u32)| {
+                format!("{{destination: {{host: {host}, subset: v{}}}, weight: {weight}}}, ", n + 1)
+            };
+            let routes: String = self.policy.versions.iter().enumerate().map(to).collect();
+            manifest = manifest.and(&format!(
+                "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\n\
+                 spec: {{hosts: [{host}], tcp: [{{route: [{routes}]}}]}}\n"
+            ));
+        }
+        if self.policy.raw {
+            let member = |(nth, spot): (usize, &Spot)| Member {
+                address: self.address(nth),
+                weight: spot.weight,
+                health: spot.health,
+                priority: spot.priority,
+                zone: spot.zone,
+            };
+            let members: Vec<_> = self.policy.spots.iter().enumerate().map(member).collect();
+            let cluster = format!("outbound|80||{host}");
+            manifest = manifest.and_assignment(&Assignment::new(&cluster, &members).zones(self.policy.zones));
+        }
+        manifest
+    }
+
+    fn dials(&self, to: Ipv4Addr, port: u16) -> Dials {
+        if self.policy.hashes() {
+            return Dials::to(to, port, SOURCES).from(FIRST_SOURCE);
+        }
+        let dials = Dials::to(to, port, CONNECTIONS);
+        if self.policy.held > 0 { dials.holding(&self.endpoint(0), self.policy.held) } else { dials }
+    }
+
+    /// What Envoy did and what ldmesh did, at the same time.
+    fn both(&self, pod: &Pod) -> (Answers, Answers) {
+        let envoy = self.dials(ENVOY, 7000 + u16::from(self.index));
+        let ldmesh = self.dials(self.vip(), 80);
+        std::thread::scope(|scope| {
+            let envoy = scope.spawn(|| envoy.plainly(pod));
+            let ldmesh = ldmesh.in_mesh(pod);
+            (envoy.join().expect("Envoy's half failed"), ldmesh)
+        })
+    }
+
+    /// The rows of the table, and whether both agree.
+    fn compare(&self, pod: &Pod) -> (String, bool) {
+        let (envoy, ldmesh) = self.both(pod);
+        let names: Vec<String> = (0..self.policy.spots.len()).map(|nth| self.endpoint(nth)).collect();
+        let shares = self.policy.expected.as_ref();
+        let expected = shares.map(|shares| names.iter().map(String::as_str).zip(shares.iter().copied()).collect());
+        let comparison = Comparison { policy: self.policy.name, envoy: &envoy, ldmesh: &ldmesh, expected };
+        let mut text = comparison.table();
+        if !self.policy.hashes() {
+            return (text, comparison.holds());
+        }
+        let differ = envoy.0.iter().zip(&ldmesh.0).filter(|(one, other)| one != other).count();
+        text.push_str(&format!("{:28} {differ} of {SOURCES} sources go elsewhere\n", ""));
+        (text, differ == 0 && envoy.len() == ldmesh.len())
+    }
+}
+
+/// A pod in which both have the policies, from one control plane.
+fn check(workers: usize, policies: &[Policy]) {
+    let pod = Pod::new();
+    let placed: Vec<_> = (1_u8..).zip(policies).map(|(index, policy)| Placed { index, policy }).collect();
+    let mut greeters = pod.many_greeters();
+    placed.iter().for_each(|one| start(&mut greeters, one));
+    let _control_plane = pod.serve(&placed.iter().fold(Manifest::default(), |manifest, one| one.manifest(manifest)));
+    let proxies: Vec<_> = placed.iter().map(Placed::proxy).collect();
+    let _envoy: Envoy = pod.envoy(workers, &proxies);
+    let mut table = Comparison::head();
+    let mut wrong = Vec::new();
+    for one in &placed {
+        let (rows, holds) = one.compare(&pod);
+        table.push_str(&rows);
+        if !holds {
+            wrong.push(one.policy.name);
+        }
+    }
+    println!("{workers} workers\n{table}");
+    assert!(wrong.is_empty(), "Envoy and ldmesh differ: {wrong:?}\n{table}");
+}
+
+fn start(greeters: &mut Greeters, placed: &Placed<'_>) {
+    for nth in 0..placed.policy.spots.len() {
+        greeters.listen(&placed.endpoint(nth), placed.address(nth), 8080);
+    }
+}
+
+const ROUND_ROBIN: &str = "loadBalancer: {simple: ROUND_ROBIN}";
+const LEAST_REQUEST: &str = "loadBalancer: {simple: LEAST_REQUEST}";
+const RANDOM: &str = "loadBalancer: {simple: RANDOM}";
+const RING_HASH: &str = "loadBalancer: {consistentHash: {useSourceIp: true, ringHash: {minimumRingSize: 1024}}}";
+const MAGLEV: &str = "loadBalancer: {consistentHash: {useSourceIp: true, maglev: {tableSize: 65537}}}";
+/// Without panic: outlier detection sets the threshold, to 0 unless told.
+const NO_PANIC: &str = "loadBalancer: {simple: ROUND_ROBIN}, outlierDetection: {}";
+const PANIC_BELOW_HALF: &str = "loadBalancer: {simple: ROUND_ROBIN}, outlierDetection: {minHealthPercent: 50}";
+
+fn weighing(weights: &[u32]) -> Vec<Spot> {
+    weights.iter().map(|&weight| Spot { weight, ..SPOT }).collect()
+}
+
+/// Endpoints of one zone each, with what the control plane says of them.
+fn of_health(health: &[HealthStatus]) -> Vec<Spot> {
+    health.iter().map(|&health| Spot { health, ..SPOT }).collect()
+}
+
+/// Endpoints in the priorities 0, 1...
+fn in_priorities(priorities: &[&[HealthStatus]]) -> Vec<Spot> {
+    let of = |(priority, healths): (u32, &&[HealthStatus])| -> Vec<Spot> {
+        of_health(healths).into_iter().map(|spot| Spot { priority, ..spot }).collect()
+    };
+    (0..).zip(priorities).flat_map(of).collect()
+}
+
+fn in_zones(zones: &[(&'static str, HealthStatus)]) -> Vec<Spot> {
+    zones.iter().map(|&(zone, health)| Spot { zone, health, ..SPOT }).collect()
+}
+
+#[test]
+fn each_policy_shares_connections_as_envoy_does() {
+    let versions: Vec<_> = ["v1", "v1", "v2", "v3"].map(|version| Spot { version, ..SPOT }).into();
+    let policies = [
+        Policy::new("round-robin", ROUND_ROBIN, &[SPOT; 4]).shares(&[1.0; 4]),
+        Policy::new("round-robin-weighted", ROUND_ROBIN, &weighing(&[1, 2, 5])).shares(&[1.0, 2.0, 5.0]),
+        Policy::new("least-request-idle", LEAST_REQUEST, &[SPOT; 4]).shares(&[1.0; 4]),
+        // Two choices out of four, with replacement: the busy one only when both are it.
+        Policy::new("least-request-busy", LEAST_REQUEST, &[SPOT; 4]).holding(3).shares(&[1.0, 5.0, 5.0, 5.0]),
+        Policy::new("random", RANDOM, &[SPOT; 4]).shares(&[1.0; 4]),
+        // Weights of endpoints are not this policy's.
+        Policy::new("random-weighted", RANDOM, &weighing(&[1, 2, 5])),
+        Policy::new("weighted-clusters", ROUND_ROBIN, &versions)
+            .versions(&[80, 15, 5])
+            .shares(&[40.0, 40.0, 15.0, 5.0]),
+        Policy::new("subset", ROUND_ROBIN, &versions).versions(&[100]).shares(&[1.0, 1.0, 0.0, 0.0]),
+    ];
+    check(2, &policies);
+}
+
+#[test]
+fn one_worker_takes_turns_exactly_as_envoy_does() {
+    let policies = [
+        Policy::new("round-robin", ROUND_ROBIN, &[SPOT; 4]).shares(&[1.0; 4]),
+        Policy::new("round-robin-weighted", ROUND_ROBIN, &weighing(&[1, 2, 5])).shares(&[1.0, 2.0, 5.0]),
+    ];
+    check(1, &policies);
+}
+
+#[test]
+fn zones_priorities_and_health_count_as_with_envoy() {
+    const DISTRIBUTE: &str = "loadBalancer: {simple: ROUND_ROBIN, localityLbSetting: \
+                              {distribute: [{from: '*', to: {'a/*': 80, 'b/*': 20}}]}}";
+    let policies = [
+        Policy::new(
+            "zones-distribute",
+            DISTRIBUTE,
+            &in_zones(&[("a/1", Healthy), ("a/1", Healthy), ("b/1", Healthy), ("b/1", Healthy)]),
+        )
+        .shares(&[40.0, 40.0, 10.0, 10.0]),
+        // Half of zone a is healthy: 50 * 0.5 * 1.4 to 50.
+        Policy::new(
+            "zones-partly-healthy",
+            ROUND_ROBIN,
+            &in_zones(&[("a", Healthy), ("a", Unhealthy), ("b", Healthy), ("b", Healthy)]),
+        )
+        .zones(&[("a", 50), ("b", 50)])
+        .shares(&[35.0, 0.0, 25.0, 25.0]),
+        // 2 of 4 times 1.4: 70 % stay.
+        Policy::new(
+            "spill-over",
+            NO_PANIC,
+            &in_priorities(&[&[Healthy, Healthy, Unhealthy, Unhealthy], &[Healthy, Healthy]]),
+        )
+        .by_eds()
+        .shares(&[35.0, 35.0, 0.0, 0.0, 15.0, 15.0]),
+        Policy::new(
+            "spill-over-twice",
+            NO_PANIC,
+            &in_priorities(&[
+                &[Healthy, Unhealthy, Unhealthy, Unhealthy],
+                &[Healthy, Unhealthy, Unhealthy, Unhealthy],
+                &[Healthy],
+            ]),
+        )
+        .by_eds()
+        .shares(&[35.0, 0.0, 0.0, 0.0, 35.0, 0.0, 0.0, 0.0, 30.0]),
+        Policy::new("failover", NO_PANIC, &in_priorities(&[&[Unhealthy, Unhealthy], &[Healthy, Healthy]]))
+            .by_eds()
+            .shares(&[0.0, 0.0, 1.0, 1.0]),
+        // 35 + 35 is all there is, so it counts as the whole.
+        Policy::new(
+            "short-without-panic",
+            NO_PANIC,
+            &in_priorities(&[&[Healthy, Unhealthy, Unhealthy, Unhealthy], &[Healthy, Unhealthy, Unhealthy, Unhealthy]]),
+        )
+        .by_eds()
+        .shares(&[50.0, 0.0, 0.0, 0.0, 50.0, 0.0, 0.0, 0.0]),
+        // Every priority panics: by number of endpoints.
+        Policy::new(
+            "total-panic",
+            PANIC_BELOW_HALF,
+            &in_priorities(&[&[Healthy, Unhealthy, Unhealthy, Unhealthy], &[Healthy, Unhealthy, Unhealthy]]),
+        )
+        .by_eds()
+        .shares(&[1.0; 7]),
+        // 1 of 4 panics, 2 of 4 does not, together 105 %: enough, so nobody panics.
+        Policy::new(
+            "enough-elsewhere",
+            PANIC_BELOW_HALF,
+            &in_priorities(&[&[Healthy, Unhealthy, Unhealthy, Unhealthy], &[Healthy, Healthy, Unhealthy, Unhealthy]]),
+        )
+        .by_eds()
+        .shares(&[35.0, 0.0, 0.0, 0.0, 32.5, 32.5, 0.0, 0.0]),
+        Policy::new("panic", PANIC_BELOW_HALF, &of_health(&[Healthy, Unhealthy, Unhealthy])).by_eds().shares(&[1.0; 3]),
+        // 3 of 5 times 1.4: 84 %, the rest to the degraded.
+        Policy::new("degraded", NO_PANIC, &of_health(&[Healthy, Healthy, Healthy, Degraded, Degraded]))
+            .by_eds()
+            .shares(&[28.0, 28.0, 28.0, 8.0, 8.0]),
+        Policy::new("draining", NO_PANIC, &in_priorities(&[&[Healthy, Healthy, Draining, Draining], &[Healthy]]))
+            .by_eds(),
+        Policy::new("draining-in-panic", PANIC_BELOW_HALF, &of_health(&[Healthy, Draining, Unhealthy])).by_eds(),
+    ];
+    check(2, &policies);
+}
+
+#[test]
+fn consistent_hashes_send_each_source_where_envoy_does() {
+    let partly = of_health(&[Healthy, Unhealthy, Healthy, Healthy, Healthy]);
+    let zones = in_zones(&[("a", Healthy), ("a", Healthy), ("b", Healthy), ("b", Healthy), ("b", Healthy)]);
+    let policies = [
+        Policy::new("ring-hash", RING_HASH, &[SPOT; 5]),
+        Policy::new("ring-hash-weighted", RING_HASH, &weighing(&[1, 2, 5])),
+        Policy::new("ring-hash-partly", RING_HASH, &partly).by_eds(),
+        Policy::new("ring-hash-zones", RING_HASH, &zones).zones(&[("a", 70), ("b", 30)]),
+        Policy::new("maglev", MAGLEV, &[SPOT; 5]),
+        Policy::new("maglev-weighted", MAGLEV, &weighing(&[1, 2, 5])),
+        Policy::new("maglev-partly", MAGLEV, &partly).by_eds(),
+        Policy::new("maglev-zones", MAGLEV, &zones).zones(&[("a", 70), ("b", 30)]),
+        Policy::new(
+            "ring-hash-failover",
+            "loadBalancer: {consistentHash: {useSourceIp: true, ringHash: {minimumRingSize: 1024}}}, outlierDetection: {}",
+            &in_priorities(&[&[Unhealthy, Unhealthy], &[Healthy, Healthy, Healthy]]),
+        )
+        .by_eds(),
+        Policy::new(
+            "maglev-spill-over",
+            "loadBalancer: {consistentHash: {useSourceIp: true, maglev: {tableSize: 65537}}}, outlierDetection: {}",
+            &in_priorities(&[&[Healthy, Healthy, Unhealthy, Unhealthy], &[Healthy, Healthy]]),
+        )
+        .by_eds(),
+    ];
+    check(2, &policies);
+}
