@@ -95,6 +95,22 @@ fn a_thread_cancelled_in_a_lookup_or_a_connect_ends_alone() {
 }
 
 #[test]
+fn a_thread_that_was_cancelled_before_the_first_call_ends_alone() {
+    let pod = Pod::new();
+    let _backends = pod.greeters(Mode::Http, 2);
+    let _control_plane = pod.serve(&Manifest::greeter(2));
+    for arguments in [&["lookup", "greeter"][..], &["connect", "10.96.0.10", "80"]] {
+        // Without a log and with one, of which each line is written in the call.
+        for log in ["off", "trace"] {
+            let mut program = pod.mesh(c_program("cancel_pending"));
+            program.env("LDMESH_LOG", log).env("LDMESH_LOG_FILE", pod.folder().join("log"));
+            let cancelled = Finished::of(program.args(arguments));
+            assert_eq!(cancelled.success(), "cancelled=1 after=0", "{arguments:?} {log}: {cancelled}");
+        }
+    }
+}
+
+#[test]
 fn an_agent_that_nobody_asks_goes_away() {
     let pod = Pod::new();
     let _control_plane = pod.serve(&Manifest::greeter(1));

@@ -11,8 +11,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use ctests::{
-    Backend, CONTROL_PLANE_URL, ControlPlane, Finished, Manifest, Mode, Pod, Running, Service, artifacts, c_library, c_program,
-    sanitized_program,
+    Backend, CONTROL_PLANE_URL, ControlPlane, Finished, Manifest, Mode, Pod, Running, Service, artifacts, c_library,
+    c_program, sanitized_program,
 };
 
 /// Under a tool everything takes many times as long.

@@ -1,5 +1,7 @@
 //! The identity of this boot of the machine: a file left by another one is never believed.
 
+use crate::shm::Descriptor;
+
 /// `/proc/sys/kernel/random/boot_id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BootId([u64; 2]);
@@ -8,7 +10,8 @@ impl BootId {
     /// Reads it; `None` where /proc is not mounted or not readable (then nothing is shared and everything passes).
     pub fn read() -> Option<Self> {
         use rustix::fs::{Mode, OFlags, open};
-        let file = open("/proc/sys/kernel/random/boot_id", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let path = "/proc/sys/kernel/random/boot_id";
+        let file = Descriptor::from(open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?);
         let mut text = [0_u8; 64];
         let length = rustix::io::read(&file, &mut text).ok()?;
         Self::parse(text.get(..length)?)

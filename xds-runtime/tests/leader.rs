@@ -157,7 +157,7 @@ impl Fixture {
     /// What the leader says about itself; `None` before it said anything.
     fn status(&self) -> Option<Status> {
         let file = self.pod.run_dir().unwrap().open_file(names::STATUS, Open::Read).unwrap()?;
-        Some(serde_json::from_reader(std::fs::File::from(file)).unwrap())
+        Some(serde_json::from_reader(std::fs::File::from(file.into_owned())).unwrap())
     }
 }
 

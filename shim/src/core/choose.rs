@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use log::Level;
 use xds_runtime::config::{FailMode, Mode, is_never_mesh};
-use xds_runtime::control::{Switch, WISH_EXPIRY_MS};
+use xds_runtime::control::{HEARTBEAT_MS, Switch, WISH_EXPIRY_MS};
 use xds_runtime::image::{DefaultAction, ImageFile, Torn, View};
 use xds_runtime::lb::{self, Call, Choice, Pick, Seeded};
 use xds_runtime::shm::futex::Wake;
@@ -116,9 +116,9 @@ pub fn choose_first(context: &Context, mesh: &dyn Mesh, socket: Socket, dialled:
     }
 }
 
-/// Waits for news of the pod.
+/// Waits for news of the pod, or to look again: a leader that dies tells nobody.
 pub fn await_news(mesh: &dyn Mesh, seen: u32, patience: Millis) -> Wake {
-    mesh.control().await_news(seen, Duration::from_millis(patience))
+    mesh.control().await_news(seen, Duration::from_millis(patience.min(HEARTBEAT_MS)))
 }
 
 enum Settled {

@@ -21,7 +21,7 @@ use xds_runtime::config::{ControlPlane, Settings, Source};
 use xds_runtime::control::Control;
 use xds_runtime::names::NameFiles;
 use xds_runtime::pod::Pod;
-use xds_runtime::shm::{self, Millis, leak};
+use xds_runtime::shm::{self, Descriptor, Millis, leak};
 
 use crate::core::log::Log;
 use crate::core::verdict::Why;
@@ -435,7 +435,7 @@ pub fn attend(control: Control, now: Millis) {
 fn comm() -> [u8; 16] {
     let mut comm = [0; 16];
     let file = rustix::fs::open(c"/proc/self/comm", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    let length = file.and_then(|file| rustix::io::read(&file, &mut comm)).unwrap_or(0);
+    let length = file.map(Descriptor::from).and_then(|file| rustix::io::read(&file, &mut comm)).unwrap_or(0);
     // The last byte is the line's end.
     comm.iter_mut().skip(length.saturating_sub(1)).for_each(|byte| *byte = 0);
     comm

@@ -5,6 +5,8 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::shm::Descriptor;
+
 /// The bytes of a regular file of at most `limit` bytes, and its status when it was opened.
 ///
 /// # Errors
@@ -12,7 +14,7 @@ use rustix::io::Errno;
 pub(crate) fn read_regular(path: &Path, limit: usize) -> Result<(Vec<u8>, Stat), Errno> {
     // O_NONBLOCK: opening a FIFO must not wait for a writer.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
+    let file = Descriptor::from(rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?);
     let stat = rustix::fs::fstat(&file)?;
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(Errno::INVAL);

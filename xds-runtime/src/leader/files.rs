@@ -80,7 +80,7 @@ pub fn replace(dir: &RunDir, name: &str, content: &[u8]) -> Result<(), FileError
     let temporary = format!("{name}.new");
     dir.remove_file(&temporary)?;
     let file = dir.create_file(&temporary, 0)?.ok_or_else(|| FileError::Raced(temporary.clone()))?;
-    std::fs::File::from(file).write_all(content).map_err(|error| FileError::Write {
+    std::fs::File::from(file.into_owned()).write_all(content).map_err(|error| FileError::Write {
         name: name.to_owned(),
         error: Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO)),
     })?;

@@ -95,7 +95,7 @@ fn terms(dir: &RunDir) -> Vec<u32> {
 
 /// `None`: not there, not ours, or of another boot.
 fn read(dir: &RunDir, name: &str, boot: BootId) -> Option<Seed> {
-    let mut file = File::from(dir.open_file(name, Open::Read).ok()??);
+    let mut file = File::from(dir.open_file(name, Open::Read).ok()??.into_owned());
     if file.metadata().ok()?.len() > SIZE_MOST {
         return None;
     }
@@ -290,7 +290,8 @@ impl Journal {
 fn create(dir: &RunDir, name: &str) -> Result<File, JournalError> {
     dir.remove_file(name)?;
     let file = dir.create_file(name, 0)?;
-    Ok(File::from(file.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::AlreadyExists))?))
+    let file = file.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::AlreadyExists))?;
+    Ok(File::from(file.into_owned()))
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use thiserror::Error;
 
 use crate::FORMAT_VERSION;
 use crate::config::Settings;
-use crate::shm::hash_bytes;
+use crate::shm::{Descriptor, hash_bytes};
 
 /// Where an operator or the chart mounts a folder for the pod.
 const SHARED_BASE: &str = "/run/ldmesh";
@@ -102,7 +102,7 @@ pub enum Open {
 /// An open run directory.
 #[derive(Debug)]
 pub struct RunDir {
-    fd: OwnedFd,
+    fd: Descriptor,
     path: PathBuf,
     user: u32,
 }
@@ -171,7 +171,7 @@ impl RunDir {
     }
 
     /// Opens a file that is there; `None` if it is not.
-    pub fn open_file(&self, name: &str, access: Open) -> Result<Option<OwnedFd>, RunDirError> {
+    pub fn open_file(&self, name: &str, access: Open) -> Result<Option<Descriptor>, RunDirError> {
         let path = self.file_path(name)?;
         let access = match access {
             Open::Read => OFlags::RDONLY,
@@ -213,7 +213,7 @@ impl RunDir {
     ///
     /// The name is visible before the file is complete. What others open by name is made under another one and
     /// then given its name by [`RunDir::rename_new`] or [`RunDir::rename_over`].
-    pub fn create_file(&self, name: &str, size: u64) -> Result<Option<OwnedFd>, RunDirError> {
+    pub fn create_file(&self, name: &str, size: u64) -> Result<Option<Descriptor>, RunDirError> {
         let path = self.file_path(name)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = match retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, FILE_MODE)) {
@@ -347,7 +347,7 @@ pub fn namespaces() -> u64 {
 fn clock_offset() -> u64 {
     let mut text = [0_u8; 256];
     let file = rustix::fs::open("/proc/self/timens_offsets", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    let length = file.and_then(|file| rustix::io::read(&file, &mut text)).unwrap_or(0);
+    let length = file.map(Descriptor::from).and_then(|file| rustix::io::read(&file, &mut text)).unwrap_or(0);
     let text = text.get(..length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
     let offset = text.lines().find_map(|line| line.strip_prefix("boottime")).unwrap_or_default();
     if offset.split_whitespace().all(|number| number == "0") { 0 } else { hash_bytes(offset.as_bytes()) }
@@ -358,7 +358,7 @@ fn is_writable_folder(path: &Path) -> bool {
     is_folder && rustix::fs::accessat(CWD, path, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok()
 }
 
-fn open_own_folder(parent: BorrowedFd<'_>, name: &OsStr, path: &Path, user: u32) -> Result<OwnedFd, RunDirError> {
+fn open_own_folder(parent: BorrowedFd<'_>, name: &OsStr, path: &Path, user: u32) -> Result<Descriptor, RunDirError> {
     let made = match rustix::fs::mkdirat(parent, name, DIR_MODE) {
         Ok(()) => true,
         Err(Errno::EXIST) => false,
@@ -374,7 +374,7 @@ fn enter_own_folder(
     path: &Path,
     user: u32,
     made: bool,
-) -> Result<OwnedFd, RunDirError> {
+) -> Result<Descriptor, RunDirError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let fd = match retry_on_intr(|| rustix::fs::openat(parent, name, flags, Mode::empty())).and_then(above_stdio) {
         Ok(fd) => fd,
@@ -384,7 +384,7 @@ fn enter_own_folder(
         }
         Err(error) => return Err(system(path, "open it", error)),
     };
-    let stat = |fd: &OwnedFd| rustix::fs::fstat(fd).map_err(|error| system(path, "stat it", error));
+    let stat = |fd: &Descriptor| rustix::fs::fstat(fd).map_err(|error| system(path, "stat it", error));
     let mut found = stat(&fd)?;
     // Only what the umask took from a folder just made is given back; any other mode is somebody's doing.
     if made && found.st_uid == user && found.st_mode & 0o777 != DIR_MODE.as_raw_mode() {
@@ -450,11 +450,12 @@ fn write_zeros(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
 }
 
 /// A descriptor a program cannot mistake for its standard ones.
-fn above_stdio(fd: OwnedFd) -> Result<OwnedFd, Errno> {
-    if fd.as_raw_fd() > 2 {
+fn above_stdio(fd: OwnedFd) -> Result<Descriptor, Errno> {
+    let fd = Descriptor::from(fd);
+    if fd.as_fd().as_raw_fd() > 2 {
         return Ok(fd);
     }
-    rustix::io::fcntl_dupfd_cloexec(&fd, 3)
+    rustix::io::fcntl_dupfd_cloexec(&fd, 3).map(Descriptor::from)
 }
 
 fn system(path: &Path, action: &'static str, error: Errno) -> RunDirError {

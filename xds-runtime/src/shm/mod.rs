@@ -7,11 +7,13 @@
 //! views are `'static` and nobody holds a reference that can dangle.
 
 mod clock;
+mod descriptor;
 pub mod futex;
 mod leak;
 mod map;
 
 pub use clock::{Millis, now};
+pub use descriptor::Descriptor;
 pub use leak::leak;
 pub use map::{MapError, map_over, map_read, map_write, release, reserve, words_of};
 
