@@ -3,6 +3,8 @@
 //! The steps are those of the library: the same settings, name files, image and tables. Nothing is advanced or
 //! counted by asking.
 
+mod balancing;
+
 use std::net::IpAddr;
 use std::process::ExitCode;
 
@@ -13,6 +15,7 @@ use xds_runtime::image::{
     PolicyView, Torn, View,
 };
 use xds_runtime::names::{Families, NameFiles, Whose};
+use xds_runtime::outlier::{self, Detector};
 use xds_runtime::pod::Pod;
 use xds_runtime::resource::Health;
 use xds_runtime::shm::{self, Millis, WordAddr};
@@ -210,31 +213,31 @@ impl Explainer {
         lines: &mut Vec<String>,
     ) -> Result<(), Torn> {
         lines.push(format!("cluster   {} (weight {weight})", view.string(cluster.name)?));
-        let policy = match cluster.policy {
-            PolicyView::Pass(reason, detail) => {
-                let detail = view.string(detail)?;
-                lines.push(format!(
-                    "  verdict   passes: {}{}{detail}",
-                    meaning(reason),
-                    if detail.is_empty() { "" } else { ": " }
-                ));
-                return Ok(());
-            }
-            PolicyView::RoundRobin => "round robin".into(),
-            PolicyView::Random => "random".into(),
-            PolicyView::RingHash => "ring hash".into(),
-            PolicyView::Maglev => "Maglev".into(),
-            PolicyView::LeastRequest { choice_count, bias_thousandths } => {
-                format!("least request of {choice_count}, bias {}", f64::from(bias_thousandths) / 1000.0)
-            }
-        };
+        if let PolicyView::Pass(reason, detail) = cluster.policy {
+            let detail = view.string(detail)?;
+            let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
+            lines.push(format!("  verdict   passes: {}{detail}", meaning(reason)));
+            return Ok(());
+        }
+        let policy = balancing::policy(cluster.policy).unwrap_or_default();
         let limit = cluster.max_connections.map_or(String::new(), |limit| format!(", at most {limit} connections"));
         lines.push(format!("  policy    {policy}, connect timeout {} ms{limit}", cluster.connect_timeout_ms));
+        lines.extend(balancing::settings(&cluster.balancing).iter().map(|setting| format!("  and       {setting}")));
+        if let Some(settings) = view.outlier(cluster)? {
+            lines.push(format!("  outlier   {}", outlier_detection(&settings)));
+        }
         if !cluster.endpoints_known {
             lines.push(
                 "  verdict   endpoints are not known yet: they are asked for when a program resolves or dials it"
                     .into(),
             );
+            return Ok(());
+        }
+        if let PolicyView::Aggregate { first, count } = cluster.policy {
+            for nth in 0..count {
+                let (member, weight) = view.weighted(first, nth)?;
+                self.cluster(view, &view.cluster(member)?, weight, lines)?;
+            }
             return Ok(());
         }
         for priority in 0..cluster.priority_count() {
@@ -264,21 +267,68 @@ impl Explainer {
             Health::Draining => "draining",
         };
         let mut line = format!("{} {health}, weight {}", endpoint.address.socket(endpoint.port), endpoint.weight);
-        let tag = endpoint_tag(cluster.hash, endpoint.address, endpoint.port);
+        let tag = endpoint_tag(cluster.owner, endpoint.address, endpoint.port);
         if let Some(slot) = self.state.zip(endpoint.slot).and_then(|(state, index)| state.slot(index, tag)) {
-            let (failing, ejections) = slot.failing();
+            if let Some(start) = cluster.balancing.slow_start
+                && self.now.saturating_sub(slot.added()) < u64::from(start.window_ms)
+            {
+                line += &format!(", new for {} ms", self.now.saturating_sub(slot.added()));
+            }
             line += &format!(
-                ", picks {}, active {}, failures {} ({failing} in a row)",
+                ", picks {}, active {}, successes {}, failures {} ({} in a row)",
                 slot.picks(),
                 slot.active(),
-                slot.failures()
+                slot.successes(),
+                slot.failures(),
+                slot.failures_in_a_row()
             );
-            if slot.ejected_until() > self.now {
-                line += &format!(", ejected for {} ms more ({ejections} times)", slot.ejected_until() - self.now);
+            let ejection = slot.ejection();
+            if cluster.detects_outliers() && slot.is_ejected(self.now) {
+                let by = ejection.detector.map_or("a detector unknown here", |detector| detector.name());
+                let (left, times) = (ejection.until.saturating_sub(self.now), ejection.times);
+                line += &format!(", EJECTED by {by} for {left} ms more (ejection {times})");
             }
         }
         line
     }
+}
+
+/// Outlier detection in words: the detectors that eject, and how many at a time.
+fn outlier_detection(settings: &outlier::Settings) -> String {
+    let thresholds = settings.thresholds();
+    let (rate, percentage) = (&settings.success_rate, &settings.failure_percentage);
+    let detectors = [
+        (thresholds.gateway, Detector::ConsecutiveGatewayFailure),
+        (thresholds.row, thresholds.first),
+        (rate.request_volume, settings.success_rate_detector()),
+        (percentage.request_volume, settings.failure_percentage_detector()),
+    ];
+    let mut words = Vec::new();
+    for (number, detector) in detectors {
+        let chance = match settings.enforcing(detector) {
+            0 => continue,
+            100 => String::new(),
+            percent => format!(" (enforced at {percent} %)"),
+        };
+        let rule = match detector {
+            Detector::SuccessRate | Detector::SuccessRateLocalOrigin => {
+                let (factor, hosts) = (f64::from(rate.stdev_factor) / 1000.0, rate.minimum_hosts);
+                format!("{factor} deviations under the mean, of {hosts} with {number} connects")
+            }
+            Detector::FailurePercentage | Detector::FailurePercentageLocalOrigin => {
+                format!("from {} %, of {} with {number} connects", percentage.threshold, percentage.minimum_hosts)
+            }
+            _ if number == 0 => continue,
+            _ => number.to_string(),
+        };
+        words.push(format!("{detector} {rule}{chance}"));
+    }
+    let detectors = if words.is_empty() { "no detector is enforced".to_owned() } else { words.join("; ") };
+    let one = if settings.always_eject_one_host { ", one always" } else { "" };
+    format!(
+        "{detectors}; every {} ms; ejects for {} to {} ms, at most {} % at a time{one}",
+        settings.interval, settings.base_ejection_time, settings.max_ejection_time, settings.max_ejection_percent
+    )
 }
 
 fn addresses(view: &View<'_>, name: &NameView) -> Result<Vec<IpAddr>, Torn> {

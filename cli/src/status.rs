@@ -114,8 +114,14 @@ struct Endpoint {
     health: String,
     picks: u64,
     active: u64,
+    successes: u64,
     failures: u64,
+    /// Since a success, an ejection or a detection.
     consecutive_failures: u32,
+    /// How often it was ejected.
+    ejections: u32,
     /// Remaining; absent = not ejected.
     ejected_for: Option<u64>,
+    /// The detector that ejected it; absent = not ejected.
+    ejected_by: Option<String>,
 }

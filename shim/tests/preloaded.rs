@@ -14,8 +14,8 @@ use std::time::Duration;
 use xds_runtime::config::Settings;
 use xds_runtime::control::{ImageId, Term};
 use xds_runtime::image::{
-    Action, Cluster, DefaultAction, Destination, Endpoint, HashOn, Locality, Mesh, Name, Policy, Priority, Publisher,
-    Table, encode, file_words, priority_tag,
+    Action, Balancing, Cluster, DefaultAction, Destination, Endpoint, HashOn, Locality, Mesh, Name, Policy, Priority,
+    Publisher, Table, encode, file_words, priority_tag,
 };
 use xds_runtime::pod::{Pod, names};
 use xds_runtime::resource::Health;
@@ -120,7 +120,9 @@ fn cluster(allocator: &mut SlotAllocator, name: &str, endpoints: &[&str]) -> Clu
     let locality = Locality { name: String::new(), weight: 1, slot: None, endpoints };
     Cluster {
         name: name.into(),
+        owner: None,
         policy: Policy::RoundRobin,
+        balancing: Balancing::default(),
         priorities: Some(vec![Priority {
             localities: vec![locality],
             slot: allocator.slot(priority_tag(hash, 0)),
@@ -132,6 +134,7 @@ fn cluster(allocator: &mut SlotAllocator, name: &str, endpoints: &[&str]) -> Clu
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
         locality_weighted: false,
+        outlier: None,
     }
 }
 

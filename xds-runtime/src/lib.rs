@@ -15,6 +15,7 @@ pub mod image;
 pub mod lb;
 pub mod leader;
 pub mod names;
+pub mod outlier;
 pub mod pod;
 pub mod resource;
 pub mod shm;
@@ -22,4 +23,4 @@ pub mod state;
 
 /// The version of every file format in the run directory: part of the directory's path, so that two versions
 /// of the library never meet in one file.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;

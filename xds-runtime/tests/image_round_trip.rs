@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use xds_runtime::image::*;
 use xds_runtime::lb::{Call, Seeded, choose};
+use xds_runtime::outlier::Settings;
 use xds_runtime::resource::{Cidr, Health};
 use xds_runtime::shm::{WordAddr, Words};
 
@@ -50,12 +51,41 @@ fn with_tables(mut cluster: Cluster, entries: &[(u64, u32)]) -> Cluster {
     cluster
 }
 
+fn balancing() -> impl Strategy<Value = Balancing> {
+    let slow_start = (1_u32.., 1_u32.., 0_u32..=10_000).prop_map(|(window_ms, aggression_thousandths, min_weight)| {
+        SlowStart { window_ms, aggression_thousandths, min_weight }
+    });
+    let zone_aware = (any::<u32>(), slot(), 0_u32..=100, any::<u32>(), any::<bool>(), slot()).prop_map(
+        |(local, own, routing_enabled, min_cluster_size, by_weight, force_local)| ZoneAware {
+            local,
+            own,
+            routing_enabled,
+            min_cluster_size,
+            by_weight,
+            force_local,
+        },
+    );
+    (proptest::option::of(slow_start), proptest::option::of(zone_aware), any::<bool>(), slot()).prop_map(
+        |(slow_start, zone_aware, fail_on_panic, otherwise)| Balancing {
+            slow_start,
+            zone_aware,
+            fail_on_panic,
+            otherwise,
+        },
+    )
+}
+
+fn outlier() -> impl Strategy<Value = Option<Settings>> {
+    proptest::option::of(proptest::array::uniform9(any::<u64>()).prop_map(Settings::of))
+}
+
 fn cluster() -> impl Strategy<Value = Cluster> {
     let policy = prop_oneof![
         Just(Policy::RoundRobin),
         Just(Policy::Random),
         Just(Policy::RingHash),
         Just(Policy::Maglev),
+        proptest::collection::vec(any::<u32>(), 0..4).prop_map(Policy::Aggregate),
         (2_u32..9, 0_u32..4000).prop_map(|(choice_count, bias)| Policy::LeastRequest {
             choice_count,
             active_request_bias: f64::from(bias) / 1000.0
@@ -63,14 +93,19 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         "[A-Z_]{0,12}".prop_map(|name| Policy::Pass(PassReason::Unsupported, name)),
     ];
     (
-        ("[ -~]{0,40}", policy, proptest::option::of(proptest::collection::vec(priority(), 0..3)), slot()),
-        (0_u64..100_000, slot(), 0_u32..=100, 100_u32..300, any::<bool>()),
+        ("[ -~]{0,40}", policy, proptest::option::of(proptest::collection::vec(priority(), 0..3)), slot(), balancing()),
+        (0_u64..100_000, slot(), 0_u32..=100, 100_u32..300, any::<bool>(), outlier()),
     )
         .prop_map(
-            |((name, policy, priorities, slot), (timeout, max_connections, panic, factor, locality_weighted))| {
+            |(
+                (name, policy, priorities, slot, balancing),
+                (timeout, max_connections, panic, factor, locality_weighted, outlier),
+            )| {
                 Cluster {
                     name,
+                    owner: None,
                     policy,
+                    balancing,
                     priorities,
                     slot,
                     connect_timeout: Duration::from_millis(timeout),
@@ -78,6 +113,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
                     panic_threshold: f64::from(panic),
                     overprovisioning_factor: factor,
                     locality_weighted,
+                    outlier,
                 }
             },
         )
@@ -202,6 +238,10 @@ fn read_cluster(view: &View<'_>, index: u32) -> Result<Cluster, Torn> {
         PolicyView::Random => Policy::Random,
         PolicyView::RingHash => Policy::RingHash,
         PolicyView::Maglev => Policy::Maglev,
+        PolicyView::Aggregate { first, count } => {
+            let members = (0..count).map(|nth| Ok(view.weighted(first, nth)?.0)).collect::<Result<_, _>>()?;
+            Policy::Aggregate(members)
+        }
         PolicyView::LeastRequest { choice_count, bias_thousandths } => {
             Policy::LeastRequest { choice_count, active_request_bias: f64::from(bias_thousandths) / 1000.0 }
         }
@@ -209,7 +249,9 @@ fn read_cluster(view: &View<'_>, index: u32) -> Result<Cluster, Torn> {
     };
     Ok(Cluster {
         name: view.string(cluster.name)?,
+        owner: None,
         policy,
+        balancing: cluster.balancing,
         priorities: cluster.endpoints_known.then_some(priorities),
         slot: cluster.slot,
         connect_timeout: Duration::from_millis(cluster.connect_timeout_ms.into()),
@@ -217,6 +259,7 @@ fn read_cluster(view: &View<'_>, index: u32) -> Result<Cluster, Torn> {
         panic_threshold: f64::from(cluster.panic_threshold) / 100.0,
         overprovisioning_factor: cluster.overprovisioning_factor,
         locality_weighted: cluster.locality_weighted,
+        outlier: view.outlier(&cluster)?,
     })
 }
 

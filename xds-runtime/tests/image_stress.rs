@@ -34,6 +34,8 @@ fn content(generation: u64) -> Vec<u64> {
     let cluster = |n: u32| Cluster {
         name: format!("cluster {n}"),
         policy: Policy::Random,
+        owner: None,
+        balancing: Balancing::default(),
         priorities: Some(vec![Priority {
             slot: None,
             table: Table::None,
@@ -50,6 +52,7 @@ fn content(generation: u64) -> Vec<u64> {
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
         locality_weighted: false,
+        outlier: None,
     };
     let destination = Destination {
         address: VIP.into(),

@@ -38,7 +38,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn mesh(policy: Policy, book: &mut SlotAllocator) -> Mesh {
+fn mesh(policy: Policy, balancing: Balancing, book: &mut SlotAllocator) -> Mesh {
     let hash = hash_bytes(b"c");
     let mut endpoint = |n: u8, health| {
         let address = WordAddr::new([127, 0, 0, n].into());
@@ -62,8 +62,10 @@ fn mesh(policy: Policy, book: &mut SlotAllocator) -> Mesh {
         priority.slot = book.slot(priority_tag(hash, nth));
     }
     let cluster = Cluster {
+        owner: None,
         name: "c".into(),
         policy,
+        balancing,
         priorities: Some(priorities),
         slot: book.slot(named_tag(SlotKind::Cluster, hash)),
         connect_timeout: Duration::from_secs(1),
@@ -71,15 +73,23 @@ fn mesh(policy: Policy, book: &mut SlotAllocator) -> Mesh {
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
         locality_weighted: true,
+        outlier: None,
     };
     let destination = Destination {
         address: [10, 0, 0, 1].into(),
         port: 80,
-        action: Action::Clusters { shares: vec![(0, 1), (0, 2)], hash: HashOn::SourceIp },
+        action: Action::Clusters { shares: vec![(0, 1), (1, 2)], hash: HashOn::SourceIp },
         name: None,
         rules_left_out: String::new(),
     };
-    Mesh { destinations: vec![destination], clusters: vec![cluster], ..Mesh::default() }
+    let aggregate = Cluster {
+        name: "all".into(),
+        policy: Policy::Aggregate(vec![0]),
+        balancing: Balancing::default(),
+        priorities: Some(Vec::new()),
+        ..cluster.clone()
+    };
+    Mesh { destinations: vec![destination], clusters: vec![cluster, aggregate], ..Mesh::default() }
 }
 
 #[test]
@@ -92,10 +102,27 @@ fn a_pick_allocates_nothing() {
         Policy::RingHash,
         Policy::Maglev,
     ];
-    for policy in policies {
+    let plain = policies.into_iter().map(|policy| (policy, Balancing::default()));
+    let slow_start = SlowStart { window_ms: 1000, aggression_thousandths: 1500, min_weight: 1000 };
+    let starting = [Policy::RoundRobin, Policy::LeastRequest { choice_count: 2, active_request_bias: 1.0 }];
+    let starting = starting.map(|policy| (policy, Balancing { slow_start: Some(slow_start), ..Balancing::default() }));
+    let zones = |by_weight| ZoneAware {
+        local: 0,
+        own: Some(1),
+        routing_enabled: 99,
+        min_cluster_size: 1,
+        by_weight,
+        force_local: None,
+    };
+    let zoned = [true, false].map(|by_weight| {
+        (Policy::RoundRobin, Balancing { zone_aware: Some(zones(by_weight)), ..Balancing::default() })
+    });
+    for (policy, balancing) in plain.chain(starting).chain(zoned) {
         let boot = BootId::from_words([1, 2]);
         let state = State::format(Box::leak((0..state_words(64)).map(|_| AtomicU64::new(0)).collect()), boot).unwrap();
-        let mesh = mesh(policy.clone(), &mut SlotAllocator::recover(state));
+        let mut book = SlotAllocator::recover(state);
+        book.at(1);
+        let mesh = mesh(policy.clone(), balancing, &mut book);
         let content = encode(&mesh).unwrap();
         let words = Box::leak((0..file_words(content.len())).map(|_| AtomicU64::new(0)).collect::<Box<[_]>>());
         Publisher::format(words, boot, 1, 0).unwrap().publish(&content).unwrap();
@@ -114,8 +141,8 @@ fn a_pick_allocates_nothing() {
             let choice = choose(&view, Some(&state), &call, &mut entropy);
             picked += u32::from(matches!(choice, Ok(Choice::Endpoint(_))));
         }
-        assert_eq!(ALLOCATIONS.get() - before, 0, "{policy:?}");
-        assert_eq!(picked, 2000, "{policy:?}");
+        assert_eq!(ALLOCATIONS.get() - before, 0, "{policy:?} {balancing:?}");
+        assert_eq!(picked, 2000, "{policy:?} {balancing:?}");
         drop(Box::new(1));
         assert!(ALLOCATIONS.get() > before, "the counter counts");
     }

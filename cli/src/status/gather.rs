@@ -74,7 +74,7 @@ fn tables(state: State) -> Tables {
 
 /// `None`: no leader said anything yet, or what is there is not ours.
 fn read_status(dir: &RunDir) -> Option<Status> {
-    let file = File::from(dir.open_file(names::STATUS, Open::Read).ok()??);
+    let file = File::from(dir.open_file(names::STATUS, Open::Read).ok()??.into_owned());
     let mut text = String::new();
     file.take(STATUS_MOST).read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
@@ -111,11 +111,11 @@ fn cluster(view: &View<'_>, cluster: &ClusterView, state: Option<State>, now: Mi
             let name = view.string(locality.name)?;
             for nth in 0..locality.set.len() {
                 let found = view.endpoint(&locality.set, nth)?;
-                endpoints.push(endpoint(cluster.hash, &found, priority, &name, state, now));
+                endpoints.push(endpoint(cluster, &found, priority, &name, state, now));
             }
         }
     }
-    let tag = named_tag(SlotKind::Cluster, cluster.hash);
+    let tag = named_tag(SlotKind::Cluster, cluster.owner);
     let slot = state.zip(cluster.slot).and_then(|(state, index)| state.slot(index, tag));
     Ok(Cluster {
         name: view.string(cluster.name)?,
@@ -125,6 +125,7 @@ fn cluster(view: &View<'_>, cluster: &ClusterView, state: Option<State>, now: Mi
             PolicyView::Random => "random".to_owned(),
             PolicyView::RingHash => "ring hash".to_owned(),
             PolicyView::Maglev => "Maglev".to_owned(),
+            PolicyView::Aggregate { count, .. } => format!("aggregate of {count} clusters"),
             PolicyView::Pass(reason, detail) => format!("passes: {reason:?} {}", view.string(detail)?),
         },
         endpoints_known: cluster.endpoints_known,
@@ -134,15 +135,18 @@ fn cluster(view: &View<'_>, cluster: &ClusterView, state: Option<State>, now: Mi
 }
 
 fn endpoint(
-    cluster: u64,
+    cluster: &ClusterView,
     found: &EndpointView,
     priority: u32,
     locality: &str,
     state: Option<State>,
     now: Millis,
 ) -> Endpoint {
-    let tag = endpoint_tag(cluster, found.address, found.port);
+    let tag = endpoint_tag(cluster.owner, found.address, found.port);
+    // An ejection holds for as long as its cluster has outlier detection.
+    let ejects = cluster.detects_outliers();
     let slot = state.zip(found.slot).and_then(|(state, index)| state.slot(index, tag));
+    let ejection = slot.map(|slot| slot.ejection()).filter(|ejection| ejects && ejection.until > now);
     Endpoint {
         address: found.address.socket(found.port).to_string(),
         priority,
@@ -152,7 +156,10 @@ fn endpoint(
         picks: slot.map_or(0, |slot| slot.picks()),
         active: slot.map_or(0, |slot| slot.active()),
         failures: slot.map_or(0, |slot| slot.failures()),
-        consecutive_failures: slot.map_or(0, |slot| slot.failing().0),
-        ejected_for: slot.and_then(|slot| slot.ejected_until().checked_sub(now)).filter(|left| *left > 0),
+        consecutive_failures: slot.map_or(0, |slot| slot.failures_in_a_row()),
+        successes: slot.map_or(0, |slot| slot.successes()),
+        ejections: slot.map_or(0, |slot| slot.ejection().times),
+        ejected_for: ejection.map(|ejection| ejection.until.saturating_sub(now)),
+        ejected_by: ejection.and_then(|ejection| Some(ejection.detector?.to_string())),
     }
 }

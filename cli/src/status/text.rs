@@ -71,7 +71,9 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
         let known = if cluster.endpoints_known { "" } else { ", endpoints not asked for yet" };
         writeln!(out, "  {}  {}, {} active{known}", cluster.name, cluster.policy, cluster.active)?;
         for endpoint in &cluster.endpoints {
-            let ejected = endpoint.ejected_for.map_or(String::new(), |left| format!(", EJECTED for {}", seconds(left)));
+            let by = endpoint.ejected_by.as_deref().unwrap_or("a detector unknown here");
+            let ejected =
+                endpoint.ejected_for.map_or(String::new(), |left| format!(", EJECTED for {} by {by}", seconds(left)));
             writeln!(
                 out,
                 "    {:<21} {}, priority {}, weight {}, {} picks, {} active, {} failures ({} in a row){ejected}",
@@ -123,8 +125,11 @@ mod tests {
                     picks: 7,
                     active: 1,
                     failures: 2,
+                    successes: 5,
                     consecutive_failures: 1,
+                    ejections: 1,
                     ejected_for: Some(4_900),
+                    ejected_by: Some("success rate".to_owned()),
                 }],
             }],
         }
@@ -142,6 +147,9 @@ mod tests {
     #[test]
     fn an_ejected_endpoint_is_seen_at_a_glance() {
         let text = render(&report());
-        assert!(text.contains("7 picks, 1 active, 2 failures (1 in a row), EJECTED for 4.9 s"), "{text}");
+        assert!(
+            text.contains("7 picks, 1 active, 2 failures (1 in a row), EJECTED for 4.9 s by success rate"),
+            "{text}"
+        );
     }
 }

@@ -21,12 +21,14 @@ use std::ffi::c_int;
 use libc::{sockaddr, socklen_t, timeval};
 use log::Level;
 use xds_runtime::lb::{Choice, Pick};
+use xds_runtime::outlier::Ejected;
 use xds_runtime::shm::{self, Millis, WordAddr};
 use xds_runtime::state::{Connection, ConnectionState, Slot};
 
 use crate::core::Errno;
 use crate::core::address::{Inet, RawAddress};
 use crate::core::choose::{Dial, Identity, choose, choose_first, is_outside, reachable, without_configuration};
+use crate::core::failure;
 use crate::core::grace::{self, Progress};
 use crate::core::mesh::{Attached, Mesh};
 use crate::core::outcome::{self, Outcome};
@@ -262,7 +264,7 @@ impl Redirected {
     fn recorded(&self, socket: Socket) -> Option<Connection> {
         self.mesh.state()?.connection(self.identity.cookie).filter(|recorded| {
             (recorded.dialled, recorded.dialled_port) == (WordAddr::new(self.dialled.ip), self.dialled.port)
-                && (recorded.state == ConnectionState::Connecting || socket.is_connected_to(recorded))
+                && (recorded.state.is_under_way() || socket.is_connected_to(recorded))
         })
     }
 
@@ -286,8 +288,8 @@ impl Redirected {
         let settled = if outcome >= 0 { 0 } else { errno };
         if self.under_way {
             // Counted when it began: this only tells how far it is.
-            if let (Some(state), Some(outcome)) = (self.mesh.state(), Outcome::of(settled)) {
-                outcome::learn(state, self.identity.cookie, outcome, now);
+            if let Some(outcome) = Outcome::of(settled) {
+                outcome::learn(&self.mesh, self.identity.cookie, outcome, now);
             }
             Why::Repeated.count();
             return Next::Done(errno);
@@ -315,12 +317,12 @@ impl Redirected {
                     Progress::UnderWay => self.under_way(socket, errno, now),
                     Progress::Failed(reason) => {
                         self.clearing = true;
-                        self.failed(socket, slot, reason, now)
+                        self.failed(socket, reason, now)
                     }
                 }
             }
             libc::EINTR => self.under_way(socket, errno, now),
-            errno if outcome::is_the_endpoints(errno) => self.failed(socket, slot, errno, now),
+            errno if outcome::is_the_endpoints(errno) => self.failed(socket, errno, now),
             // Not the endpoint's fault (EADDRNOTAVAIL, EISCONN, EALREADY, EBADF..): the program's to know.
             _ => {
                 self.uncount();
@@ -355,12 +357,14 @@ impl Redirected {
     }
 
     /// The endpoint did not answer: another one, or the failure is the program's to know.
-    fn failed(&mut self, socket: Socket, slot: Option<Slot<'_>>, errno: Errno, now: Millis) -> Next {
-        if let Some(slot) = slot {
-            slot.failed();
-        }
+    fn failed(&mut self, socket: Socket, errno: Errno, now: Millis) -> Next {
+        let ejected = failure::count(&self.mesh, &self.pick.member(), self.identity.cookie, now);
         self.uncount();
         self.log_outcome(Level::Info, errno);
+        if let Some(Ejected { until, detector }) = ejected {
+            let (endpoint, time) = (self.pick.address.socket(self.pick.port), until.saturating_sub(now));
+            self.mesh.context.log.line(Level::Info, format_args!("{endpoint} is ejected for {time} ms: {detector}"));
+        }
         // A SYN with data that was not refused may have arrived.
         if self.sends && errno != libc::ECONNREFUSED {
             return Next::Done(errno);

@@ -3,7 +3,7 @@
 //! A name has one answer for all its ports. So an endpoint stands for a VIP only where it serves every port of the VIP
 //! under the same number; else the VIP is answered, which works unbalanced.
 
-use xds_runtime::image::{ActionView, ImageFile, Torn, View};
+use xds_runtime::image::{ActionView, ClusterView, ImageFile, Torn, View};
 use xds_runtime::lb::{self, Call, Choice, Seeded};
 use xds_runtime::shm::{Millis, WordAddr};
 use xds_runtime::state::State;
@@ -52,14 +52,22 @@ fn pick(
 fn serves(view: &View<'_>, action: ActionView, address: WordAddr, port: u16) -> Result<bool, Torn> {
     let ActionView::Clusters { first, count, .. } = action else { return Ok(false) };
     for nth in 0..count {
-        let cluster = view.cluster(view.weighted(first, nth)?.0)?;
-        for nth in 0..cluster.priority_count() {
-            let set = view.priority(&cluster, nth)?.set;
-            for nth in 0..set.len() {
-                let endpoint = view.endpoint(&set, nth)?;
-                if (endpoint.address, endpoint.port) == (address, port) {
-                    return Ok(true);
-                }
+        for member in view.members(view.cluster(view.weighted(first, nth)?.0)?) {
+            if has(view, &member?, address, port)? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+fn has(view: &View<'_>, cluster: &ClusterView, address: WordAddr, port: u16) -> Result<bool, Torn> {
+    for nth in 0..cluster.priority_count() {
+        let set = view.priority(cluster, nth)?.set;
+        for nth in 0..set.len() {
+            let endpoint = view.endpoint(&set, nth)?;
+            if (endpoint.address, endpoint.port) == (address, port) {
+                return Ok(true);
             }
         }
     }

@@ -33,7 +33,7 @@ pub enum Progress {
 /// How long an endpoint may be watched.
 pub fn patience(slot: Option<Slot<'_>>, grace: Duration, now: Millis) -> Duration {
     let known_good = slot.is_some_and(|slot| {
-        slot.last_success() != 0 && now.saturating_sub(slot.last_success()) < LATELY_MS && slot.failing().0 == 0
+        slot.last_success() != 0 && now.saturating_sub(slot.last_success()) < LATELY_MS && slot.failures_in_a_row() == 0
     });
     if known_good { Duration::ZERO } else { grace }
 }

@@ -11,6 +11,7 @@ pub mod ask;
 pub mod choose;
 pub mod connect;
 pub mod endpoint;
+pub mod failure;
 pub mod grace;
 pub mod hostent;
 pub mod lead;

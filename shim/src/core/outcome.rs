@@ -14,6 +14,7 @@ use xds_runtime::state::{Connection, ConnectionState, State};
 
 use crate::core::Errno;
 use crate::core::address::plausible;
+use crate::core::failure;
 use crate::core::mesh::{Attached, Mesh};
 use crate::core::process;
 use crate::core::socket::Socket;
@@ -46,22 +47,25 @@ pub const fn is_the_endpoints(errno: Errno) -> bool {
     matches!(errno, libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::ETIMEDOUT)
 }
 
-/// Notes how the connect of a socket ended, if it was under way.
+/// Notes how the connect of a socket ended, if it was under way. One that lasted for longer than it may was counted
+/// already.
 #[inline(never)]
-pub fn learn(state: State, cookie: u64, outcome: Outcome, now: Millis) {
-    let Some(seen) = state.connection(cookie).filter(|seen| seen.state == ConnectionState::Connecting) else { return };
+pub fn learn(mesh: &dyn Mesh, cookie: u64, outcome: Outcome, now: Millis) {
+    let Some(state) = mesh.state() else { return };
+    let Some(seen) = state.connection(cookie).filter(|seen| seen.state.is_under_way()) else { return };
     match outcome {
         Outcome::Established if state.establish(cookie, &seen) => {
-            if let Some(slot) = seen.endpoint_slot.and_then(|index| state.slot(index, seen.endpoint_tag)) {
+            if seen.state == ConnectionState::Connecting
+                && let Some(slot) = seen.member().endpoint(&state)
+            {
                 slot.succeeded(now);
             }
         }
         Outcome::Established => {}
         Outcome::Failed(errno) => {
             let Some(gone) = state.forget(cookie, now) else { return };
-            let slot = gone.endpoint_slot.and_then(|index| state.slot(index, gone.endpoint_tag));
-            if let Some(slot) = slot.filter(|_| is_the_endpoints(errno)) {
-                slot.failed();
+            if is_the_endpoints(errno) && gone.state == ConnectionState::Connecting {
+                failure::count(mesh, &gone.member(), cookie, now);
             }
             uncount(state, &gone);
         }
@@ -108,12 +112,12 @@ pub unsafe fn told(fd: c_int, value: *const c_void, length: *const socklen_t) {
 fn note(mesh: &dyn Mesh, socket: Socket, errno: Errno) {
     let Some(state) = mesh.state() else { return };
     let Some(cookie) = socket.cookie() else { return };
-    let Some(seen) = state.connection(cookie).filter(|seen| seen.state == ConnectionState::Connecting) else { return };
+    let Some(seen) = state.connection(cookie).filter(|seen| seen.state.is_under_way()) else { return };
     // No error is what a connect says, too, that is still under way.
     let outcome = match errno {
         0 if socket.is_connected_to(&seen) => Outcome::Established,
         0 => return,
         errno => Outcome::Failed(errno),
     };
-    learn(state, cookie, outcome, shm::now());
+    learn(mesh, cookie, outcome, shm::now());
 }

@@ -6,7 +6,7 @@
 use libc::{sockaddr, socklen_t};
 use xds_runtime::control::Switch;
 use xds_runtime::shm::{self, WordAddr};
-use xds_runtime::state::{Connection, ConnectionState, State};
+use xds_runtime::state::Connection;
 
 use crate::core::address::{Inet, RawAddress, plausible};
 use crate::core::mesh::{Attached, Mesh};
@@ -67,23 +67,23 @@ fn dialled(socket: Socket, written: socklen_t) -> Result<(RawAddress, socklen_t)
     let now = shm::now();
     let mesh = Attached { context, pod: context.attach_existing(now)? };
     let cookie = socket.cookie().ok_or(Why::NoCookie)?;
-    let (state, recorded) = recorded(&mesh, cookie)?;
+    let recorded = recorded(&mesh, cookie)?;
     let peer = socket.peer().ok_or(Why::NotInet)?;
     // The socket may have been connected elsewhere since.
     if (WordAddr::new(peer.ip), peer.port) != (recorded.remote, recorded.remote_port) {
         return Err(Why::NoRecord);
     }
-    if recorded.state == ConnectionState::Connecting {
-        outcome::learn(state, cookie, Outcome::Established, now);
+    if recorded.state.is_under_way() {
+        outcome::learn(&mesh, cookie, Outcome::Established, now);
     }
     answer(peer, &recorded).filter(|(_, whole)| *whole == written).ok_or(Why::NoRecord)
 }
 
-fn recorded(mesh: &dyn Mesh, cookie: u64) -> Result<(State, Connection), Why> {
+fn recorded(mesh: &dyn Mesh, cookie: u64) -> Result<Connection, Why> {
     if mesh.control().switch() != Switch::On {
         return Err(Why::SwitchedOff);
     }
-    mesh.state().and_then(|state| Some((state, state.connection(cookie)?))).ok_or(Why::NoRecord)
+    mesh.state().and_then(|state| state.connection(cookie)).ok_or(Why::NoRecord)
 }
 
 fn answer(peer: Inet, recorded: &Connection) -> Option<(RawAddress, socklen_t)> {

@@ -393,12 +393,17 @@ impl Context {
         }
     }
 
-    /// A seed for picks: no two calls get the same, forked twins included.
+    /// [`entropy`].
     pub fn entropy(&self, cookie: u64) -> u64 {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let here = std::ptr::from_ref(&time) as u64;
-        shm::hash_words(&[cookie, here, time.tv_sec as u64, time.tv_nsec as u64])
+        entropy(cookie)
     }
+}
+
+/// A seed for picks: no two calls get the same, forked twins included.
+pub fn entropy(cookie: u64) -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let here = std::ptr::from_ref(&time) as u64;
+    shm::hash_words(&[cookie, here, time.tv_sec as u64, time.tv_nsec as u64])
 }
 
 /// True in a child of vfork(2), whose memory is its parent's: nothing must be kept for the process, no thread started.

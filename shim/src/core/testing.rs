@@ -7,8 +7,8 @@ use std::time::Duration;
 use xds_runtime::boot::BootId;
 use xds_runtime::control::{CONTROL_WORDS, Control, ImageId};
 use xds_runtime::image::{
-    Action, Cluster, Destination, Endpoint, HashOn, ImageFile, Locality, Mesh as Tables, Name, Policy, Priority,
-    Publisher, Table, encode, file_words,
+    Action, Balancing, Cluster, Destination, Endpoint, HashOn, ImageFile, Locality, Mesh as Tables, Name, Policy,
+    Priority, Publisher, Table, encode, file_words,
 };
 use xds_runtime::resource::Health;
 use xds_runtime::shm::{self, Millis};
@@ -105,7 +105,9 @@ pub fn greeter(endpoints: Option<&[&str]>) -> Tables {
         }],
         clusters: vec![Cluster {
             name: "greeter".into(),
+            owner: None,
             policy: Policy::RoundRobin,
+            balancing: Balancing::default(),
             priorities: endpoints.map(|endpoints| {
                 vec![Priority { localities: vec![locality(endpoints)], slot: None, table: Table::None }]
             }),
@@ -115,6 +117,7 @@ pub fn greeter(endpoints: Option<&[&str]>) -> Tables {
             panic_threshold: 50.0,
             overprovisioning_factor: 140,
             locality_weighted: false,
+            outlier: None,
         }],
         ..Tables::default()
     }

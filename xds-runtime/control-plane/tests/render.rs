@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use control_plane::{NameTable, Proxy, Resources, Snapshot, type_url};
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
-use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy};
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig, LbPolicy};
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener, filter};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
@@ -285,6 +285,27 @@ fn a_destination_rule_sets_policy_limits_timeouts_and_ejection() {
     assert_eq!(ejection.consecutive_5xx.map(|limit| limit.value), Some(2));
     let threshold = cluster.common_lb_config.and_then(|common| common.healthy_panic_threshold);
     assert_eq!(threshold.map(|percent| percent.value), Some(10.0));
+}
+
+#[test]
+fn a_warmup_is_slow_start_for_the_policies_that_have_it() {
+    let of = |settings: &str| {
+        let cluster = far(&format!("{{loadBalancer: {{{settings}}}}}")).cluster(FAR);
+        let start = match cluster.lb_config {
+            Some(LbConfig::RoundRobinLbConfig(config)) => config.slow_start_config,
+            Some(LbConfig::LeastRequestLbConfig(config)) => config.slow_start_config,
+            _ => None,
+        }?;
+        let window = start.slow_start_window.map(|window| window.seconds);
+        let aggression = start.aggression.map(|aggression| aggression.default_value);
+        Some((window, aggression, start.min_weight_percent.map(|percent| percent.value)))
+    };
+    let warmup = "warmup: {duration: 60s, minimumPercent: 20, aggression: 1.5}";
+    assert_eq!(of(&format!("simple: ROUND_ROBIN, {warmup}")), Some((Some(60), Some(1.5), Some(20.0))));
+    assert_eq!(of("warmupDurationSecs: 30s"), Some((Some(30), Some(1.0), Some(10.0))), "least request is the default");
+    assert_eq!(of(&format!("warmupDurationSecs: 30s, {warmup}")), Some((Some(60), Some(1.5), Some(20.0))));
+    assert_eq!(of(&format!("simple: RANDOM, {warmup}")), None);
+    assert_eq!(of("simple: ROUND_ROBIN"), None);
 }
 
 #[test]

@@ -37,6 +37,7 @@ fn read(view: &View<'_>) {
     let _ = choose(view, None, &call, &mut Seeded(0));
     for index in 0..view.cluster_count().unwrap_or(0).min(16) {
         let _ = view.cluster(index).map(|cluster| {
+            let _ = view.outlier(&cluster);
             for nth in 0..cluster.priority_count().min(8) {
                 let _ = view.priority(&cluster, nth).map(|priority| {
                     let _ = view.ring_entry(&priority, nth);

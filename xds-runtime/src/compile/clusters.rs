@@ -4,9 +4,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Input;
 use super::endpoints::{Gathered, gather};
-use super::tables;
+use super::subset::{self, Selected, Selection};
+use super::{aggregate, balancing, outlier, tables, zones};
 use crate::image::{self, Action, HashOn, PassReason, Policy, Priority, priority_tag};
-use crate::resource::{Cluster, Discovery, LbPolicy, UpstreamTls, WeightedCluster};
+use crate::lb::MAX_PRIORITIES;
+use crate::resource::{Cluster, Discovery, LbPolicy, Metadata, UpstreamTls, WeightedCluster, in_words};
 use crate::shm::{WordAddr, hash_bytes};
 use crate::state::{SlotKind, endpoint_tag, locality_tag, named_tag};
 
@@ -21,9 +23,12 @@ pub(super) struct Clusters<'a, 'b> {
     input: &'b Input<'a>,
     slots: &'b mut dyn FnMut(u64) -> Option<u32>,
     notes: &'b mut BTreeSet<String>,
-    index: HashMap<&'a str, u32>,
+    /// By name, and what follows it for a subset.
+    index: HashMap<(&'a str, String), u32>,
     /// EDS names of each built cluster.
     eds: Vec<Vec<&'a str>>,
+    /// The node's own cluster, if some other is routed by zone.
+    local: Option<u32>,
     pub built: Vec<image::Cluster>,
     pub live_tags: HashSet<u64>,
     pub hostnames: BTreeSet<String>,
@@ -48,6 +53,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
             notes,
             index: HashMap::new(),
             eds: Vec::new(),
+            local: None,
             built: Vec::new(),
             live_tags: HashSet::new(),
             hostnames: BTreeSet::new(),
@@ -68,11 +74,13 @@ impl<'a, 'b> Clusters<'a, 'b> {
             return match self.lead(&first.name) {
                 Lead::Pass(reason) => Action::Pass(reason),
                 Lead::Refuse => Action::Refuse,
-                Lead::Cluster(cluster) => Action::Clusters { shares: vec![(self.build(cluster), 1)], hash },
+                Lead::Cluster(cluster) => {
+                    Action::Clusters { shares: vec![(self.build(cluster, &first.metadata), 1)], hash }
+                }
             };
         }
         let loaded = weighted.iter().filter(|cluster| cluster.weight > 0);
-        let shares = loaded.map(|share| (self.share(&share.name), share.weight)).collect();
+        let shares = loaded.map(|share| (self.share(share), share.weight)).collect();
         Action::Clusters { shares, hash }
     }
 
@@ -82,6 +90,12 @@ impl<'a, 'b> Clusters<'a, 'b> {
         for eds in shares.iter().filter_map(|(index, _)| self.eds.get(*index as usize)) {
             names.extend(eds.iter().map(|name| (*name).to_owned()));
         }
+    }
+
+    /// The EDS names of the node's own cluster, if zones need them.
+    pub fn local_endpoints(&self) -> impl Iterator<Item = String> {
+        let eds = self.local.and_then(|index| self.eds.get(index as usize));
+        eds.into_iter().flatten().map(|name| (*name).to_owned())
     }
 
     fn lead(&mut self, name: &str) -> Lead<'a> {
@@ -105,80 +119,173 @@ impl<'a, 'b> Clusters<'a, 'b> {
     }
 
     /// The index of a cluster that has a share of a destination.
-    fn share(&mut self, name: &'a str) -> u32 {
+    fn share(&mut self, share: &'a WeightedCluster) -> u32 {
+        let name = share.name.as_str();
         let reason = match self.lead(name) {
-            Lead::Cluster(cluster) => return self.build(cluster),
+            Lead::Cluster(cluster) => return self.build(cluster, &share.metadata),
             Lead::Pass(reason) => reason,
             // A share that is to fail: a cluster without endpoints.
             Lead::Refuse => PassReason::NoHealthyEndpoint,
         };
-        self.register(name, |_| (passing(name, Policy::Pass(reason, name.to_owned())), Vec::new()))
+        self.register(name, String::new(), |_| (passing(name, Policy::Pass(reason, name.to_owned())), Vec::new()))
     }
 
-    fn build(&mut self, cluster: &'a Cluster) -> u32 {
-        self.register(&cluster.name, |clusters| clusters.compile(cluster))
+    /// The index of what a route that asks for `asked` means by a cluster.
+    fn build(&mut self, cluster: &'a Cluster, asked: &Metadata) -> u32 {
+        if let Discovery::Aggregate(_) = cluster.discovery {
+            let members = aggregate::members(self.input, cluster, self.notes);
+            // Each member may have subsets.
+            let subsets = members.iter().any(|member| member.balancing.subsets.is_some());
+            let suffix = if subsets && !asked.is_empty() { format!(" [{}]", in_words(asked)) } else { String::new() };
+            let built_name = format!("{}{suffix}", cluster.name);
+            return self.register(&cluster.name, suffix, |clusters| {
+                clusters.compile_aggregate(built_name, cluster, &members, asked)
+            });
+        }
+        let Some(subsets) = &cluster.balancing.subsets else {
+            return self.build_selected(cluster, &Selected::default());
+        };
+        let selected = subset::select(self.input, cluster, subsets, asked);
+        self.build_selected(cluster, &selected)
     }
 
-    fn register(&mut self, name: &'a str, compile: impl FnOnce(&mut Self) -> (image::Cluster, Vec<&'a str>)) -> u32 {
-        if let Some(index) = self.index.get(name) {
+    fn build_selected(&mut self, cluster: &'a Cluster, selected: &Selected) -> u32 {
+        if cluster.outlier_detection.is_some() && selected.selection != Selection::All {
+            // Detection is the whole's: the leader counts its endpoints and no subset's.
+            self.build_selected(cluster, &Selected::default());
+        }
+        let any = selected.else_any.then(|| self.build_selected(cluster, &Selected::default()));
+        let suffix = selected.selection.suffix() + if any.is_some() { " or any" } else { "" };
+        self.register(&cluster.name, suffix.clone(), |clusters| {
+            let (mut built, eds) = clusters.compile(cluster, &selected.selection);
+            if !suffix.is_empty() {
+                built.name.push_str(&suffix);
+                built.owner = Some(cluster.name.clone());
+            }
+            built.balancing.otherwise = any;
+            clusters.route_by_zone(cluster, &mut built);
+            clusters.give_slots(&mut built);
+            (built, eds)
+        })
+    }
+
+    fn register(
+        &mut self,
+        name: &'a str,
+        suffix: String,
+        compile: impl FnOnce(&mut Self) -> (image::Cluster, Vec<&'a str>),
+    ) -> u32 {
+        let key = (name, suffix);
+        if let Some(index) = self.index.get(&key) {
             return *index;
         }
         let (built, eds) = compile(self);
         let index = u32::try_from(self.built.len()).unwrap_or(u32::MAX);
-        self.index.insert(name, index);
+        self.index.insert(key, index);
         self.built.push(built);
         self.eds.push(eds);
         index
     }
 
-    fn compile(&mut self, cluster: &'a Cluster) -> (image::Cluster, Vec<&'a str>) {
-        let Gathered { mut priorities, leaves, eds, overprovisioning, hash_keys } =
-            gather(self.input, cluster, &mut self.hostnames, self.notes);
-        // An aggregate's endpoints are balanced as its clusters say; they have one policy here, the first's.
-        let speaker = leaves.first().copied().unwrap_or(cluster);
-        if let Some(other) = leaves.iter().find(|leaf| leaf.policy != speaker.policy) {
-            self.note(format!("cluster {}: the policy of {} holds for {} too", cluster.name, speaker.name, other.name));
+    /// Zone-aware routing, where the node's own cluster is known and has endpoints in the node's locality.
+    fn route_by_zone(&mut self, cluster: &Cluster, built: &mut image::Cluster) {
+        let hashes = matches!(built.policy, Policy::RingHash | Policy::Maglev | Policy::Pass(..));
+        if hashes || built.locality_weighted {
+            return;
         }
-        for leaf in &leaves {
-            for setting in &leaf.unsupported {
-                self.note(format!("cluster {}: {setting} is not honoured", leaf.name));
-            }
+        built.balancing.fail_on_panic = cluster.balancing.zone_aware.fail_traffic_on_panic;
+        // The node's cluster is balanced plainly itself.
+        let Some(local) = self.input.local_cluster.and_then(|name| self.input.clusters.get(name)) else { return };
+        if local.name == cluster.name {
+            return;
         }
-        let policy = leaves.iter().find_map(|leaf| refusal(leaf)).unwrap_or_else(|| policy(speaker));
+        let index = self.build_selected(local, &Selected::default());
+        self.local = Some(index);
+        let callers = self.built.get(index as usize);
+        built.balancing.zone_aware = callers
+            .and_then(|callers| zones::zone_aware(self.input, &cluster.balancing.zone_aware, built, index, callers));
+    }
+
+    /// A cluster with those of its endpoints that are selected; without slots.
+    fn compile(&mut self, cluster: &'a Cluster, selection: &Selection) -> (image::Cluster, Vec<&'a str>) {
+        for setting in &cluster.unsupported {
+            self.note(format!("cluster {}: {setting} is not honoured", cluster.name));
+        }
+        let policy = refusal(cluster).unwrap_or_else(|| policy(cluster));
         if let Policy::Pass(reason, name) = &policy {
             let reason = *reason;
             self.note(format!("cluster {}: left to the kernel ({reason:?}: {name})", cluster.name));
-            return (passing(&cluster.name, policy), Vec::new());
+            if self.input.local_cluster != Some(&cluster.name) {
+                return (passing(&cluster.name, policy), Vec::new());
+            }
+            // The node's own cluster is counted by zones, whether or not anybody may connect to it.
         }
+        let Gathered { mut priorities, eds, overprovisioning, hash_keys } =
+            gather(self.input, cluster, selection, &mut self.hostnames, self.notes);
+        let subsets = cluster.balancing.subsets.as_ref();
+        let locality_weighted = cluster.locality_weighted && subsets.is_none_or(|s| s.locality_weight_aware);
         for Priority { localities, table, .. } in priorities.iter_mut().flatten() {
-            *table = tables::table(
-                &speaker.policy,
-                localities,
-                speaker.locality_weighted,
-                speaker.panic_threshold,
-                &hash_keys,
-            );
+            *table = tables::table(&cluster.policy, localities, locality_weighted, cluster.panic_threshold, &hash_keys);
         }
-        let mut built = image::Cluster {
+        let built = image::Cluster {
             policy,
+            balancing: balancing::balancing(&cluster.balancing),
             priorities,
-            connect_timeout: speaker.connect_timeout,
-            max_connections: cluster.max_connections.or(speaker.max_connections),
-            panic_threshold: speaker.panic_threshold,
+            connect_timeout: cluster.connect_timeout,
+            max_connections: cluster.max_connections,
+            panic_threshold: cluster.panic_threshold,
             overprovisioning_factor: overprovisioning.unwrap_or(OVERPROVISIONING),
-            locality_weighted: speaker.locality_weighted,
+            locality_weighted,
+            outlier: cluster.outlier_detection.as_ref().map(outlier::settings),
             ..passing(&cluster.name, Policy::Random)
         };
-        self.give_slots(&mut built);
+        (built, eds.into_iter().collect())
+    }
+
+    /// An aggregate is its members, as they are compiled for their own: the same slots, limits and policies. A member
+    /// that cannot be had makes it one that cannot be had; one whose endpoints are not known yet is skipped, as
+    /// Envoy skips clusters that are not warm.
+    fn compile_aggregate(
+        &mut self,
+        name: String,
+        cluster: &Cluster,
+        clusters: &[&'a Cluster],
+        asked: &Metadata,
+    ) -> (image::Cluster, Vec<&'a str>) {
+        let (mut members, mut eds, mut known, mut room) = (Vec::new(), Vec::new(), false, MAX_PRIORITIES as usize);
+        for member in clusters {
+            let index = self.build(member, asked);
+            let built = self.built.get(index as usize);
+            if let Some(Policy::Pass(reason, detail)) = built.map(|built| &built.policy) {
+                let policy = Policy::Pass(*reason, detail.clone());
+                return (passing(&name, policy), Vec::new());
+            }
+            let priorities = built.and_then(|built| built.priorities.as_ref());
+            known |= priorities.is_some();
+            eds.extend(self.eds.get(index as usize).into_iter().flatten());
+            match room.checked_sub(priorities.map_or(0, Vec::len)) {
+                Some(left) => (room, _) = (left, members.push(index)),
+                None => {
+                    self.note(format!("cluster {}: priorities beyond {MAX_PRIORITIES} were left out", cluster.name))
+                }
+            }
+        }
+        let built = image::Cluster {
+            priorities: known.then(Vec::new),
+            panic_threshold: cluster.panic_threshold,
+            ..passing(&name, Policy::Aggregate(members))
+        };
         (built, eds)
     }
 
     /// Gives slots to a cluster whose endpoints are known.
     fn give_slots(&mut self, cluster: &mut image::Cluster) {
         let hash = hash_bytes(cluster.name.as_bytes());
-        let (turns, weighted) = (cluster.policy == Policy::RoundRobin, cluster.locality_weighted);
+        let owner = cluster.owner.as_ref().map_or(hash, |owner| hash_bytes(owner.as_bytes()));
+        let turns = cluster.policy == Policy::RoundRobin;
+        let weighted = cluster.locality_weighted || cluster.balancing.zone_aware.is_some();
         let Some(priorities) = &mut cluster.priorities else { return };
-        cluster.slot = self.slot(named_tag(SlotKind::Cluster, hash));
+        cluster.slot = self.slot(named_tag(SlotKind::Cluster, owner));
         for (nth, Priority { slot, localities, .. }) in (0..).zip(priorities) {
             if turns {
                 *slot = self.slot(priority_tag(hash, nth));
@@ -189,7 +296,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
                 }
                 for endpoint in &mut locality.endpoints {
                     let address = WordAddr::new(endpoint.address.ip());
-                    endpoint.slot = self.slot(endpoint_tag(hash, address, endpoint.address.port()));
+                    endpoint.slot = self.slot(endpoint_tag(owner, address, endpoint.address.port()));
                 }
             }
         }
@@ -205,7 +312,9 @@ impl<'a, 'b> Clusters<'a, 'b> {
 fn passing(name: &str, policy: Policy) -> image::Cluster {
     image::Cluster {
         name: name.to_owned(),
+        owner: None,
         policy,
+        balancing: image::Balancing::default(),
         priorities: None,
         slot: None,
         connect_timeout: std::time::Duration::from_secs(5),
@@ -213,6 +322,7 @@ fn passing(name: &str, policy: Policy) -> image::Cluster {
         panic_threshold: 50.0,
         overprovisioning_factor: OVERPROVISIONING,
         locality_weighted: false,
+        outlier: None,
     }
 }
 

@@ -1,77 +1,76 @@
-//! The endpoints of a cluster: by EDS, inline, by DNS, or those of the clusters that an aggregate names.
+//! The endpoints of a cluster: by EDS, inline or by DNS.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 
 use super::Input;
+use super::subset::Selection;
 use crate::image::{self, Priority};
 use crate::lb::MAX_PRIORITIES;
 use crate::resource::{
     Cluster, Discovery, Endpoint, EndpointAddress, Health, LoadAssignment, Locality, LocalityEndpoints,
 };
 
-/// Aggregates inside aggregates beyond this depth are left out (they may name each other).
-const MAX_DEPTH: usize = 8;
-
 /// What a cluster's endpoints were gathered from.
 #[derive(Default)]
 pub(super) struct Gathered<'a> {
-    /// `None`: some of them were not received yet.
+    /// `None`: they were not received yet.
     pub priorities: Option<Vec<Priority>>,
-    /// The clusters that have endpoints of their own: the cluster itself, or those of an aggregate.
-    pub leaves: Vec<&'a Cluster>,
-    /// EDS names.
-    pub eds: Vec<&'a str>,
-    /// Of the first assignment.
+    /// EDS name.
+    pub eds: Option<&'a str>,
+    /// Of the assignment.
     pub overprovisioning: Option<u32>,
     /// What hash policies know endpoints by that are not known by their address.
     pub hash_keys: HashMap<SocketAddr, &'a str>,
 }
 
-/// Gathers. Endpoints are in a stable order, slots are not given yet.
+/// Gathers those endpoints that are selected. They are in a stable order, slots are not given yet.
 pub(super) fn gather<'a>(
     input: &Input<'a>,
     cluster: &'a Cluster,
+    selection: &Selection,
     hostnames: &mut BTreeSet<String>,
     notes: &mut BTreeSet<String>,
 ) -> Gathered<'a> {
     let gathered = Gathered { priorities: Some(Vec::new()), ..Gathered::default() };
-    let mut gatherer = Gatherer { input, hostnames, notes, gathered };
-    gatherer.cluster(cluster, 0);
+    let mut gatherer = Gatherer { input, selection, hostnames, notes, gathered };
+    gatherer.cluster(cluster);
     let mut gathered = gatherer.gathered;
     if let Some(priorities) = &mut gathered.priorities {
         if priorities.len() > MAX_PRIORITIES as usize {
             notes.insert(format!("cluster {}: priorities beyond {MAX_PRIORITIES} were left out", cluster.name));
         }
         priorities.truncate(MAX_PRIORITIES as usize);
+        if matches!(selection, Selection::Carrying { single_host: true, .. }) {
+            keep_one(priorities);
+        }
     }
     gathered
 }
 
+/// Keeps the first endpoint of all.
+fn keep_one(priorities: &mut [Priority]) {
+    let localities = priorities.iter_mut().flat_map(|priority| &mut priority.localities);
+    let mut room = 1;
+    for locality in localities {
+        locality.endpoints.truncate(room);
+        room -= locality.endpoints.len();
+    }
+}
+
 struct Gatherer<'a, 'b> {
     input: &'b Input<'a>,
+    selection: &'b Selection,
     hostnames: &'b mut BTreeSet<String>,
     notes: &'b mut BTreeSet<String>,
     gathered: Gathered<'a>,
 }
 
 impl<'a> Gatherer<'a, '_> {
-    fn cluster(&mut self, cluster: &'a Cluster, depth: usize) {
-        if let Discovery::Aggregate(names) = &cluster.discovery {
-            for name in names {
-                match self.input.clusters.get(name) {
-                    Some(leaf) if depth < MAX_DEPTH => self.cluster(leaf, depth + 1),
-                    _ => {
-                        self.notes.insert(format!("cluster {}: {name} was not received or is too deep", cluster.name));
-                    }
-                }
-            }
-            return;
-        }
-        self.gathered.leaves.push(cluster);
+    fn cluster(&mut self, cluster: &'a Cluster) {
         match &cluster.discovery {
             Discovery::Eds(name) => {
-                self.gathered.eds.push(name);
+                self.gathered.eds = Some(name);
                 match self.input.endpoints.get(name) {
                     Some(assignment) => self.assignment(cluster, assignment, usize::MAX),
                     None => self.gathered.priorities = None,
@@ -86,12 +85,18 @@ impl<'a> Gatherer<'a, '_> {
 
     /// Appends an assignment's priorities; a host name counts for `addresses_per_name` addresses at most.
     fn assignment(&mut self, cluster: &Cluster, assignment: &'a LoadAssignment, addresses_per_name: usize) {
-        self.gathered.overprovisioning.get_or_insert(assignment.overprovisioning_factor);
+        self.gathered.overprovisioning = Some(assignment.overprovisioning_factor);
         let mut tiers: BTreeMap<u32, Priority> = BTreeMap::new();
         let (mut unanswered, mut found) = (false, false);
         for group in &assignment.localities {
             let mut endpoints = Vec::with_capacity(group.endpoints.len());
+            let mut left_out = 0;
+            let list_as_any = cluster.balancing.subsets.as_ref().is_some_and(|subsets| subsets.list_as_any);
             for endpoint in &group.endpoints {
+                if !self.selection.takes(endpoint, list_as_any) {
+                    left_out += 1;
+                    continue;
+                }
                 if endpoint.health == Health::Draining {
                     self.notes.insert(format!("cluster {}: draining endpoints were left out", cluster.name));
                     continue;
@@ -126,7 +131,7 @@ impl<'a> Gatherer<'a, '_> {
             endpoints.sort_unstable_by_key(|endpoint| endpoint.address);
             endpoints.dedup_by_key(|endpoint| endpoint.address);
             found |= !endpoints.is_empty();
-            tiers.entry(group.priority).or_default().localities.push(locality(cluster, group, endpoints));
+            tiers.entry(group.priority).or_default().localities.push(locality(cluster, group, endpoints, left_out));
         }
         if unanswered && !found {
             self.gathered.priorities = None;
@@ -147,19 +152,25 @@ fn hash_key<'a>(cluster: &Cluster, endpoint: &'a Endpoint) -> Option<&'a str> {
     endpoint.hash_key.as_deref().or(hostname).filter(|key| !key.is_empty())
 }
 
-fn locality(cluster: &Cluster, group: &LocalityEndpoints, endpoints: Vec<image::Endpoint>) -> image::Locality {
+/// A locality with some of its endpoints, of which `left_out` are not in the subset.
+fn locality(
+    cluster: &Cluster,
+    group: &LocalityEndpoints,
+    endpoints: Vec<image::Endpoint>,
+    left_out: usize,
+) -> image::Locality {
     // With locality weights in force, a locality that states none gets none (Envoy).
     let unstated = u32::from(!cluster.locality_weighted);
-    image::Locality {
-        name: locality_name(&group.locality),
-        weight: group.weight.unwrap_or(unstated),
-        slot: None,
-        endpoints,
+    let mut weight = group.weight.unwrap_or(unstated);
+    if left_out > 0 && cluster.balancing.subsets.as_ref().is_some_and(|subsets| subsets.scale_locality_weight) {
+        let whole = endpoints.len() + left_out;
+        weight = (f64::from(weight) * endpoints.len() as f64 / whole as f64).round() as u32;
     }
+    image::Locality { name: locality_name(&group.locality), weight, slot: None, endpoints }
 }
 
 /// `region/zone/sub_zone`, without empty ends.
-fn locality_name(locality: &Locality) -> String {
+pub(super) fn locality_name(locality: &Locality) -> String {
     let Locality { region, zone, sub_zone } = locality;
     format!("{region}/{zone}/{sub_zone}").trim_end_matches('/').to_owned()
 }

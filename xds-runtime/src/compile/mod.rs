@@ -11,13 +11,18 @@
 //! A pure function: the same input gives the same mesh, in one pass over it. Only clusters that some destination
 //! leads to are compiled. Nothing is dropped in silence: what is left out is in [`Compiled::notes`].
 
+mod aggregate;
+mod balancing;
 mod chains;
 mod clusters;
 mod destinations;
 mod endpoints;
 mod names;
+mod outlier;
 mod routes;
+mod subset;
 mod tables;
+mod zones;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -45,8 +50,11 @@ pub struct Input<'a> {
     pub resolved: &'a BTreeMap<String, Vec<IpAddr>>,
     /// The pod's own addresses: never a destination.
     pub own_addresses: &'a [IpAddr],
-    /// The node's locality. The control plane has already put it into priorities and weights.
+    /// The node's locality. The control plane has already put it into priorities and weights; zone-aware routing
+    /// compares it.
     pub locality: Locality,
+    /// The node's own cluster (node metadata `LOCAL_CLUSTER_NAME`): without it nothing is routed by zone.
+    pub local_cluster: Option<&'a str>,
 }
 
 /// A compiled mesh and what the leader has to do for it.
@@ -87,6 +95,7 @@ pub fn compile(input: &Input<'_>, slots: &mut dyn FnMut(u64) -> Option<u32>) -> 
     for prefix in &destinations.prefixes {
         clusters.want(&prefix.action, compiled.wanted.entry(ALWAYS_WANTED).or_default());
     }
+    compiled.wanted.entry(ALWAYS_WANTED).or_default().extend(clusters.local_endpoints());
     compiled.wanted.retain(|_, names| {
         names.sort_unstable();
         names.dedup();

@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use crate::image::balancing::Balancing;
 use crate::image::layout::*;
 use crate::image::mesh::*;
 use crate::image::schedule::{Scale, stride};
+use crate::outlier::SETTINGS_WORDS;
 use crate::resource::Health;
 use crate::shm::{WordAddr, hash_bytes, hash_words, pack};
 use crate::state::{SlotKind, locality_tag, named_tag};
@@ -47,7 +49,10 @@ pub fn encode(mesh: &Mesh) -> Result<Vec<u64>, EncodeError> {
         tables.prefix(prefix)?;
     }
     for cluster in &mesh.clusters {
-        tables.cluster(cluster)?;
+        // Whose localities those of a zone-aware cluster are compared with.
+        let local = cluster.balancing.zone_aware.and_then(|zones| mesh.clusters.get(zones.local as usize));
+        let callers = local.and_then(|local| local.priorities.as_ref()?.first());
+        tables.cluster(cluster, callers.map_or(&[], |priority| &priority.localities))?;
     }
     tables.name_buckets = buckets(name_hashes.into_iter().enumerate().map(|(index, hash)| (hash, index)))?;
     tables.destination_buckets =
@@ -146,6 +151,7 @@ struct Tables {
     endpoints: Vec<u64>,
     strings: Vec<u64>,
     tables: Vec<u64>,
+    outliers: Vec<u64>,
 }
 
 impl Tables {
@@ -219,12 +225,12 @@ impl Tables {
         Ok(())
     }
 
-    fn cluster(&mut self, cluster: &Cluster) -> Result<(), EncodeError> {
+    fn cluster(&mut self, cluster: &Cluster, callers: &[Locality]) -> Result<(), EncodeError> {
         let first = narrow(self.priorities.len() / PRIORITY_WORDS)?;
         let priorities = cluster.priorities.as_deref().unwrap_or(&[]);
         let hash = hash_bytes(cluster.name.as_bytes());
         for (nth, priority) in (0..).zip(priorities) {
-            self.priority(priority, hash, nth)?;
+            self.priority(priority, if nth == 0 { callers } else { &[] }, hash, nth)?;
         }
         let name = self.text(&cluster.name)?;
         let (policy, parameter, detail) = match &cluster.policy {
@@ -237,6 +243,11 @@ impl Tables {
             Policy::Random => (POLICY_RANDOM, 0, 0),
             Policy::RingHash => (POLICY_RING_HASH, 0, 0),
             Policy::Maglev => (POLICY_MAGLEV, 0, 0),
+            Policy::Aggregate(members) => {
+                let first = narrow(self.weighted.len())?;
+                self.weighted.extend(members.iter().map(|member| pack(*member, 1)));
+                (POLICY_AGGREGATE, pack(first, narrow(members.len())?), 0)
+            }
             Policy::Pass(reason, detail) => (POLICY_PASS, *reason as u64, self.text(detail)?),
         };
         let mut flags = 0;
@@ -246,6 +257,15 @@ impl Tables {
         if cluster.locality_weighted {
             flags |= CLUSTER_LOCALITY_WEIGHTED;
         }
+        let balancing = self.balancing(&cluster.balancing)?;
+        // Their number among the settings, from 1; 0 = none.
+        let outlier = match &cluster.outlier {
+            Some(settings) => {
+                self.outliers.extend(settings.words());
+                narrow(self.outliers.len() / SETTINGS_WORDS)?
+            }
+            None => 0,
+        };
         let timeout = u32::try_from(cluster.connect_timeout.as_millis()).unwrap_or(u32::MAX);
         let panic = (cluster.panic_threshold.clamp(0.0, 100.0) * 100.0).round() as u32;
         self.clusters.extend([
@@ -258,14 +278,28 @@ impl Tables {
             pack(cluster.max_connections.unwrap_or(NONE), panic),
             pack(first, narrow(priorities.len())?),
             u64::from(cluster.overprovisioning_factor),
-            0,
-            0,
-            0,
+            u64::from(outlier),
+            balancing,
+            cluster.owner.as_ref().map_or(hash, |owner| hash_bytes(owner.as_bytes())),
         ]);
         Ok(())
     }
 
-    fn priority(&mut self, priority: &Priority, cluster: u64, nth: u32) -> Result<(), EncodeError> {
+    /// Appends what a cluster asks for beside its policy, if anything.
+    fn balancing(&mut self, balancing: &Balancing) -> Result<u64, EncodeError> {
+        let first = narrow(self.tables.len())?;
+        let Some(words) = balancing.words() else { return Ok(pack(first, 0)) };
+        self.tables.extend(words);
+        Ok(pack(first, narrow(words.len())?))
+    }
+
+    fn priority(
+        &mut self,
+        priority: &Priority,
+        callers: &[Locality],
+        cluster: u64,
+        nth: u32,
+    ) -> Result<(), EncodeError> {
         let first_locality = narrow(self.localities.len() / LOCALITY_WORDS)?;
         let all = || priority.localities.iter().flat_map(|locality| &locality.endpoints);
         let scale = Scale::of(all());
@@ -277,7 +311,9 @@ impl Tables {
             let cursor = (locality.slot, locality_tag(cluster, nth, hash_bytes(locality.name.as_bytes())));
             let set = set_words(first, locality.endpoints.iter(), scale, cursor, before, sum)?;
             self.localities.extend(set);
-            self.localities.extend([u64::from(locality.weight), text]);
+            let peer = callers.iter().position(|caller| caller.name == locality.name);
+            let peer = narrow(peer.map_or(0, |peer| peer + 1))?;
+            self.localities.extend([pack(peer, locality.weight), text]);
             before = before.saturating_add(sum);
         }
         let count = all().count();
@@ -347,6 +383,7 @@ impl Tables {
             (&self.endpoints, ENDPOINT_WORDS),
             (&self.strings, 1),
             (&self.tables, 1),
+            (&self.outliers, SETTINGS_WORDS),
         ];
         let mut words = vec![0_u64; CONTENT_HEADER];
         words.reserve_exact(sections.iter().map(|(table, _)| table.len()).sum());

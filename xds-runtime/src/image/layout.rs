@@ -34,20 +34,22 @@ pub enum Section {
     Endpoints = 11,
     /// Text, each piece padded with zeros to whole words.
     Strings = 12,
-    /// Words of hash tables.
+    /// Words of hash tables, and of what few clusters have.
     Tables = 13,
+    /// Outlier detection of clusters.
+    Outliers = 14,
 }
 
 /// Number of sections.
-pub const SECTIONS: usize = 14;
+pub const SECTIONS: usize = 15;
 /// Word that holds the default action (0 = pass, 1 = refuse).
-pub const DEFAULT_ACTION: usize = 14;
+pub const DEFAULT_ACTION: usize = 15;
 /// Word that holds the pod's seed.
-pub const SEED: usize = 15;
+pub const SEED: usize = 16;
 /// Word of the pod's own addresses, as that of a section of addresses.
-pub const OWN: usize = 16;
+pub const OWN: usize = 17;
 /// Words before the first section.
-pub const CONTENT_HEADER: usize = 17;
+pub const CONTENT_HEADER: usize = 18;
 
 /// Words of a name: hash, text, addresses, flags.
 pub const NAME_WORDS: usize = 4;
@@ -69,6 +71,8 @@ pub const KIND_PASS: u8 = 1;
 pub const KIND_REFUSE: u8 = 2;
 /// Words of a cluster; see `encode::cluster`.
 pub const CLUSTER_WORDS: usize = 12;
+/// Words of what a cluster asks for beside its policy; see `balancing`.
+pub const BALANCING_WORDS: usize = 6;
 /// Cluster flag: endpoints are known.
 pub const CLUSTER_KNOWN: u64 = 1;
 /// Cluster flag: locality weights are honoured.
@@ -83,6 +87,8 @@ pub const POLICY_RANDOM: u8 = 3;
 pub const POLICY_RING_HASH: u8 = 4;
 /// Maglev.
 pub const POLICY_MAGLEV: u8 = 5;
+/// The priorities of other clusters: their run of weighted clusters.
+pub const POLICY_AGGREGATE: u8 = 6;
 /// Left to the kernel.
 pub const POLICY_PASS: u8 = 255;
 /// Words of a set of endpoints: `first << 32 | count`, `healthy << 32 | degraded`, `unhealthy << 32 | slot`,
@@ -90,7 +96,7 @@ pub const POLICY_PASS: u8 = 255;
 pub const SET_WORDS: usize = 6;
 /// Words of a priority: its set, localities, table (its first word, its number of entries).
 pub const PRIORITY_WORDS: usize = SET_WORDS + 2;
-/// Words of a locality: its set, weight, name.
+/// Words of a locality: its set, `peer + 1 << 32 | weight`, name.
 pub const LOCALITY_WORDS: usize = SET_WORDS + 2;
 /// Words of an endpoint: hi, lo, `port << 48 | health << 40 | weight`, `weights up to and with it << 32 | slot`.
 pub const ENDPOINT_WORDS: usize = 4;

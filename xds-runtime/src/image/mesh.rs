@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::balancing::Balancing;
+use crate::outlier;
 use crate::resource::{Cidr, Health};
 
 /// A complete mesh view. Clusters are referred to by their index in `clusters`, names by theirs in `names`.
@@ -138,8 +140,12 @@ impl PassReason {
 pub struct Cluster {
     /// Name.
     pub name: String,
+    /// The cluster whose slots its endpoints and connections have, when that is another one: a subset's whole.
+    pub owner: Option<String>,
     /// Policy, or why there is none.
     pub policy: Policy,
+    /// What it asks for beside the policy.
+    pub balancing: Balancing,
     /// `None`: endpoints were not received yet (EDS that nobody wanted so far).
     pub priorities: Option<Vec<Priority>>,
     /// Slot of the cluster in STATE.
@@ -154,6 +160,8 @@ pub struct Cluster {
     pub overprovisioning_factor: u32,
     /// Honour locality weights.
     pub locality_weighted: bool,
+    /// Outlier detection.
+    pub outlier: Option<outlier::Settings>,
 }
 
 /// How a cluster's endpoints are picked.
@@ -174,6 +182,9 @@ pub enum Policy {
     RingHash,
     /// By [`Table::Maglev`].
     Maglev,
+    /// The priorities of these clusters (by index, no aggregates) one after the other, each balanced as its own
+    /// cluster says. It has no endpoints of its own: `priorities` tells whether those of any member are known.
+    Aggregate(Vec<u32>),
     /// Connections are left to the kernel, for this reason; the text names the policy or resource.
     Pass(PassReason, String),
 }

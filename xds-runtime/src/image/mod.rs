@@ -10,6 +10,7 @@
 //! outlives the closure that read it. A failed check inside a view is [`Torn`]: either a publish went past the
 //! reader (it retries) or the file is corrupt (it passes).
 
+mod balancing;
 mod encode;
 mod file;
 mod layout;
@@ -17,6 +18,7 @@ mod mesh;
 mod schedule;
 mod view;
 
+pub use balancing::{Balancing, SlowStart, ZoneAware};
 pub use encode::{EncodeError, encode, priority_tag};
 pub use file::{HEADER_WORDS, ImageFile, Publisher, ReadError, file_words};
 pub use mesh::*;

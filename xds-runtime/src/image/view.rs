@@ -1,7 +1,9 @@
 //! Reading an arena's tables: every load is checked, every result a copy.
 
+mod outlier;
 mod text;
 
+use crate::image::balancing::Balancing;
 use crate::image::encode::{address_hash, destination_hash};
 use crate::image::layout::*;
 use crate::image::mesh::{DefaultAction, HashOn, PassReason};
@@ -93,10 +95,14 @@ pub struct ClusterView {
     pub index: u32,
     /// Name.
     pub name: StrRef,
-    /// Hash of the name: part of its endpoints' slot tags.
+    /// Hash of the name: part of its cursors' slot tags.
     pub hash: u64,
+    /// Hash of the name of the cluster whose slots its endpoints and connections have: its own, or a subset's whole.
+    pub owner: u64,
     /// Policy.
     pub policy: PolicyView,
+    /// What it asks for beside the policy.
+    pub balancing: Balancing,
     /// False: endpoints were not received yet.
     pub endpoints_known: bool,
     /// Honour locality weights.
@@ -111,6 +117,8 @@ pub struct ClusterView {
     pub panic_threshold: u32,
     /// Overprovisioning factor, percent.
     pub overprovisioning_factor: u32,
+    /// Its outlier detection among all, from 1; 0 = none.
+    outlier: u32,
     priorities: Run,
 }
 
@@ -139,8 +147,22 @@ pub enum PolicyView {
     RingHash,
     /// Maglev.
     Maglev,
+    /// The priorities of other clusters one after the other: [`View::weighted`], [`View::members`].
+    Aggregate {
+        /// Where they begin.
+        first: u32,
+        /// How many there are.
+        count: u32,
+    },
     /// Left to the kernel.
     Pass(PassReason, StrRef),
+}
+
+impl PolicyView {
+    /// Whether a connection's key decides.
+    pub const fn hashes(self) -> bool {
+        matches!(self, Self::RingHash | Self::Maglev)
+    }
 }
 
 /// A set of endpoints that are balanced together: all of a priority, or those of one locality.
@@ -207,6 +229,8 @@ pub struct LocalityView {
     pub weight: u32,
     /// Its endpoints.
     pub set: SetView,
+    /// The locality of the same name in priority 0 of the local cluster, for zone-aware routing.
+    pub peer: Option<u32>,
 }
 
 /// An endpoint.
@@ -405,8 +429,20 @@ impl<'a> View<'a> {
 
     /// The cluster at `index`.
     pub fn cluster(&self, index: u32) -> Read<ClusterView> {
-        let [name, hash, kind, parameter, detail, slot_timeout, limit_panic, priorities, factor, ..] =
-            self.record::<CLUSTER_WORDS>(Section::Clusters, index)?;
+        let [
+            name,
+            hash,
+            kind,
+            parameter,
+            detail,
+            slot_timeout,
+            limit_panic,
+            priorities,
+            factor,
+            outlier,
+            balancing,
+            owner,
+        ] = self.record::<CLUSTER_WORDS>(Section::Clusters, index)?;
         let policy = match kind as u8 {
             POLICY_ROUND_ROBIN => PolicyView::RoundRobin,
             POLICY_LEAST_REQUEST => {
@@ -416,6 +452,10 @@ impl<'a> View<'a> {
             POLICY_RANDOM => PolicyView::Random,
             POLICY_RING_HASH => PolicyView::RingHash,
             POLICY_MAGLEV => PolicyView::Maglev,
+            POLICY_AGGREGATE => {
+                let (first, count) = unpack(parameter);
+                PolicyView::Aggregate { first, count }
+            }
             POLICY_PASS => PolicyView::Pass(PassReason::from_code(parameter as u8).ok_or(Torn)?, StrRef(detail)),
             _ => return Err(Torn),
         };
@@ -426,7 +466,9 @@ impl<'a> View<'a> {
             index,
             name: StrRef(name),
             hash,
+            owner,
             policy,
+            balancing: self.balancing(Run::from_word(balancing))?,
             endpoints_known: flags & CLUSTER_KNOWN != 0,
             locality_weighted: flags & CLUSTER_LOCALITY_WEIGHTED != 0,
             slot: some(slot),
@@ -434,8 +476,32 @@ impl<'a> View<'a> {
             max_connections: some(limit),
             panic_threshold,
             overprovisioning_factor: factor as u32,
+            outlier: outlier as u32,
             priorities: Run::from_word(priorities),
         })
+    }
+
+    /// The clusters that have the endpoints of a cluster: itself, or the members of an aggregate.
+    pub fn members(&self, cluster: ClusterView) -> impl Iterator<Item = Read<ClusterView>> {
+        let (first, count) = match cluster.policy {
+            PolicyView::Aggregate { first, count } => (first, count),
+            _ => (0, 1),
+        };
+        (0..count).map(move |nth| match cluster.policy {
+            PolicyView::Aggregate { .. } => self.cluster(self.weighted(first, nth)?.0),
+            _ => Ok(cluster),
+        })
+    }
+
+    fn balancing(&self, run: Run) -> Read<Balancing> {
+        let mut words = [0_u64; BALANCING_WORDS];
+        if run.count == 0 {
+            return Ok(Balancing::default());
+        }
+        for (nth, word) in (0..).zip(&mut words) {
+            [*word] = self.record::<1>(Section::Tables, run.first.checked_add(nth).ok_or(Torn)?)?;
+        }
+        Ok(Balancing::from_words(words))
     }
 
     /// The cluster's priority `nth`.
@@ -450,7 +516,8 @@ impl<'a> View<'a> {
     pub fn locality(&self, priority: &PriorityView, nth: u32) -> Read<LocalityView> {
         let index = nth_of(priority.localities, nth)?;
         let [set @ .., weight, name] = self.record::<LOCALITY_WORDS>(Section::Localities, index)?;
-        Ok(LocalityView { name: StrRef(name), weight: weight as u32, set: self.set(set)? })
+        let (peer, weight) = unpack(weight);
+        Ok(LocalityView { name: StrRef(name), weight, set: self.set(set)?, peer: peer.checked_sub(1) })
     }
 
     fn set(&self, [endpoints, good, bad, weights, stride, tag]: [u64; SET_WORDS]) -> Read<SetView> {

@@ -1,13 +1,12 @@
 //! Which endpoints of a cluster may be picked now.
 
-use std::cell::Cell;
-
-use super::MAX_LOOKS;
-use super::entropy::{Entropy, below};
+use super::entropy::Entropy;
+use super::slow_start::{Starting, happens};
+use super::tiers::Reading;
 use crate::image::{ClusterView, EndpointView, SetView, Torn, View};
 use crate::resource::Health;
-use crate::shm::{Millis, WordAddr};
-use crate::state::{Slot, SlotKind, State, endpoint_tag, named_tag};
+use crate::shm::WordAddr;
+use crate::state::{Slot, SlotKind, endpoint_tag, named_tag};
 
 /// Which endpoints a pick is from. Draining ones are in no class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +28,17 @@ pub(super) struct Host {
 }
 
 /// A cluster's endpoints as one call sees them.
+#[derive(Clone, Copy)]
 pub(super) struct Candidates<'a> {
     pub view: &'a View<'a>,
     pub cluster: ClusterView,
-    state: Option<&'a State>,
-    now: Millis,
+    reading: &'a Reading<'a>,
     avoid: &'a [(WordAddr, u16)],
-    looks: Cell<u32>,
+    /// Some endpoint is ejected, as far as the cluster's slot says (see [`crate::outlier`]), or it is not believed:
+    /// endpoints are counted one by one.
+    exact: bool,
+    /// Slow start, where the policy has it and some endpoint is new.
+    pub starting: Option<Starting>,
 }
 
 /// How many endpoints of a set are in which condition.
@@ -47,42 +50,40 @@ pub(super) struct Counts {
 }
 
 impl<'a> Candidates<'a> {
-    pub fn new(
-        view: &'a View<'a>,
-        state: Option<&'a State>,
-        cluster: ClusterView,
-        now: Millis,
-        avoid: &'a [(WordAddr, u16)],
-    ) -> Self {
-        Self { view, cluster, state, now, avoid, looks: Cell::new(MAX_LOOKS) }
+    pub fn new(reading: &'a Reading<'a>, cluster: ClusterView, exact: bool) -> Self {
+        let Reading { view, call, .. } = *reading;
+        let mut candidates = Self { view, cluster, reading, avoid: call.avoid, exact, starting: None };
+        let slot = candidates.cluster_slot();
+        candidates.exact |= cluster.detects_outliers() && slot.is_some_and(|slot| slot.is_ejected(call.now));
+        if let Some(settings) = cluster.balancing.slow_start {
+            candidates.starting = Starting::new(settings, slot.map_or(0, |slot| slot.added()), call.now);
+        }
+        candidates
     }
 
     /// The same, with nothing to avoid.
-    pub fn without_avoid(&self) -> Self {
-        Self { avoid: &[], looks: self.looks.clone(), ..*self }
-    }
-
-    pub fn avoids_something(&self) -> bool {
-        !self.avoid.is_empty()
+    pub const fn without_avoid(self) -> Self {
+        Self { avoid: &[], ..self }
     }
 
     /// The endpoint at `index` of a set.
     #[inline]
     pub fn host(&self, set: &SetView, index: u32) -> Result<Host, Torn> {
-        self.looks.set(self.looks.get().checked_sub(1).ok_or(Torn)?);
+        let looks = &self.reading.looks;
+        looks.set(looks.get().checked_sub(1).ok_or(Torn)?);
         let endpoint = self.view.endpoint(set, index)?;
-        Ok(Host { endpoint, tag: endpoint_tag(self.cluster.hash, endpoint.address, endpoint.port), index })
+        Ok(Host { endpoint, tag: endpoint_tag(self.cluster.owner, endpoint.address, endpoint.port), index })
     }
 
     /// STATE's slot of a host, if it has one that still counts it.
     #[inline]
     pub fn slot(&self, host: &Host) -> Option<Slot<'static>> {
-        self.state?.slot(host.endpoint.slot?, host.tag)
+        self.reading.state?.slot(host.endpoint.slot?, host.tag)
     }
 
     /// STATE's cursor slot of a set.
     pub fn cursor(&self, set: &SetView) -> Option<Slot<'static>> {
-        self.state?.slot(set.slot?, set.tag)
+        self.reading.state?.slot(set.slot?, set.tag)
     }
 
     /// The condition of a host: what the control plane says, or ejected.
@@ -94,8 +95,9 @@ impl<'a> Candidates<'a> {
         }
     }
 
+    /// An ejection holds for as long as the cluster has outlier detection.
     fn is_ejected(&self, host: &Host) -> bool {
-        self.slot(host).is_some_and(|slot| slot.ejected_until() > self.now)
+        self.cluster.detects_outliers() && self.slot(host).is_some_and(|slot| slot.is_ejected(self.reading.call.now))
     }
 
     /// Whether a host may be picked.
@@ -110,19 +112,17 @@ impl<'a> Candidates<'a> {
         fits && !self.avoid.contains(&(host.endpoint.address, host.endpoint.port))
     }
 
-    /// Whether some endpoint of the cluster is ejected, as far as its slot says (see [`super::eject`]).
-    pub fn somebody_is_ejected(&self) -> bool {
-        let tag = named_tag(SlotKind::Cluster, self.cluster.hash);
-        let slot = self.state.zip(self.cluster.slot).and_then(|(state, index)| state.slot(index, tag));
-        slot.is_some_and(|slot| slot.ejected_until() > self.now)
+    /// STATE's slot of the cluster.
+    fn cluster_slot(&self) -> Option<Slot<'static>> {
+        self.reading.state?.slot(self.cluster.slot?, named_tag(SlotKind::Cluster, self.cluster.owner))
     }
 
-    /// The counts of a set: as the control plane says, or, when `exact`, with ejections taken into account.
-    pub fn counts(&self, set: &SetView, exact: bool) -> Result<Counts, Torn> {
+    /// The counts of a set: as the control plane says, or, while somebody is ejected, with that taken into account.
+    pub fn counts(&self, set: &SetView) -> Result<Counts, Torn> {
         let (healthy, degraded, unhealthy) =
             (u64::from(set.healthy), u64::from(set.degraded), u64::from(set.unhealthy));
         let mut counts = Counts { healthy, degraded, total: healthy + degraded + unhealthy };
-        if exact {
+        if self.exact {
             (counts.healthy, counts.degraded) = (0, 0);
             for index in 0..set.len() {
                 match self.health(&self.host(set, index)?) {
@@ -149,9 +149,14 @@ impl<'a> Candidates<'a> {
             // No endpoint, or draining ones only.
             return Ok(None);
         }
+        let starting = match self.starting {
+            Some(starting) => Some((starting, starting.largest(self, set)?)),
+            None => None,
+        };
         for _ in 0..DRAWS {
             let host = self.host(set, next(&mut || entropy.next())?)?;
-            if self.usable(&host, class) {
+            let mut accepted = || starting.is_none_or(|(s, largest)| happens(s.share(self, &host) / largest, entropy));
+            if self.usable(&host, class) && accepted() {
                 return Ok(Some(host));
             }
         }
@@ -165,7 +170,7 @@ impl<'a> Candidates<'a> {
         class: Class,
         entropy: &mut (impl Entropy + ?Sized),
     ) -> Result<Option<Host>, Torn> {
-        let mut sum = 0_u64;
+        let mut sum = 0.0;
         let mut taken = None;
         for index in 0..set.len() {
             let host = self.host(set, index)?;
@@ -173,19 +178,19 @@ impl<'a> Candidates<'a> {
                 continue;
             }
             // Reservoir sampling: each host stays with probability weight / sum.
-            let weight = u64::from(host.endpoint.weight.max(1));
+            let weight = self.weight(&host);
             sum += weight;
-            if below(entropy, sum) < weight {
+            if happens(weight / sum, entropy) {
                 taken = Some(host);
             }
         }
         Ok(taken)
     }
 
-    /// How many endpoints were looked at.
-    #[cfg(test)]
-    pub fn looked_at(&self) -> u32 {
-        MAX_LOOKS - self.looks.get()
+    /// What a host weighs now.
+    pub fn weight(&self, host: &Host) -> f64 {
+        let share = self.starting.map_or(1.0, |starting| starting.share(self, host));
+        f64::from(host.endpoint.weight.max(1)) * share
     }
 
     /// Whether a set holds a usable host besides `picked`, looking from the place behind it.

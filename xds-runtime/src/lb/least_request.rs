@@ -1,14 +1,15 @@
 //! Least request: towards endpoints with fewer live connections of the whole pod.
 //!
 //! With equal weights, as Envoy does, `choice_count` random endpoints are compared and the one with the fewest
-//! connections is taken. With unequal ones an endpoint's share is `weight / (connections + 1)^bias`; Envoy gives it
+//! connections is taken. With unequal ones, and while an endpoint is new (slow start), an endpoint's share is `weight / (connections + 1)^bias`; Envoy gives it
 //! by a scheduler under a lock, here it is drawn: from all usable endpoints when they are few, else from a sample
 //! that was drawn by weight.
 
 use super::candidates::{Candidates, Class, Host};
-use super::entropy::{Entropy, below};
+use super::entropy::Entropy;
 use super::power::power;
 use super::random;
+use super::slow_start::happens;
 use crate::image::{SetView, Torn};
 
 /// Endpoints compared at most.
@@ -23,7 +24,7 @@ pub(super) fn pick(
     bias_thousandths: u32,
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Option<Host>, Torn> {
-    if set.stride == 0 {
+    if set.stride == 0 && candidates.starting.is_none() {
         return fewest(candidates, set, class, choice_count.clamp(1, SAMPLE), entropy);
     }
     let mut lottery = Lottery { sum: 0.0, taken: None };
@@ -31,7 +32,7 @@ pub(super) fn pick(
         for index in 0..set.len() {
             let host = candidates.host(set, index)?;
             if candidates.usable(&host, class) {
-                let share = f64::from(host.endpoint.weight.max(1)) * relief(candidates, &host, bias_thousandths);
+                let share = candidates.weight(&host) * relief(candidates, &host, bias_thousandths);
                 lottery.enter(host, share, entropy);
             }
         }
@@ -69,7 +70,7 @@ fn active(candidates: &Candidates<'_>, host: &Host) -> u64 {
 
 /// `1 / (connections + 1)^bias`
 fn relief(candidates: &Candidates<'_>, host: &Host, bias_thousandths: u32) -> f64 {
-    1.0 / power((active(candidates, host) as f64) + 1.0, bias_thousandths)
+    1.0 / power((active(candidates, host) as f64) + 1.0, bias_thousandths, 1000)
 }
 
 /// Keeps one of the entries, each with the odds of its share.
@@ -80,9 +81,8 @@ struct Lottery {
 
 impl Lottery {
     fn enter(&mut self, host: Host, share: f64, entropy: &mut (impl Entropy + ?Sized)) {
-        const TICKETS: u64 = 1 << 32;
         self.sum += share;
-        if self.taken.is_none() || (below(entropy, TICKETS) as f64) * self.sum < share * (TICKETS as f64) {
+        if self.taken.is_none() || happens(share / self.sum, entropy) {
             self.taken = Some(host);
         }
     }

@@ -1,7 +1,8 @@
 //! Which endpoints of a priority are balanced together: one locality's, by weight, or all of them.
 //!
 //! As Envoy's locality-weighted balancing: a locality's weight shrinks with its share of healthy endpoints times
-//! the overprovisioning factor. Degraded endpoints and panic are balanced without regard to localities.
+//! the overprovisioning factor; with its share of degraded ones, when those are picked. In panic all are balanced
+//! without regard to localities.
 
 use super::candidates::{Candidates, Class};
 use super::entropy::{Entropy, below};
@@ -12,17 +13,16 @@ pub(super) fn pick(
     candidates: &Candidates<'_>,
     priority: &PriorityView,
     class: Class,
-    exact: bool,
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<SetView, Torn> {
-    if !candidates.cluster.locality_weighted || class != Class::Healthy || priority.locality_count() < 2 {
+    if !candidates.cluster.locality_weighted || class == Class::Any || priority.locality_count() < 2 {
         return Ok(priority.set);
     }
     let mut sum = 0_u64;
     let mut taken = priority.set;
     for nth in 0..priority.locality_count() {
         let locality = candidates.view.locality(priority, nth)?;
-        let weight = effective_weight(candidates, &locality, exact)?;
+        let weight = effective_weight(candidates, &locality, class)?;
         sum = sum.saturating_add(weight);
         if weight > 0 && below(entropy, sum) < weight {
             taken = locality.set;
@@ -31,11 +31,11 @@ pub(super) fn pick(
     Ok(taken)
 }
 
-/// `weight * min(100 %, overprovisioning * healthy / total)`, in thousandths.
-fn effective_weight(candidates: &Candidates<'_>, locality: &LocalityView, exact: bool) -> Result<u64, Torn> {
-    let counts = candidates.counts(&locality.set, exact)?;
+/// `weight * min(100 %, overprovisioning * available / total)`, in thousandths.
+fn effective_weight(candidates: &Candidates<'_>, locality: &LocalityView, class: Class) -> Result<u64, Torn> {
+    let counts = candidates.counts(&locality.set)?;
+    let available = if class == Class::Degraded { counts.degraded } else { counts.healthy };
     let factor = u64::from(candidates.cluster.overprovisioning_factor);
-    let share =
-        counts.healthy.saturating_mul(factor).saturating_mul(10).checked_div(counts.total).unwrap_or(0).min(1000);
+    let share = available.saturating_mul(factor).saturating_mul(10).checked_div(counts.total).unwrap_or(0).min(1000);
     Ok(u64::from(locality.weight) * share)
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! destination -> weighted -> cluster -> priority -> locality -> policy -> endpoint
-//!                 (by weight)          (spill-over, panic)     (round robin, least request, random, ring hash, Maglev)
+//!                 (by weight)  (or the  (spill-over, panic)     (round robin, least request, random, ring hash,
+//!                               members of an aggregate)         Maglev; slow start)
 //! ```
 //! Pickers are pure: they read an image view and STATE and take time and randomness as arguments. Nothing here
 //! allocates, locks or calls the system, so it may run in a signal handler. The only thing written is the cursor
@@ -11,7 +12,6 @@
 //! [`Torn`] after [`MAX_LOOKS`].
 
 mod candidates;
-mod ejection;
 mod entropy;
 mod hashed;
 mod least_request;
@@ -21,19 +21,22 @@ mod priority;
 mod random;
 mod round_robin;
 mod schedule;
+mod slow_start;
+mod tiers;
 mod weighted;
+mod zone_aware;
 
-pub use ejection::eject;
 pub use entropy::{Entropy, Seeded};
-pub(crate) use priority::MAX_PRIORITIES;
+pub use slow_start::tell_additions;
+pub(crate) use tiers::MAX_PRIORITIES;
 
 use std::net::IpAddr;
 
 use crate::image::{ActionView, ClusterView, DefaultAction, HashOn, PassReason, PolicyView, Torn, View};
 use crate::shm::{Millis, WordAddr};
-use crate::state::{SlotKind, State, named_tag};
-use candidates::Candidates;
+use crate::state::{Member, SlotKind, State, named_tag};
 use entropy::Constant;
+use tiers::{Reading, Tiers};
 
 /// Endpoints that one call looks at before it gives the image up as corrupt.
 pub const MAX_LOOKS: u32 = 1 << 21;
@@ -49,7 +52,7 @@ pub struct Pick {
     pub endpoint_slot: Option<u32>,
     /// Tag of that slot.
     pub endpoint_tag: u64,
-    /// Index of the cluster in the image.
+    /// Index of the cluster in the image: of an aggregate's member, where it came from one.
     pub cluster: u32,
     /// Slot of the cluster in STATE.
     pub cluster_slot: Option<u32>,
@@ -61,6 +64,18 @@ pub struct Pick {
     pub max_connections: Option<u32>,
     /// Another usable endpoint exists that is neither this one nor to be avoided.
     pub alternatives: bool,
+}
+
+impl Pick {
+    /// The endpoint as a member of its cluster.
+    pub const fn member(&self) -> Member {
+        Member {
+            endpoint_slot: self.endpoint_slot,
+            endpoint_tag: self.endpoint_tag,
+            cluster_slot: self.cluster_slot,
+            cluster_tag: self.cluster_tag,
+        }
+    }
 }
 
 /// What becomes of a connection.
@@ -114,16 +129,29 @@ pub fn choose(
         ActionView::Refuse => Ok(Choice::Refuse),
         ActionView::Clusters { first, count, hash } => {
             let cluster = view.cluster(weighted::pick(view, first, count, entropy)?)?;
-            if !matches!(cluster.policy, PolicyView::RingHash | PolicyView::Maglev) {
-                return from_cluster(view, state, cluster, call, entropy);
-            }
-            let key = match hash {
-                HashOn::SourceIp => hashed::source_key(view, call)?,
-                HashOn::Nothing => entropy.next(),
+            let hash_key = |entropy: &mut _| match hash {
+                HashOn::SourceIp => hashed::source_key(view, call),
+                HashOn::Nothing => Ok(Entropy::next(entropy)),
             };
-            from_cluster(view, state, cluster, call, &mut Constant(key))
+            if cluster.policy.hashes() {
+                let key = hash_key(entropy)?;
+                return from_cluster(view, state, cluster, call, None, &mut Constant(key));
+            }
+            let key = if hashes_somewhere(view, &cluster)? { Some(hash_key(entropy)?) } else { None };
+            from_cluster(view, state, cluster, call, key, entropy)
         }
     }
+}
+
+/// Whether a cluster is an aggregate with a member that hashes.
+fn hashes_somewhere(view: &View<'_>, cluster: &ClusterView) -> Result<bool, Torn> {
+    let PolicyView::Aggregate { first, count } = cluster.policy else { return Ok(false) };
+    for nth in 0..count {
+        if view.cluster(view.weighted(first, nth)?.0)?.policy.hashes() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn from_cluster(
@@ -131,6 +159,7 @@ fn from_cluster(
     state: Option<&State>,
     cluster: ClusterView,
     call: &Call<'_>,
+    key: Option<u64>,
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Choice, Torn> {
     if let PolicyView::Pass(reason, _) = cluster.policy {
@@ -139,12 +168,21 @@ fn from_cluster(
     if !cluster.endpoints_known {
         return Ok(Choice::Pass(PassReason::NoEndpointsYet));
     }
-    let candidates = Candidates::new(view, state, cluster, call.now, call.avoid);
-    let Some(host) = priority::pick(&candidates, entropy)? else {
-        return Ok(Choice::Pass(PassReason::NoHealthyEndpoint));
+    let reading = Reading::new(view, state, call);
+    let tiers = Tiers::new(&reading, cluster);
+    let Some(picked) = priority::pick(&tiers, key, entropy)? else {
+        return match cluster.balancing.otherwise {
+            Some(index) => {
+                // Once: a corrupt image may lead in circles.
+                let mut any = view.cluster(index)?;
+                any.balancing.otherwise = None;
+                from_cluster(view, state, any, call, key, entropy)
+            }
+            None => Ok(Choice::Pass(PassReason::NoHealthyEndpoint)),
+        };
     };
-    let alternatives = priority::another_than(&candidates, &host)?;
-    Ok(Choice::Endpoint(endpoint_pick(&cluster, &host, alternatives)))
+    let alternatives = priority::another_than(&tiers, &picked.host)?;
+    Ok(Choice::Endpoint(endpoint_pick(&picked.cluster, &picked.host, alternatives)))
 }
 
 fn endpoint_pick(cluster: &ClusterView, host: &candidates::Host, alternatives: bool) -> Pick {
@@ -155,7 +193,7 @@ fn endpoint_pick(cluster: &ClusterView, host: &candidates::Host, alternatives: b
         endpoint_tag: host.tag,
         cluster: cluster.index,
         cluster_slot: cluster.slot,
-        cluster_tag: named_tag(SlotKind::Cluster, cluster.hash),
+        cluster_tag: named_tag(SlotKind::Cluster, cluster.owner),
         connect_timeout_ms: cluster.connect_timeout_ms,
         max_connections: cluster.max_connections,
         alternatives,

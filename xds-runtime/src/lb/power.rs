@@ -3,11 +3,12 @@
 /// Binary digits of the exponent's fraction that count: the result is right to about 1e-5.
 const DIGITS: usize = 20;
 
-/// `base^(thousandths / 1000)` for a base of 1 or more.
-pub(super) fn power(base: f64, thousandths: u32) -> f64 {
+/// `base^(numerator / denominator)` for a base that is not negative; a denominator of 0 counts as 1.
+pub(super) fn power(base: f64, numerator: u32, denominator: u32) -> f64 {
+    let denominator = u64::from(denominator.max(1));
     let mut power = 1.0;
     let mut square = base;
-    let mut whole = thousandths / 1000;
+    let mut whole = u64::from(numerator) / denominator;
     while whole != 0 {
         if whole & 1 == 1 {
             power *= square;
@@ -16,16 +17,16 @@ pub(super) fn power(base: f64, thousandths: u32) -> f64 {
         whole >>= 1;
     }
     // Each digit of the fraction stands for a root: 1/2, 1/4, 1/8...
-    let (mut root, mut rest) = (base, thousandths % 1000);
+    let (mut root, mut rest) = (base, u64::from(numerator) % denominator);
     for _ in 0..DIGITS {
         if rest == 0 {
             break;
         }
         root = root.sqrt();
         rest *= 2;
-        if rest >= 1000 {
+        if rest >= denominator {
             power *= root;
-            rest -= 1000;
+            rest -= denominator;
         }
     }
     power
@@ -35,20 +36,31 @@ pub(super) fn power(base: f64, thousandths: u32) -> f64 {
 mod tests {
     use super::power;
 
+    #[track_caller]
+    fn check(base: f64, numerator: u32, denominator: u32) {
+        let (ours, libm) =
+            (power(base, numerator, denominator), base.powf(f64::from(numerator) / f64::from(denominator)));
+        assert!((ours / libm - 1.0).abs() < 2e-5, "{base}^({numerator}/{denominator}): {ours} instead of {libm}");
+    }
+
     #[test]
     fn it_is_powf_to_five_digits() {
         for thousandths in (0..=5000).step_by(7).chain([1, 500, 999, 1000, 1500, 2000]) {
             for load in [1_u32, 2, 3, 7, 50, 1000, 65_000] {
-                let (ours, libm) =
-                    (power(f64::from(load), thousandths), f64::from(load).powf(f64::from(thousandths) / 1000.0));
-                assert!((ours / libm - 1.0).abs() < 2e-5, "{load}^{thousandths}/1000: {ours} instead of {libm}");
+                check(f64::from(load), thousandths, 1000);
+            }
+        }
+        for aggression in [100, 333, 500, 1000, 1500, 2000, 10_000, 123_457] {
+            for share in [0.001, 0.1, 0.25, 0.5, 0.999, 1.0] {
+                check(share, 1000, aggression);
             }
         }
     }
 
     #[test]
     fn a_huge_exponent_is_no_fault() {
-        assert!(power(1e6, u32::MAX).is_infinite());
-        assert_eq!(power(1.0, u32::MAX), 1.0);
+        assert!(power(1e6, u32::MAX, 1000).is_infinite());
+        assert_eq!(power(1.0, u32::MAX, 1000), 1.0);
+        assert_eq!(power(0.5, u32::MAX, 0), 0.0);
     }
 }

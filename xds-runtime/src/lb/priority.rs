@@ -3,63 +3,79 @@
 //! Envoy's arithmetic. A priority's availability is `min(100, overprovisioning * healthy / total)` percent. When the
 //! sum over all priorities is under 100, each counts relative to that sum. Load fills the healthy share of the
 //! priorities in order, then the degraded one. A priority whose healthy and degraded endpoints are under the
-//! panic threshold, while the sum is under 100, is in panic: its load goes to any of its endpoints. With nothing
-//! available at all, priorities get load by their number of endpoints.
+//! panic threshold, while the sum is under 100, is in panic: its load goes to any of its endpoints. With all of them
+//! in panic, they get load by their number of endpoints.
+//!
+//! An aggregate shares its load over the priorities of its members as if they were one cluster's; whether one of
+//! them is in panic is then its own cluster's business.
 
-use super::candidates::{Candidates, Class, Counts, Host};
-use super::entropy::{Entropy, below};
-use super::{hashed, least_request, locality, random, round_robin};
-use crate::image::{PolicyView, PriorityView, Torn};
+use super::candidates::{Class, Counts, Host};
+use super::entropy::{Constant, Entropy, below};
+use super::tiers::{Tier, Tiers};
+use super::{hashed, least_request, locality, random, round_robin, zone_aware};
+use crate::image::{ClusterView, PolicyView, Torn};
 
-/// Priorities of a cluster that are looked at; Envoy allows no more either.
-pub(crate) const MAX_PRIORITIES: u32 = 128;
+/// An endpoint and the cluster that it is of: the one that was asked for, or a member of it.
+pub(super) struct Picked {
+    pub cluster: ClusterView,
+    pub host: Host,
+}
 
-/// One endpoint of the cluster, `None` when none is usable.
-pub(super) fn pick(candidates: &Candidates<'_>, entropy: &mut (impl Entropy + ?Sized)) -> Result<Option<Host>, Torn> {
-    let exact = candidates.somebody_is_ejected();
-    if let Some(host) = pick_counted(candidates, exact, entropy)? {
-        return Ok(Some(host));
+/// One endpoint of the cluster, `None` when none is usable. `key`: what policies that hash take for the connection's.
+pub(super) fn pick(
+    tiers: &Tiers<'_>,
+    key: Option<u64>,
+    entropy: &mut (impl Entropy + ?Sized),
+) -> Result<Option<Picked>, Torn> {
+    if let Some(picked) = pick_counted(tiers, key, entropy)? {
+        return Ok(Some(picked));
     }
     // Ejections that the cluster's slot did not tell of: count again before giving up.
-    if exact { Ok(None) } else { pick_counted(candidates, true, entropy) }
+    pick_counted(&tiers.exactly(), key, entropy)
 }
 
 fn pick_counted(
-    candidates: &Candidates<'_>,
-    exact: bool,
+    tiers: &Tiers<'_>,
+    key: Option<u64>,
     entropy: &mut (impl Entropy + ?Sized),
-) -> Result<Option<Host>, Torn> {
-    let Some((nth, class)) = choose(candidates, exact, entropy)? else { return Ok(None) };
-    let tier = candidates.view.priority(&candidates.cluster, nth)?;
-    if let Some(host) = pick_in(candidates, &tier, class, exact, entropy)? {
-        return Ok(Some(host));
+) -> Result<Option<Picked>, Torn> {
+    let Some((nth, class)) = choose(tiers, entropy)? else { return Ok(None) };
+    let tier = tiers.at(nth)?;
+    let class = if tiers.is_aggregate() && panics(&tiers.of_member(&tier), &tier)? { Class::Any } else { class };
+    if class == Class::Any && tier.candidates.cluster.balancing.fail_on_panic
+        || tier.nth == 0 && zone_aware::fails(&tier.candidates, tier.reading)?
+    {
+        return Ok(None);
     }
-    let spare = other_tiers(candidates, exact, |tier, class| pick_in(candidates, tier, class, exact, entropy))?;
-    if spare.is_none() && candidates.avoids_something() {
+    if let Some(picked) = pick_in(&tier, class, key, entropy)? {
+        return Ok(Some(picked));
+    }
+    let spare = others(tiers, |tier, class| pick_in(tier, class, key, entropy))?;
+    if spare.is_none() && !tiers.reading.call.avoid.is_empty() {
         // Everything was tried: the same again is better than nothing.
-        return pick_in(&candidates.without_avoid(), &tier, class, exact, entropy);
+        let candidates = tier.candidates.without_avoid();
+        return pick_in(&Tier { candidates, ..tier }, class, key, entropy);
     }
     Ok(spare)
 }
 
 /// What `find` finds first: healthy and degraded endpoints in order of priority, then those of priorities in panic.
-fn other_tiers<T>(
-    candidates: &Candidates<'_>,
-    exact: bool,
-    mut find: impl FnMut(&PriorityView, Class) -> Result<Option<T>, Torn>,
+fn others<T>(
+    tiers: &Tiers<'_>,
+    mut find: impl FnMut(&Tier<'_>, Class) -> Result<Option<T>, Torn>,
 ) -> Result<Option<T>, Torn> {
-    for nth in 0..count(candidates)? {
-        let tier = candidates.view.priority(&candidates.cluster, nth)?;
+    for nth in 0..tiers.count()? {
+        let tier = tiers.at(nth)?;
         for class in [Class::Healthy, Class::Degraded] {
             if let Some(found) = find(&tier, class)? {
                 return Ok(Some(found));
             }
         }
     }
-    let totals = Totals::of(candidates, exact)?;
-    for nth in 0..count(candidates)? {
-        let tier = candidates.view.priority(&candidates.cluster, nth)?;
-        if totals.panics(candidates, &candidates.counts(&tier.set, exact)?)
+    for nth in 0..tiers.count()? {
+        let tier = tiers.at(nth)?;
+        if !tier.candidates.cluster.balancing.fail_on_panic
+            && panics(&tiers.of_member(&tier), &tier)?
             && let Some(found) = find(&tier, Class::Any)?
         {
             return Ok(Some(found));
@@ -69,47 +85,55 @@ fn other_tiers<T>(
 }
 
 /// Whether the cluster holds a usable endpoint besides `picked`.
-pub(super) fn another_than(candidates: &Candidates<'_>, picked: &Host) -> Result<bool, Torn> {
-    let exact = candidates.somebody_is_ejected();
-    let another = |tier: &PriorityView, class| {
-        Ok(if candidates.holds_another(&tier.set, class, picked)? { Some(()) } else { None })
+pub(super) fn another_than(tiers: &Tiers<'_>, picked: &Host) -> Result<bool, Torn> {
+    let another = |tier: &Tier<'_>, class| {
+        Ok(if tier.candidates.holds_another(&tier.view.set, class, picked)? { Some(()) } else { None })
     };
-    Ok(other_tiers(candidates, exact, another)?.is_some())
-}
-
-fn count(candidates: &Candidates<'_>) -> Result<u32, Torn> {
-    let count = candidates.cluster.priority_count();
-    if count > MAX_PRIORITIES { Err(Torn) } else { Ok(count) }
+    Ok(others(tiers, another)?.is_some())
 }
 
 fn pick_in(
-    candidates: &Candidates<'_>,
-    tier: &PriorityView,
+    tier: &Tier<'_>,
     class: Class,
-    exact: bool,
+    key: Option<u64>,
     entropy: &mut (impl Entropy + ?Sized),
-) -> Result<Option<Host>, Torn> {
+) -> Result<Option<Picked>, Torn> {
+    let cluster = tier.candidates.cluster;
+    let host = match key {
+        Some(key) if cluster.policy.hashes() => host_in(tier, class, &mut Constant(key)),
+        _ => host_in(tier, class, entropy),
+    };
+    Ok(host?.map(|host| Picked { cluster, host }))
+}
+
+fn host_in(tier: &Tier<'_>, class: Class, entropy: &mut (impl Entropy + ?Sized)) -> Result<Option<Host>, Torn> {
+    let candidates = &tier.candidates;
     // Tables span a priority; localities are in their weights. What is usable and in no table is still used.
     let tabled = match candidates.cluster.policy {
-        PolicyView::RingHash => Some(hashed::ring(candidates, tier, class, entropy.next())?),
-        PolicyView::Maglev => Some(hashed::maglev(candidates, tier, class, entropy.next())?),
+        PolicyView::RingHash => Some(hashed::ring(candidates, &tier.view, class, entropy.next())?),
+        PolicyView::Maglev => Some(hashed::maglev(candidates, &tier.view, class, entropy.next())?),
         _ => None,
     };
     if let Some(picked) = tabled {
-        return if picked.is_some() { Ok(picked) } else { candidates.scan(&tier.set, class, entropy) };
+        return if picked.is_some() { Ok(picked) } else { candidates.scan(&tier.view.set, class, entropy) };
     }
-    let set = locality::pick(candidates, tier, class, exact, entropy)?;
+    let zone =
+        if tier.nth == 0 { zone_aware::pick(tier.reading, candidates, &tier.view, class, entropy)? } else { None };
+    let set = match zone {
+        Some(set) => set,
+        None => locality::pick(candidates, &tier.view, class, entropy)?,
+    };
     let picked = match candidates.cluster.policy {
         PolicyView::RoundRobin => round_robin::pick(candidates, &set, class, entropy),
         PolicyView::LeastRequest { choice_count, bias_thousandths } => {
             least_request::pick(candidates, &set, class, choice_count, bias_thousandths, entropy)
         }
         PolicyView::Random => random::pick(candidates, &set, class, entropy),
-        PolicyView::RingHash | PolicyView::Maglev | PolicyView::Pass(..) => Ok(None),
+        PolicyView::RingHash | PolicyView::Maglev | PolicyView::Aggregate { .. } | PolicyView::Pass(..) => Ok(None),
     }?;
-    if picked.is_none() && set != tier.set {
+    if picked.is_none() && set != tier.view.set {
         // A locality without a usable endpoint: the others of the priority.
-        return candidates.scan(&tier.set, class, entropy);
+        return candidates.scan(&tier.view.set, class, entropy);
     }
     Ok(picked)
 }
@@ -123,62 +147,84 @@ struct Totals {
 }
 
 impl Totals {
-    fn of(candidates: &Candidates<'_>, exact: bool) -> Result<Self, Torn> {
+    fn of(tiers: &Tiers<'_>) -> Result<Self, Torn> {
         let mut totals = Self::default();
-        for nth in 0..count(candidates)? {
-            let counts = counts_of(candidates, nth, exact)?;
-            let (healthy, degraded) = availability(candidates, &counts);
+        for nth in 0..tiers.count()? {
+            let tier = tiers.at(nth)?;
+            let counts = counts(&tier)?;
+            let (healthy, degraded) = availability(&tier, &counts);
             totals.available += healthy + degraded;
             totals.endpoints += counts.total;
         }
         Ok(totals)
     }
 
-    fn panics(&self, candidates: &Candidates<'_>, counts: &Counts) -> bool {
+    /// Whether a priority is in panic, by the threshold of `cluster`.
+    fn panics(&self, cluster: &ClusterView, counts: &Counts) -> bool {
         let good = ((counts.healthy + counts.degraded) * 10_000).checked_div(counts.total).unwrap_or(0);
-        self.available < 100 && good < u64::from(candidates.cluster.panic_threshold)
+        self.available < 100 && good < u64::from(cluster.panic_threshold)
+    }
+
+    /// Whether all of them are.
+    fn all_panic(&self, tiers: &Tiers<'_>) -> Result<bool, Torn> {
+        if self.available >= 100 {
+            return Ok(false);
+        }
+        for nth in 0..tiers.count()? {
+            if !self.panics(&tiers.cluster, &counts(&tiers.at(nth)?)?) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
-fn counts_of(candidates: &Candidates<'_>, nth: u32, exact: bool) -> Result<Counts, Torn> {
-    candidates.counts(&candidates.view.priority(&candidates.cluster, nth)?.set, exact)
+/// Whether a priority of a cluster (no aggregate) is in panic.
+fn panics(cluster: &Tiers<'_>, tier: &Tier<'_>) -> Result<bool, Torn> {
+    Ok(Totals::of(cluster)?.panics(&cluster.cluster, &counts(tier)?))
+}
+
+fn counts(tier: &Tier<'_>) -> Result<Counts, Torn> {
+    tier.candidates.counts(&tier.view.set)
 }
 
 /// Healthy and degraded availability, percent.
-fn availability(candidates: &Candidates<'_>, counts: &Counts) -> (u64, u64) {
-    let factor = u64::from(candidates.cluster.overprovisioning_factor);
+fn availability(tier: &Tier<'_>, counts: &Counts) -> (u64, u64) {
+    let factor = u64::from(tier.candidates.cluster.overprovisioning_factor);
     let percent = |count: u64| (count * factor).checked_div(counts.total).unwrap_or(0).min(100);
     (percent(counts.healthy), percent(counts.degraded))
 }
 
-/// The priority whose turn it is, and which of its endpoints.
-fn choose(
-    candidates: &Candidates<'_>,
-    exact: bool,
-    entropy: &mut (impl Entropy + ?Sized),
-) -> Result<Option<(u32, Class)>, Torn> {
-    let priorities = count(candidates)?;
+/// The priority whose turn it is, and which of its endpoints; of an aggregate without regard to panic.
+fn choose(tiers: &Tiers<'_>, entropy: &mut (impl Entropy + ?Sized)) -> Result<Option<(u32, Class)>, Torn> {
+    let priorities = tiers.count()?;
     if priorities == 0 {
         return Ok(None);
     }
-    if availability(candidates, &counts_of(candidates, 0, exact)?).0 == 100 {
+    let first = tiers.at(0)?;
+    if availability(&first, &counts(&first)?).0 == 100 {
         return Ok(Some((0, Class::Healthy)));
     }
-    let totals = Totals::of(candidates, exact)?;
+    let totals = Totals::of(tiers)?;
+    if totals.all_panic(tiers)? {
+        return by_endpoints(tiers, totals, entropy);
+    }
     if totals.available == 0 {
-        return by_endpoints(candidates, priorities, exact, totals, entropy);
+        // No panic: a few healthy ones among many (under one percent) are still used.
+        return Ok(Some((0, Class::Healthy)));
     }
     let whole = totals.available.min(100);
     // The draw falls into the load of one priority: percent of the whole, healthy shares first.
     let mut left = below(entropy, whole);
     for class in [Class::Healthy, Class::Degraded] {
         for nth in 0..priorities {
-            let counts = counts_of(candidates, nth, exact)?;
-            let (healthy, degraded) = availability(candidates, &counts);
+            let tier = tiers.at(nth)?;
+            let counts = counts(&tier)?;
+            let (healthy, degraded) = availability(&tier, &counts);
             let share = if class == Class::Healthy { healthy } else { degraded };
             if left < share {
-                let class = if totals.panics(candidates, &counts) { Class::Any } else { class };
-                return Ok(Some((nth, class)));
+                let panics = !tiers.is_aggregate() && totals.panics(&tiers.cluster, &counts);
+                return Ok(Some((nth, if panics { Class::Any } else { class })));
             }
             left -= share;
         }
@@ -186,23 +232,17 @@ fn choose(
     Err(Torn)
 }
 
-/// Nothing available, to the percent: by number of endpoints, if panic is allowed at all.
+/// Everything in panic: by number of endpoints.
 fn by_endpoints(
-    candidates: &Candidates<'_>,
-    priorities: u32,
-    exact: bool,
+    tiers: &Tiers<'_>,
     totals: Totals,
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Option<(u32, Class)>, Torn> {
-    if candidates.cluster.panic_threshold == 0 {
-        // No panic: a few healthy ones among many (under one percent) are still used.
-        return Ok(Some((0, Class::Healthy)));
-    }
     let mut left = below(entropy, totals.endpoints);
-    for nth in 0..priorities {
-        let total = counts_of(candidates, nth, exact)?.total;
+    for nth in 0..tiers.count()? {
+        let total = counts(&tiers.at(nth)?)?.total;
         if left < total {
-            return Ok(Some((nth, Class::Any)));
+            return Ok(Some((nth, if tiers.is_aggregate() { Class::Healthy } else { Class::Any })));
         }
         left -= total;
     }

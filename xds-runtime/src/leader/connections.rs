@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use super::outliers::{Outliers, connect_timeout};
 use super::sock_diag::{Found, SockDiag};
+use crate::image::Mesh;
 use crate::shm::Millis;
 use crate::state::{Connection, ConnectionState, State};
 
@@ -17,19 +19,27 @@ pub enum Care {
     Keep,
     /// The connection was established meanwhile.
     Establish,
+    /// It is still under way, for longer than its cluster lets it.
+    Fail,
     /// The connection is gone.
     Drop,
 }
 
-/// What a look at the kernel means for a record; `None` = the kernel could not be asked.
-pub fn care(connection: &Connection, found: Option<Found>, now: Millis) -> Care {
+/// What a look at the kernel means for a record; `found` is `None` where the kernel could not be asked, `timeout` the
+/// cluster's connect timeout.
+///
+/// What was under way and is gone failed, was given up, or was established and closed since the last look: nobody can
+/// tell, and it counts as neither.
+pub fn care(connection: &Connection, found: Option<Found>, timeout: Option<Millis>, now: Millis) -> Care {
+    let age = now.saturating_sub(connection.opened);
     match (found, connection.state) {
         (Some(Found::Gone), _) => Care::Drop,
-        (Some(Found::Open), ConnectionState::Connecting) => Care::Establish,
-        (Some(_), _) => Care::Keep,
-        (None, _) if connection.local_port == 0 && now.saturating_sub(connection.opened) > UNKNOWN_LOCAL_MS => {
-            Care::Drop
+        (Some(Found::Open), state) if state.is_under_way() => Care::Establish,
+        (Some(Found::Connecting), ConnectionState::Connecting) if timeout.is_some_and(|timeout| age >= timeout) => {
+            Care::Fail
         }
+        (Some(_), _) => Care::Keep,
+        (None, _) if connection.local_port == 0 && age > UNKNOWN_LOCAL_MS => Care::Drop,
         (None, _) => Care::Keep,
     }
 }
@@ -49,20 +59,36 @@ impl Caretaker {
         Self { diag: diag.ok(), differed: HashMap::new() }
     }
 
-    /// Looks every record up. Returns how many live on.
-    pub fn check(&mut self, state: State, now: Millis) -> usize {
+    /// Looks every record up. Returns how many live on. A connect that lasts for longer than its cluster's connect
+    /// timeout is a failure, counted once, whatever becomes of it.
+    pub fn check(&mut self, state: State, mesh: &Mesh, outliers: &mut Outliers, now: Millis) -> usize {
         let mut live = 0;
         for (cookie, connection) in state.connections() {
             let found = self.find(cookie, &connection);
-            match care(&connection, found, now) {
+            let timeout = match found {
+                Some(Found::Connecting) => connect_timeout(mesh, state, &connection),
+                _ => None,
+            };
+            match care(&connection, found, timeout, now) {
                 Care::Keep => live += 1,
                 Care::Establish => {
                     live += 1;
                     if state.establish(cookie, &connection)
-                        && let Some(slot) = connection.endpoint_slot
-                        && let Some(slot) = state.slot(slot, connection.endpoint_tag)
+                        && connection.state == ConnectionState::Connecting
+                        && let Some(slot) = connection.member().endpoint(&state)
                     {
                         slot.succeeded(now);
+                    }
+                }
+                Care::Fail => {
+                    live += 1;
+                    if state.overdue(cookie, &connection) {
+                        let ejected = outliers.failed(mesh, state, &connection.member(), now);
+                        let endpoint = connection.remote.socket(connection.remote_port);
+                        match ejected {
+                            Some(ejected) => log::info!("{endpoint} hangs, and is ejected: {}", ejected.detector),
+                            None => log::debug!("{endpoint} hangs"),
+                        }
                     }
                 }
                 Care::Drop => {
@@ -182,7 +208,7 @@ mod tests {
         servers.retain(|server| server.peer_addr().unwrap() != peer);
         drop(closed);
         let mut caretaker = Caretaker::new();
-        assert_eq!(caretaker.check(state, 2000), 1);
+        assert_eq!(caretaker.check(state, &Mesh::default(), &mut Outliers::new(1), 2000), 1);
         assert!(state.connection(kept_cookie).is_some());
         assert_eq!(state.slot(slot, tag).unwrap().active(), 1);
     }
@@ -194,8 +220,8 @@ mod tests {
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let cookie = record(state, &socket, ConnectionState::Connecting, slot, tag);
         let mut caretaker = Caretaker::new();
-        assert_eq!(caretaker.check(state, 2000), 1);
-        assert_eq!(caretaker.check(state, 3000), 1);
+        assert_eq!(caretaker.check(state, &Mesh::default(), &mut Outliers::new(1), 2000), 1);
+        assert_eq!(caretaker.check(state, &Mesh::default(), &mut Outliers::new(1), 3000), 1);
         assert_eq!(state.connection(cookie).unwrap().state, ConnectionState::Established);
         assert_eq!(state.slot(slot, tag).unwrap().last_success(), 2000);
     }
@@ -207,8 +233,8 @@ mod tests {
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let cookie = record(state, &socket, ConnectionState::Established, slot, tag);
         let unknown = Connection { local_port: 0, ..state.connection(cookie).unwrap() };
-        assert_eq!(care(&unknown, None, 1000 + UNKNOWN_LOCAL_MS), Care::Keep);
-        assert_eq!(care(&unknown, None, 1001 + UNKNOWN_LOCAL_MS), Care::Drop);
+        assert_eq!(care(&unknown, None, None, 1000 + UNKNOWN_LOCAL_MS), Care::Keep);
+        assert_eq!(care(&unknown, None, None, 1001 + UNKNOWN_LOCAL_MS), Care::Drop);
     }
 
     #[test]

@@ -11,24 +11,31 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::connections::Caretaker;
 use super::dns::Hostnames;
 use super::files::FileError;
 use super::image_files::{ImageFiles, PublishError};
 use super::memory;
+use super::outliers::Outliers;
 use super::resources::Resources;
 use super::run_dir::RunDir;
 use super::state_file;
 use super::subscriptions::is_answered;
+use crate::ads::Node;
 use crate::boot::BootId;
 use crate::compile::{Compiled, Input, compile};
 use crate::control::{Control, Term};
 use crate::image::{EncodeError, encode, file_words};
+use crate::lb::tell_additions;
 use crate::resource::{Locality, ResourceType};
-use crate::shm::Millis;
+use crate::shm::{Millis, hash_words, now};
 use crate::state::{SlotAllocator, State};
 
 /// Room in the memory cgroup below which nothing is published: the kernel would rather kill the program.
 const ROOM_LEAST: u64 = 4 << 20;
+
+/// The node metadata that names the node's own cluster.
+const LOCAL_CLUSTER: &str = "LOCAL_CLUSTER_NAME";
 
 /// Why nothing was published.
 #[derive(Debug, thiserror::Error)]
@@ -56,11 +63,13 @@ pub struct Pipeline {
     images: ImageFiles,
     own_addresses: Vec<IpAddr>,
     locality: Locality,
+    local_cluster: Option<String>,
     /// Last good resources.
     pub resources: Resources,
     /// Host names of DNS clusters.
     pub hostnames: Hostnames,
     compiled: Compiled,
+    outliers: Outliers,
     /// EDS names that the published image has (or knows to be missing).
     settled: BTreeSet<String>,
     digest: Option<u128>,
@@ -76,7 +85,7 @@ impl Pipeline {
         boot: BootId,
         control: Control,
         own_addresses: Vec<IpAddr>,
-        locality: Locality,
+        node: &Node,
     ) -> Result<Self, FileError> {
         let state = state_file::open_or_create(dir, boot)?;
         Ok(Self {
@@ -86,10 +95,12 @@ impl Pipeline {
             slots: SlotAllocator::recover(state),
             images: ImageFiles::new(Arc::clone(dir), boot, control, 0),
             own_addresses,
-            locality,
+            locality: node.locality.clone(),
+            local_cluster: node.metadata_text(LOCAL_CLUSTER).map(str::to_owned),
             resources: Resources::default(),
             hostnames: Hostnames::default(),
             compiled: Compiled::default(),
+            outliers: Outliers::new(hash_words(&[now(), u64::from(std::process::id())])),
             settled: BTreeSet::new(),
             digest: None,
         })
@@ -112,6 +123,21 @@ impl Pipeline {
         &self.compiled
     }
 
+    /// When the next interval of outlier detection ends, in the clock's time.
+    pub const fn outliers_due(&self) -> Option<Millis> {
+        self.outliers.next_due()
+    }
+
+    /// Ends intervals of outlier detection that are over.
+    pub fn sweep_outliers(&mut self, now: Millis) {
+        self.outliers.sweep(&self.compiled.mesh, self.state, now);
+    }
+
+    /// Looks every recorded connection up; returns how many live on.
+    pub fn check_connections(&mut self, caretaker: &mut Caretaker, now: Millis) -> usize {
+        caretaker.check(self.state, &self.compiled.mesh, &mut self.outliers, now)
+    }
+
     /// Generation published last; 0 = none in this term.
     pub const fn generation(&self) -> u64 {
         self.images.generation()
@@ -124,6 +150,11 @@ impl Pipeline {
 
     /// Compiles what there is, growing STATE when slots run out.
     pub fn compile(&mut self) {
+        self.compile_all();
+        self.outliers.compiled(&self.compiled.mesh, self.state, now());
+    }
+
+    fn compile_all(&mut self) {
         let missing = self.compile_once();
         let Some(slots) = state_file::larger(self.state.mapped_slots(), missing) else { return };
         match state_file::grow(&self.dir, self.boot, self.state, slots) {
@@ -140,6 +171,7 @@ impl Pipeline {
     /// Returns how many slots were missing.
     fn compile_once(&mut self) -> usize {
         let (resources, slots) = (&self.resources, &mut self.slots);
+        slots.at(now());
         let input = Input {
             listeners: &resources.listeners,
             routes: &resources.routes,
@@ -149,6 +181,7 @@ impl Pipeline {
             resolved: self.hostnames.resolved(),
             own_addresses: &self.own_addresses,
             locality: self.locality.clone(),
+            local_cluster: self.local_cluster.as_deref(),
         };
         let mut missing = 0;
         self.compiled = compile(&input, &mut |tag| {
@@ -156,6 +189,7 @@ impl Pipeline {
             missing += usize::from(slot.is_none());
             slot
         });
+        tell_additions(&self.compiled.mesh, &self.state);
         self.hostnames.watch(&self.compiled.hostnames);
         missing
     }

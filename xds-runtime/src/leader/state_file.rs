@@ -7,7 +7,7 @@ use crate::pod::{AttachError, names::STATE, open_state};
 use crate::state::{FIRST_SLOTS, MAX_SLOTS, State, state_words};
 
 const STATE_NEW: &str = "state.new";
-/// Slots that a restored file has more: a page.
+/// Slots that a restored file has more: over a page.
 const RESTORED_SLOTS: usize = 64;
 
 /// Opens STATE, or makes it when there is none that can be believed.

@@ -79,7 +79,7 @@ impl Running {
         let dir = Arc::new(dir);
         let own = own_addresses(&settings);
         let endpoint = upstream::endpoint(&upstream);
-        let mut pipeline = match Pipeline::new(&dir, boot, control, own, endpoint.node.locality.clone()) {
+        let mut pipeline = match Pipeline::new(&dir, boot, control, own, &endpoint.node) {
             Ok(pipeline) => pipeline,
             Err(error) => return Err((term, error)),
         };
@@ -154,6 +154,7 @@ impl Running {
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let (refresh_at, dns_at) = (self.refresh_at, self.pipeline.hostnames.next_due());
+            let outliers_at = self.pipeline.outliers_due().map(instant_of);
             let step = tokio::select! {
                 biased;
                 _ = beats.tick() => self.beat(),
@@ -180,6 +181,7 @@ impl Running {
                     self.pipeline.hostnames.start_due();
                     Ok(())
                 }
+                () = at(outliers_at) => self.sweep_outliers(),
             };
             if let Err(ended) = step {
                 return ended;
@@ -340,7 +342,7 @@ impl Running {
         if self.upstream_status.connected {
             self.control.heard(now);
         }
-        self.live_connections = self.caretaker.check(self.pipeline.state(), now);
+        self.live_connections = self.pipeline.check_connections(&mut self.caretaker, now);
         if self.beats.is_multiple_of(2) {
             self.control.sweep_marks(now);
             self.subscribe();
@@ -359,6 +361,15 @@ impl Running {
             self.pipeline.sweep_slots(now);
             self.write_status();
         }
+        Ok(())
+    }
+
+    /// The interval of some cluster's outlier detection is over. What a deposed leader saw is its successor's to judge.
+    fn sweep_outliers(&mut self) -> Result<(), Ended> {
+        if !self.term.holds() {
+            return Err(Ended::Deposed);
+        }
+        self.pipeline.sweep_outliers(now());
         Ok(())
     }
 
@@ -435,6 +446,11 @@ fn is_idle(idle_exit: Option<Duration>, quiet: Millis, live_connections: usize) 
 fn inode(dir: &RunDir) -> Option<u64> {
     let file = dir.open_file(names::CONTROL, Open::Read).ok()??;
     Some(fstat(file.as_fd()).ok()?.st_ino)
+}
+
+/// A time of the clock as a timer's.
+fn instant_of(due: Millis) -> Instant {
+    Instant::now() + Duration::from_millis(due.saturating_sub(now()))
 }
 
 async fn at(instant: Option<Instant>) {

@@ -10,10 +10,11 @@ use envoy_types::pb::envoy::extensions::clusters::{aggregate, dns};
 use proto::cluster::{ClusterDiscoveryType, DiscoveryType, common_lb_config::LocalityConfigSpecifier};
 
 use super::any::{message_name, unpack};
+use super::balancing::{ZoneAware, percentage};
 use super::endpoint::{Hosts, assignment};
 use super::invalid::{Invalid, Under};
-use super::model::{Cluster, Discovery, LoadAssignment, TcpKeepalive};
-use super::{lb_policy, outlier, scalar, tls};
+use super::model::{Cluster, Discovery, LbPolicy, LoadAssignment, TcpKeepalive};
+use super::{lb_policy, outlier, scalar, subsets, tls};
 
 /// Envoy's default `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,7 +26,17 @@ pub(super) fn convert(mut wire: proto::Cluster) -> Result<Cluster, Invalid> {
         return Err(Invalid::missing("name"));
     }
     let chosen = lb_policy::convert(&wire)?;
+    if wire.load_balancing_policy.is_some() {
+        combined_with_a_list(&wire)?;
+    }
     let mut unsupported = chosen.unsupported;
+    let mut balancing = chosen.balancing;
+    if let Some(subsets) = wire.lb_subset_config.take() {
+        balancing.subsets = subsets::of_cluster(subsets, &mut unsupported).under("lb_subset_config")?;
+    }
+    if balancing.subsets.is_some() && chosen.policy == LbPolicy::ClusterProvided {
+        return Err(Invalid::new("lb_subset_config", "cannot be combined with lb_policy CLUSTER_PROVIDED"));
+    }
     unsupported.extend(left_out(&wire).map(str::to_owned));
     let outlier_detection = match wire.outlier_detection.take() {
         Some(detection) => Some(outlier::convert(detection, &mut unsupported).under("outlier_detection")?),
@@ -34,22 +45,24 @@ pub(super) fn convert(mut wire: proto::Cluster) -> Result<Cluster, Invalid> {
     let common = wire.common_lb_config.take().unwrap_or_default();
     let locality_weighted = match common.locality_config_specifier {
         Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => true,
-        // Zone awareness needs the local cluster's endpoints, and Istio's configuration never asks for it.
-        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) | None => false,
+        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(zones)) => {
+            balancing.zone_aware = ZoneAware::of_cluster(zones).under("common_lb_config.zone_aware_lb_config")?;
+            false
+        }
+        None => false,
     };
     let hashing = common.consistent_hashing_lb_config.unwrap_or_default();
     if hashing.hash_balance_factor.is_some() {
         unsupported.push("common_lb_config.consistent_hashing_lb_config.hash_balance_factor".to_owned());
     }
-    let panic_threshold = common.healthy_panic_threshold.map_or(PANIC_THRESHOLD, |p| p.value);
-    if !(0.0..=100.0).contains(&panic_threshold) {
-        return Err(Invalid::new("common_lb_config.healthy_panic_threshold", "is no percentage"));
-    }
+    let panic_threshold =
+        percentage(common.healthy_panic_threshold, PANIC_THRESHOLD, "common_lb_config.healthy_panic_threshold")?;
     Ok(Cluster {
         discovery: discovery(&mut wire)?,
         locality_weighted: locality_weighted || chosen.locality_weighted,
         hash_hostnames: chosen.hash_hostnames || hashing.use_hostname_for_hashing,
         policy: chosen.policy,
+        balancing,
         panic_threshold,
         connect_timeout: scalar::positive_duration(wire.connect_timeout, CONNECT_TIMEOUT, "connect_timeout")?,
         max_connections: max_connections(wire.circuit_breakers.as_ref()),
@@ -65,17 +78,29 @@ pub(super) fn convert(mut wire: proto::Cluster) -> Result<Cluster, Invalid> {
     })
 }
 
+/// Envoy: settings that policies of the list have themselves are not to be set beside it.
+fn combined_with_a_list(wire: &proto::Cluster) -> Result<(), Invalid> {
+    let common = wire.common_lb_config.as_ref();
+    let beside = [
+        (wire.lb_subset_config.is_some(), "lb_subset_config"),
+        (common.is_some_and(|c| c.locality_config_specifier.is_some()), "common_lb_config.locality_config_specifier"),
+        (
+            common.is_some_and(|c| c.consistent_hashing_lb_config.is_some()),
+            "common_lb_config.consistent_hashing_lb_config",
+        ),
+    ];
+    match beside.into_iter().find(|(set, _)| *set) {
+        Some((_, field)) => Err(Invalid::new(field, "cannot be combined with load_balancing_policy")),
+        None => Ok(()),
+    }
+}
+
 /// Fields that concern connections, are set, and are not honoured.
 fn left_out(wire: &proto::Cluster) -> impl Iterator<Item = &'static str> {
     let per_host = |b: &proto::CircuitBreakers| b.per_host_thresholds.iter().any(|t| t.max_connections.is_some());
-    let zone_aware = |c: &proto::cluster::CommonLbConfig| {
-        matches!(c.locality_config_specifier, Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)))
-    };
     [
-        (wire.common_lb_config.as_ref().is_some_and(zone_aware), "common_lb_config.zone_aware_lb_config"),
         (!wire.health_checks.is_empty(), "health_checks"),
         (wire.circuit_breakers.as_ref().is_some_and(per_host), "circuit_breakers.per_host_thresholds"),
-        (wire.lb_subset_config.is_some(), "lb_subset_config"),
         (wire.upstream_bind_config.is_some(), "upstream_bind_config"),
         (!wire.filters.is_empty(), "filters"),
         (wire.transport_socket_matcher.is_some(), "transport_socket_matcher"),

@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::config::endpoint::v3 as proto;
 use envoy_types::pb::google::protobuf::value::Kind;
 
 use super::invalid::{Invalid, Under};
+use super::metadata::{self, Metadata};
 use super::model::{Endpoint, EndpointAddress, Health, LoadAssignment, Locality, LocalityEndpoints};
 use super::scalar;
 
@@ -84,6 +85,7 @@ fn locality_endpoints(
         tls_mode_istio: false,
         hash_key: None,
         hostname: String::new(),
+        metadata: Metadata::new(),
     }));
     let mut seen = HashSet::new();
     let mut sum = 0;
@@ -139,6 +141,7 @@ fn endpoint(
         tls_mode_istio,
         hash_key,
         hostname: endpoint.hostname,
+        metadata: metadata::of_load_balancing(wire.metadata),
     })
 }
 

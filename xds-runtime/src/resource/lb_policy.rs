@@ -6,8 +6,10 @@ use envoy_types::pb::envoy::extensions::load_balancing_policies as ext;
 use envoy_types::pb::google::protobuf::{Any, UInt32Value, UInt64Value};
 
 use super::any::{message_name, unpack};
+use super::balancing::{Balancing, SlowStart, ZoneAware};
 use super::invalid::{Invalid, Under};
 use super::model::LbPolicy;
+use super::subsets;
 
 /// Envoy's bound of both ring sizes.
 const RING_MOST: u64 = 8 * 1024 * 1024;
@@ -20,6 +22,8 @@ const DEPTH: usize = 4;
 #[derive(Debug)]
 pub(super) struct Chosen {
     pub policy: LbPolicy,
+    /// What is set beside it.
+    pub balancing: Balancing,
     /// The policy itself asks for locality weights.
     pub locality_weighted: bool,
     /// Hosts are hashed by their hostname.
@@ -30,7 +34,20 @@ pub(super) struct Chosen {
 
 impl From<LbPolicy> for Chosen {
     fn from(policy: LbPolicy) -> Self {
-        Self { policy, locality_weighted: false, hash_hostnames: false, unsupported: Vec::new() }
+        Self {
+            policy,
+            balancing: Balancing::default(),
+            locality_weighted: false,
+            hash_hostnames: false,
+            unsupported: Vec::new(),
+        }
+    }
+}
+
+impl Chosen {
+    fn starting(mut self, slow_start: Option<SlowStart>) -> Self {
+        self.balancing.slow_start = slow_start;
+        self
     }
 }
 
@@ -42,20 +59,18 @@ pub(super) fn convert(cluster: &proto::Cluster) -> Result<Chosen, Invalid> {
     }
     let config = cluster.lb_config.as_ref();
     match Wire::try_from(cluster.lb_policy) {
-        Ok(Wire::RoundRobin) => Ok(Chosen {
-            unsupported: slow_start(
-                matches!(config, Some(LbConfig::RoundRobinLbConfig(c)) if c.slow_start_config.is_some()),
-            ),
-            ..LbPolicy::RoundRobin.into()
-        }),
-        Ok(Wire::LeastRequest) => {
-            let Some(LbConfig::LeastRequestLbConfig(c)) = config else {
-                return least_request(None, None);
-            };
-            let chosen =
-                least_request(c.choice_count, c.active_request_bias.as_ref()).under("least_request_lb_config")?;
-            Ok(Chosen { unsupported: slow_start(c.slow_start_config.is_some()), ..chosen })
-        }
+        Ok(Wire::RoundRobin) => match config {
+            Some(LbConfig::RoundRobinLbConfig(c)) => SlowStart::of_cluster(c.slow_start_config.clone())
+                .under("round_robin_lb_config")
+                .map(|slow_start| Chosen::from(LbPolicy::RoundRobin).starting(slow_start)),
+            _ => Ok(LbPolicy::RoundRobin.into()),
+        },
+        Ok(Wire::LeastRequest) => match config {
+            Some(LbConfig::LeastRequestLbConfig(c)) => least_request(c.choice_count, c.active_request_bias.as_ref())
+                .and_then(|chosen| Ok(chosen.starting(SlowStart::of_cluster(c.slow_start_config.clone())?)))
+                .under("least_request_lb_config"),
+            _ => least_request(None, None),
+        },
         Ok(Wire::Random) => Ok(LbPolicy::Random.into()),
         Ok(Wire::RingHash) => match config {
             Some(LbConfig::RingHashLbConfig(c)) => {
@@ -106,12 +121,14 @@ fn from_extension(any: &Any, depth: usize) -> Result<Chosen, Invalid> {
     match short {
         "round_robin.v3.RoundRobin" => {
             let c: ext::round_robin::v3::RoundRobin = unpack(any)?;
-            Ok(with_locality(LbPolicy::RoundRobin.into(), c.locality_lb_config, c.slow_start_config.is_some()))
+            let chosen = Chosen::from(LbPolicy::RoundRobin).starting(SlowStart::of_extension(c.slow_start_config)?);
+            with_locality(chosen, c.locality_lb_config)
         }
         "least_request.v3.LeastRequest" => {
             let c: ext::least_request::v3::LeastRequest = unpack(any)?;
             let chosen = least_request(c.choice_count, c.active_request_bias.as_ref())?;
-            let mut chosen = with_locality(chosen, c.locality_lb_config, c.slow_start_config.is_some());
+            let chosen = chosen.starting(SlowStart::of_extension(c.slow_start_config)?);
+            let mut chosen = with_locality(chosen, c.locality_lb_config)?;
             if c.selection_method != 0 {
                 chosen.unsupported.push("least_request.selection_method".to_owned());
             }
@@ -119,7 +136,7 @@ fn from_extension(any: &Any, depth: usize) -> Result<Chosen, Invalid> {
         }
         "random.v3.Random" => {
             let c: ext::random::v3::Random = unpack(any)?;
-            Ok(with_locality(LbPolicy::Random.into(), c.locality_lb_config, false))
+            with_locality(LbPolicy::Random.into(), c.locality_lb_config)
         }
         "ring_hash.v3.RingHash" => {
             let c: ext::ring_hash::v3::RingHash = unpack(any)?;
@@ -131,6 +148,13 @@ fn from_extension(any: &Any, depth: usize) -> Result<Chosen, Invalid> {
             let c: ext::maglev::v3::Maglev = unpack(any)?;
             let chosen = maglev(c.table_size)?;
             Ok(hashing(chosen, c.consistent_hashing_lb_config, c.locality_weighted_lb_config.is_some()))
+        }
+        "subset.v3.Subset" => {
+            let mut c: ext::subset::v3::Subset = unpack(any)?;
+            let inner = c.subset_lb_policy.take().ok_or_else(|| Invalid::missing("subset_lb_policy"))?;
+            let mut chosen = from_list(&inner, depth).under("subset_lb_policy")?;
+            chosen.balancing.subsets = subsets::of_extension(c, &mut chosen.unsupported)?;
+            Ok(chosen)
         }
         "cluster_provided.v3.ClusterProvided" => Ok(LbPolicy::ClusterProvided.into()),
         "wrr_locality.v3.WrrLocality" => {
@@ -144,17 +168,17 @@ fn from_extension(any: &Any, depth: usize) -> Result<Chosen, Invalid> {
     }
 }
 
-fn with_locality(mut chosen: Chosen, locality: Option<ext::common::v3::LocalityLbConfig>, slow: bool) -> Chosen {
+fn with_locality(mut chosen: Chosen, locality: Option<ext::common::v3::LocalityLbConfig>) -> Result<Chosen, Invalid> {
     use ext::common::v3::locality_lb_config::LocalityConfigSpecifier;
     match locality.and_then(|l| l.locality_config_specifier) {
         Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => chosen.locality_weighted = true,
-        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
-            chosen.unsupported.push("zone_aware_lb_config".to_owned());
+        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(zones)) => {
+            chosen.balancing.zone_aware =
+                ZoneAware::of_extension(zones).under("locality_lb_config.zone_aware_lb_config")?;
         }
         None => {}
     }
-    chosen.unsupported.extend(slow_start(slow));
-    chosen
+    Ok(chosen)
 }
 
 fn hashing(
@@ -170,10 +194,6 @@ fn hashing(
         unsupported: if balanced { vec!["hash_balance_factor".to_owned()] } else { Vec::new() },
         ..chosen
     }
-}
-
-fn slow_start(configured: bool) -> Vec<String> {
-    if configured { vec!["slow_start_config".to_owned()] } else { Vec::new() }
 }
 
 fn least_request(choices: Option<UInt32Value>, bias: Option<&RuntimeDouble>) -> Result<Chosen, Invalid> {

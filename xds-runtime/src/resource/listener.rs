@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::r#type::v3::hash_policy::PolicySpecifier;
 
 use super::any::{message_name, unpack};
 use super::invalid::{Invalid, Under};
+use super::metadata::{self, Metadata};
 use super::model::{
     ChainMatch, Direction, EndpointAddress, FilterChain, HashPolicy, HttpRoutes, Listener, NetworkFilter, TcpProxy,
     WeightedCluster,
@@ -154,17 +155,18 @@ fn terminal_filter(any: &envoy_types::pb::google::protobuf::Any) -> Result<Netwo
     }
 }
 
-fn tcp_proxy(wire: tcp::TcpProxy) -> Result<NetworkFilter, Invalid> {
+pub(super) fn tcp_proxy(wire: tcp::TcpProxy) -> Result<NetworkFilter, Invalid> {
     use tcp::tcp_proxy::ClusterSpecifier;
     if wire.tunneling_config.is_some() {
         return Ok(NetworkFilter::Unsupported("tcp_proxy.tunneling_config".to_owned()));
     }
+    let metadata = metadata::of_load_balancing(wire.metadata_match);
     let clusters = match wire.cluster_specifier.ok_or_else(|| Invalid::missing("cluster_specifier"))? {
         ClusterSpecifier::Cluster(name) if name.is_empty() => {
             return Err(Invalid::missing("cluster"));
         }
-        ClusterSpecifier::Cluster(name) => vec![WeightedCluster { name, weight: 1 }],
-        ClusterSpecifier::WeightedClusters(list) => weighted(list).under("weighted_clusters")?,
+        ClusterSpecifier::Cluster(name) => vec![WeightedCluster { name, weight: 1, metadata }],
+        ClusterSpecifier::WeightedClusters(list) => weighted(list, &metadata).under("weighted_clusters")?,
     };
     let hash = match wire.hash_policy.first().and_then(|policy| policy.policy_specifier.as_ref()) {
         None => HashPolicy::None,
@@ -175,7 +177,7 @@ fn tcp_proxy(wire: tcp::TcpProxy) -> Result<NetworkFilter, Invalid> {
 }
 
 /// Here, unlike in routes, every weight is at least 1.
-fn weighted(wire: tcp::tcp_proxy::WeightedCluster) -> Result<Vec<WeightedCluster>, Invalid> {
+fn weighted(wire: tcp::tcp_proxy::WeightedCluster, metadata: &Metadata) -> Result<Vec<WeightedCluster>, Invalid> {
     if wire.clusters.is_empty() {
         return Err(Invalid::missing("clusters"));
     }
@@ -189,7 +191,8 @@ fn weighted(wire: tcp::tcp_proxy::WeightedCluster) -> Result<Vec<WeightedCluster
             return Err(Invalid::new(format!("clusters[{i}].weight"), "must be at least 1"));
         }
         scalar::add_weight(&mut sum, entry.weight, "clusters.weight")?;
-        clusters.push(WeightedCluster { name: entry.name, weight: entry.weight });
+        let metadata = metadata::over(metadata, entry.metadata_match);
+        clusters.push(WeightedCluster { name: entry.name, weight: entry.weight, metadata });
     }
     Ok(clusters)
 }

@@ -12,23 +12,29 @@
 //! What is valid but not supported is accepted, and named in the typed resource (`Unsupported`).
 
 mod any;
+mod balancing;
 mod cluster;
 mod endpoint;
 mod invalid;
 mod lb_policy;
 mod listener;
+mod metadata;
 pub mod model;
 mod name_table;
 mod outlier;
 mod route;
 mod scalar;
+mod subsets;
 mod tls;
 
 use prost::Message;
 
 pub use any::{Wrapper, unwrap_resource};
+pub use balancing::{Balancing, SlowStart, ZoneAware};
 pub use invalid::Invalid;
+pub use metadata::{Metadata, MetadataValue, in_words};
 pub use model::*;
+pub use subsets::{Fallback, Selector, SelectorFallback, Subsets};
 
 /// What became of the bytes of one resource.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::balancing::Balancing;
+use super::metadata::Metadata;
+
 /// The resource types ldmesh subscribes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ResourceType {
@@ -176,6 +179,8 @@ pub struct WeightedCluster {
     pub name: String,
     /// Relative weight.
     pub weight: u32,
+    /// What its endpoints shall carry, for clusters with subsets: that of the list, with the entry's own over it.
+    pub metadata: Metadata,
 }
 
 /// Where an HTTP connection manager takes its routes from.
@@ -239,6 +244,8 @@ pub struct Cluster {
     pub discovery: Discovery,
     /// Load-balancing policy.
     pub policy: LbPolicy,
+    /// What it asks for beside the policy.
+    pub balancing: Balancing,
     /// `common_lb_config.locality_weighted_lb_config` is set: honour locality weights.
     pub locality_weighted: bool,
     /// `common_lb_config.consistent_hashing_lb_config.use_hostname_for_hashing`.
@@ -313,25 +320,72 @@ pub enum LbPolicy {
     Unsupported(String),
 }
 
-/// `envoy.config.cluster.v3.OutlierDetection`, the fields that concern TCP.
+/// `envoy.config.cluster.v3.OutlierDetection`, the fields that concern TCP. Percentages are 0 to 100.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutlierDetection {
-    /// `consecutive_5xx` (connect failures count as 5xx unless split), `None` = disabled.
-    pub consecutive_5xx: Option<u32>,
-    /// `consecutive_gateway_failure`.
-    pub consecutive_gateway_failure: Option<u32>,
-    /// `consecutive_local_origin_failure`.
-    pub consecutive_local_origin_failure: Option<u32>,
+    /// `consecutive_5xx` (connect failures count as 5xx unless split).
+    pub consecutive_5xx: Consecutive,
+    /// `consecutive_gateway_failure` (connect failures count unless split).
+    pub consecutive_gateway_failure: Consecutive,
+    /// `consecutive_local_origin_failure`: connect failures, when split.
+    pub consecutive_local_origin_failure: Consecutive,
     /// `split_external_local_origin_errors`.
     pub split_external_local_origin_errors: bool,
-    /// Sweep interval.
+    /// Success rate of connects.
+    pub success_rate: SuccessRate,
+    /// Failure percentage of connects.
+    pub failure_percentage: FailurePercentage,
+    /// Time between analyses.
     pub interval: Duration,
     /// `base_ejection_time`.
     pub base_ejection_time: Duration,
-    /// `max_ejection_time`.
+    /// `max_ejection_time`, not under the base time.
     pub max_ejection_time: Duration,
-    /// `max_ejection_percent`, 0 to 100.
-    pub max_ejection_percent: u32,
+    /// `max_ejection_time_jitter`.
+    pub max_ejection_time_jitter: Duration,
+    /// `max_ejection_percent`.
+    pub max_ejection_percent: u8,
+    /// `always_eject_one_host`.
+    pub always_eject_one_host: bool,
+}
+
+/// Failures in a row that eject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Consecutive {
+    /// How many; 0 is never reached.
+    pub failures: u32,
+    /// The chance that an endpoint is ejected for them, percent.
+    pub enforcing: u8,
+}
+
+/// `success_rate_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SuccessRate {
+    /// `enforcing_success_rate`.
+    pub enforcing: u8,
+    /// `enforcing_local_origin_success_rate`: instead, when split.
+    pub enforcing_local_origin: u8,
+    /// Endpoints with enough connects, without which nothing is concluded.
+    pub minimum_hosts: u32,
+    /// Connects in an interval, without which an endpoint does not count.
+    pub request_volume: u32,
+    /// Standard deviations under the mean, in thousandths.
+    pub stdev_factor: u32,
+}
+
+/// `failure_percentage_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailurePercentage {
+    /// `enforcing_failure_percentage`.
+    pub enforcing: u8,
+    /// `enforcing_failure_percentage_local_origin`: instead, when split.
+    pub enforcing_local_origin: u8,
+    /// Share of failures from which an endpoint is an outlier, percent.
+    pub threshold: u8,
+    /// Endpoints with enough connects, without which nothing is concluded.
+    pub minimum_hosts: u32,
+    /// Connects in an interval, without which an endpoint does not count.
+    pub request_volume: u32,
 }
 
 /// What a cluster's transport socket demands.
@@ -407,6 +461,8 @@ pub struct Endpoint {
     pub hash_key: Option<String>,
     /// `hostname`; may be empty.
     pub hostname: String,
+    /// Metadata `envoy.lb`: what subsets are made by.
+    pub metadata: Metadata,
 }
 
 /// An endpoint's address.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use envoy_types::pb::envoy::config::route::v3 as proto;
 
 use super::invalid::{Invalid, Under};
+use super::metadata::{self, Metadata};
 use super::model::{HashPolicy, Route, RouteAction, RouteConfiguration, VirtualHost, WeightedCluster};
 use super::scalar;
 
@@ -73,16 +74,19 @@ fn action(wire: proto::route::Action) -> Result<RouteAction, Invalid> {
     })
 }
 
-fn forward_to(wire: proto::RouteAction) -> Result<RouteAction, Invalid> {
+pub(super) fn forward_to(wire: proto::RouteAction) -> Result<RouteAction, Invalid> {
     use proto::route_action::ClusterSpecifier;
     let hash = hash_policy(&wire.hash_policy);
+    let metadata = metadata::of_load_balancing(wire.metadata_match);
     Ok(match wire.cluster_specifier.ok_or_else(|| Invalid::missing("cluster_specifier"))? {
         ClusterSpecifier::Cluster(name) if name.is_empty() => {
             return Err(Invalid::missing("cluster"));
         }
-        ClusterSpecifier::Cluster(name) => RouteAction::Clusters(vec![WeightedCluster { name, weight: 1 }], hash),
+        ClusterSpecifier::Cluster(name) => {
+            RouteAction::Clusters(vec![WeightedCluster { name, weight: 1, metadata }], hash)
+        }
         ClusterSpecifier::WeightedClusters(list) => {
-            return weighted(list, hash).under("weighted_clusters");
+            return weighted(list, hash, &metadata).under("weighted_clusters");
         }
         ClusterSpecifier::ClusterHeader(header) => RouteAction::Unsupported(format!("cluster from header {header}")),
         ClusterSpecifier::ClusterSpecifierPlugin(name) => {
@@ -95,7 +99,7 @@ fn forward_to(wire: proto::RouteAction) -> Result<RouteAction, Invalid> {
 }
 
 /// Envoy: every entry states a weight, 0 is allowed (never picked), the sum is over 0 and within 32 bits.
-fn weighted(wire: proto::WeightedCluster, hash: HashPolicy) -> Result<RouteAction, Invalid> {
+fn weighted(wire: proto::WeightedCluster, hash: HashPolicy, metadata: &Metadata) -> Result<RouteAction, Invalid> {
     let mut sum = 0;
     let mut clusters = Vec::with_capacity(wire.clusters.len());
     for (i, entry) in wire.clusters.into_iter().enumerate() {
@@ -104,7 +108,10 @@ fn weighted(wire: proto::WeightedCluster, hash: HashPolicy) -> Result<RouteActio
         scalar::add_weight(&mut sum, weight, "clusters.weight")?;
         match (entry.name.is_empty(), entry.cluster_header.is_empty()) {
             (false, true) if weight == 0 => {}
-            (false, true) => clusters.push(WeightedCluster { name: entry.name, weight }),
+            (false, true) => {
+                let metadata = metadata::over(metadata, entry.metadata_match);
+                clusters.push(WeightedCluster { name: entry.name, weight, metadata });
+            }
             (true, false) => {
                 return Ok(RouteAction::Unsupported(format!("cluster from header {}", entry.cluster_header)));
             }

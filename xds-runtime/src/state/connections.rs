@@ -13,7 +13,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::shm::{Millis, WordAddr, hash_words, pack, unpack};
-use crate::state::State;
+use crate::state::{Member, State};
 
 /// Records in the table.
 pub const CONNECTIONS: usize = 8192;
@@ -51,13 +51,34 @@ pub struct Connection {
     pub opened: Millis,
 }
 
+impl Connection {
+    /// The endpoint as a member of its cluster.
+    pub const fn member(&self) -> Member {
+        Member {
+            endpoint_slot: self.endpoint_slot,
+            endpoint_tag: self.endpoint_tag,
+            cluster_slot: self.cluster_slot,
+            cluster_tag: self.cluster_tag,
+        }
+    }
+}
+
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionState {
     /// A non-blocking connect under way.
     Connecting,
+    /// Under way for longer than its cluster's connect timeout: counted as a failure, however it ends.
+    Overdue,
     /// Established, as far as anyone knows.
     Established,
+}
+
+impl ConnectionState {
+    /// Whether it is not established yet.
+    pub const fn is_under_way(self) -> bool {
+        matches!(self, Self::Connecting | Self::Overdue)
+    }
 }
 
 const NO_SLOT: u32 = u32::MAX;
@@ -91,16 +112,22 @@ impl State {
     }
 
     /// A connection that was under way is established: true for the one caller that noted it. `seen` is the record
-    /// as it was read; a record that names another endpoint by now is left alone.
+    /// as it was read; a record that changed since is left alone.
     pub fn establish(&self, cookie: u64, seen: &Connection) -> bool {
+        seen.state.is_under_way() && self.advance(cookie, seen, ConnectionState::Established)
+    }
+
+    /// A connect lasts for longer than it may: true for the one caller that noted it.
+    pub fn overdue(&self, cookie: u64, seen: &Connection) -> bool {
+        seen.state == ConnectionState::Connecting && self.advance(cookie, seen, ConnectionState::Overdue)
+    }
+
+    fn advance(&self, cookie: u64, seen: &Connection, to: ConnectionState) -> bool {
         let Some(cell) = self.find(cookie).and_then(|index| self.connection_words(index)?.cell(1 + PORTS)) else {
             return false;
         };
-        let (under_way, established) = (
-            Connection { state: ConnectionState::Connecting, ..*seen },
-            Connection { state: ConnectionState::Established, ..*seen },
-        );
-        let [from, to] = [under_way, established].map(|connection| ports_word(&connection));
+        let next = Connection { state: to, ..*seen };
+        let [from, to] = [*seen, next].map(|connection| ports_word(&connection));
         cell.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
@@ -200,6 +227,7 @@ fn ports_word(c: &Connection) -> u64 {
     let state = match c.state {
         ConnectionState::Connecting => 1,
         ConnectionState::Established => 2,
+        ConnectionState::Overdue => 3,
     };
     u64::from(c.dialled_port) << 48 | u64::from(c.remote_port) << 32 | u64::from(c.local_port) << 16 | state
 }
@@ -246,6 +274,7 @@ fn decode(words: [u64; RECORD]) -> Option<Connection> {
         state: match ports & 0xffff {
             1 => ConnectionState::Connecting,
             2 => ConnectionState::Established,
+            3 => ConnectionState::Overdue,
             _ => return None,
         },
         endpoint_slot: slot(endpoint_slot),
@@ -286,6 +315,21 @@ mod tests {
         assert_eq!(state.forget(9, 2), Some(connection(8080, 1)));
         assert_eq!(state.forget(9, 2), None);
         assert_eq!(state.connection(9), None);
+    }
+
+    #[test]
+    fn a_connect_is_overdue_once_and_may_still_be_established() {
+        let state = state(1);
+        let connecting = Connection { state: ConnectionState::Connecting, ..connection(8080, 1) };
+        state.record(9, &connecting, 1);
+        assert!(state.overdue(9, &connecting));
+        assert!(!state.overdue(9, &connecting) && !state.establish(9, &connecting), "it changed since");
+        let overdue = state.connection(9).unwrap();
+        assert_eq!(overdue.state, ConnectionState::Overdue);
+        assert!(!state.overdue(9, &overdue));
+        assert!(state.establish(9, &overdue));
+        let established = state.connection(9).unwrap();
+        assert!(!state.overdue(9, &established) && !state.establish(9, &established));
     }
 
     #[test]

@@ -11,9 +11,13 @@
 //! that are simply not seen until the process maps again.
 
 mod connections;
+mod health;
+mod member;
 mod slots;
 
 pub use connections::{CONNECTIONS, Connection, ConnectionState};
+pub use health::{Claim, Ejection};
+pub use member::Member;
 pub use slots::{Slot, SlotAllocator, SlotKind, endpoint_tag, locality_tag, named_tag};
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +31,7 @@ const AT_BOOT: usize = 1;
 const AT_SLOTS: usize = 3;
 const HEADER_WORDS: usize = 64;
 /// Words of a slot.
-pub(crate) const SLOT_WORDS: usize = 8;
+pub(crate) const SLOT_WORDS: usize = 12;
 /// Words of a connection record.
 pub(crate) const CONNECTION_WORDS: usize = 16;
 /// Slots of a new file.

@@ -3,17 +3,15 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::shm::{Millis, WordAddr, Words, hash_words, pack, unpack};
+use crate::shm::{Millis, WordAddr, Words, hash_words};
 use crate::state::State;
 
+// Words 3 to 6 and those from 9 on are in `health`.
 const TAG: usize = 0;
 const PICKS: usize = 1;
 const ACTIVE: usize = 2;
-const FAILING: usize = 3;
-const EJECTED_UNTIL: usize = 4;
-const LAST_SUCCESS: usize = 5;
-const FAILURES: usize = 6;
 const RETIRED_AT: usize = 7;
+const ADDED: usize = 8;
 
 /// What a slot counts. A part of its tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +53,11 @@ impl<'a> Slot<'a> {
         Self { words }
     }
 
-    fn load(&self, at: usize) -> u64 {
+    pub(super) fn load(&self, at: usize) -> u64 {
         self.words.load(at).unwrap_or(0)
     }
 
-    fn cell(&self, at: usize) -> Option<&'a AtomicU64> {
+    pub(super) fn cell(&self, at: usize) -> Option<&'a AtomicU64> {
         self.words.cell(at)
     }
 
@@ -116,69 +114,34 @@ impl<'a> Slot<'a> {
         })
     }
 
-    /// A connection was established.
-    pub fn succeeded(&self, now: Millis) {
-        if let (Some(last), Some(failing)) = (self.cell(LAST_SUCCESS), self.cell(FAILING)) {
-            last.store(now, Ordering::Relaxed);
-            if unpack(failing.load(Ordering::Relaxed)).1 != 0 {
-                let _ =
-                    failing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| Some(pack(unpack(word).0, 0)));
-            }
+    /// When the slot was given out to what it counts: when the endpoint was added; 0 = unknown.
+    pub fn added(&self) -> Millis {
+        self.load(ADDED)
+    }
+
+    /// Says when it was added; of a cluster: when the newest of its endpoints was (leader only).
+    pub fn set_added(&self, added: Millis) {
+        self.store(ADDED, added);
+    }
+
+    pub(super) fn store(&self, at: usize, word: u64) {
+        if let Some(cell) = self.cell(at) {
+            cell.store(word, Ordering::Release);
         }
     }
 
-    /// A connection could not be established; returns the consecutive failures.
-    pub fn failed(&self) -> u32 {
-        if let Some(cell) = self.cell(FAILURES) {
-            cell.fetch_add(1, Ordering::Relaxed);
-        }
-        let Some(cell) = self.cell(FAILING) else { return 0 };
-        let bump = |word| {
-            let (ejections, consecutive) = unpack(word);
-            Some(pack(ejections, consecutive.saturating_add(1)))
-        };
-        match cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, bump) {
-            Ok(word) | Err(word) => unpack(word).1.saturating_add(1),
-        }
-    }
-
-    /// Consecutive failures, and how often it was ejected.
-    pub fn failing(&self) -> (u32, u32) {
-        let (ejections, consecutive) = unpack(self.load(FAILING));
-        (consecutive, ejections)
-    }
-
-    /// Failures so far.
-    pub fn failures(&self) -> u64 {
-        self.load(FAILURES)
-    }
-
-    /// Time of the last success; 0 = never.
-    pub fn last_success(&self) -> Millis {
-        self.load(LAST_SUCCESS)
-    }
-
-    /// Until when it is ejected; in the past = it is not.
-    pub fn ejected_until(&self) -> Millis {
-        self.load(EJECTED_UNTIL)
-    }
-
-    /// Ejects until `until`, counting the ejection.
-    pub fn eject(&self, until: Millis) {
-        if let (Some(ejected), Some(failing)) = (self.cell(EJECTED_UNTIL), self.cell(FAILING)) {
-            let _ = failing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-                Some(pack(unpack(word).0.saturating_add(1), 0))
-            });
-            ejected.store(until, Ordering::Release);
-        }
-    }
-
-    fn clear(&self, tag: u64) {
+    /// Sets every word to zero, the tag last.
+    fn clear(&self) {
         for at in (0..super::SLOT_WORDS).rev() {
-            if let Some(cell) = self.cell(at) {
-                cell.store(if at == TAG { tag } else { 0 }, Ordering::Release);
-            }
+            self.store(at, 0);
         }
+    }
+
+    /// Begins to count what has this tag.
+    fn give_to(&self, tag: u64, now: Millis) {
+        self.clear();
+        self.store(ADDED, now);
+        self.store(TAG, tag);
     }
 }
 
@@ -189,6 +152,8 @@ pub struct SlotAllocator {
     free: Vec<u32>,
     /// Slots below this were looked at.
     next: u32,
+    /// When slots that are given out now were added.
+    now: Millis,
 }
 
 impl SlotAllocator {
@@ -197,7 +162,7 @@ impl SlotAllocator {
 
     /// Reads the book from STATE: tags stay with their slots across a take-over.
     pub fn recover(state: State) -> Self {
-        let mut allocator = Self { state, by_tag: HashMap::new(), free: Vec::new(), next: 0 };
+        let mut allocator = Self { state, by_tag: HashMap::new(), free: Vec::new(), next: 0, now: 0 };
         let count = state.mapped_slots().min(state.allocated_slots());
         for index in 0..u32::try_from(count).unwrap_or(u32::MAX) {
             let Some(slot) = state.slot_at(index) else { break };
@@ -213,23 +178,29 @@ impl SlotAllocator {
         allocator
     }
 
+    /// Slots that are given out from now on were added at this time; until told, at an unknown one.
+    pub const fn at(&mut self, now: Millis) {
+        self.now = now;
+    }
+
     /// The slot of a tag, given out if it had none; `None` when STATE is full (grow it, or go without).
     pub fn slot(&mut self, tag: u64) -> Option<u32> {
         if let Some(index) = self.by_tag.get(&tag) {
             // The book is not believed against the file: a predecessor that was frozen while it gave out slots may
             // have written into it since.
             match self.state.slot(*index, tag) {
+                // What comes back out of quarantine is new again, but for its counts.
                 Some(slot) => {
-                    if let Some(retired) = slot.cell(RETIRED_AT) {
-                        retired.store(0, Ordering::Relaxed);
+                    if slot.cell(RETIRED_AT).is_some_and(|retired| retired.swap(0, Ordering::Relaxed) != 0) {
+                        slot.store(ADDED, self.now);
                     }
                 }
-                None => self.state.slot_at(*index)?.clear(tag),
+                None => self.state.slot_at(*index)?.give_to(tag, self.now),
             }
             return Some(*index);
         }
         let index = self.free.pop()?;
-        self.state.slot_at(index)?.clear(tag);
+        self.state.slot_at(index)?.give_to(tag, self.now);
         self.by_tag.insert(tag, index);
         Some(index)
     }
@@ -271,7 +242,7 @@ impl SlotAllocator {
             if now.saturating_sub(since) < Self::QUARANTINE_MS || slot.active() > 0 {
                 return true;
             }
-            slot.clear(0);
+            slot.clear();
             free.push(*index);
             false
         });
@@ -281,6 +252,7 @@ impl SlotAllocator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outlier::Thresholds;
     use crate::state::testing::state;
     use std::collections::HashSet;
 
@@ -306,6 +278,20 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_tells_since_when_it_counts_and_a_take_over_does_not_change_that() {
+        let state = state(2);
+        let mut book = SlotAllocator::recover(state);
+        book.at(100);
+        let index = book.slot(1).unwrap();
+        let mut second = SlotAllocator::recover(state);
+        second.at(200);
+        assert_eq!((second.slot(1), state.slot(index, 1).unwrap().added()), (Some(index), 100));
+        second.sweep(&HashSet::new(), 300);
+        second.at(400);
+        assert_eq!((second.slot(1), state.slot(index, 1).unwrap().added()), (Some(index), 400), "it was away");
+    }
+
+    #[test]
     fn a_retired_slot_is_reused_only_after_quarantine_and_without_connections() {
         let state = state(1);
         let mut book = SlotAllocator::recover(state);
@@ -326,7 +312,7 @@ mod tests {
         let state = state(1);
         let mut book = SlotAllocator::recover(state);
         let index = book.slot(1).unwrap();
-        state.slot(index, 1).unwrap().failed();
+        state.slot(index, 1).unwrap().failed(Thresholds::NEVER, 1);
         book.sweep(&HashSet::new(), 10);
         assert_eq!(book.slot(1), Some(index));
         book.sweep(&HashSet::from([1]), 10 + 2 * SlotAllocator::QUARANTINE_MS);
@@ -346,24 +332,13 @@ mod tests {
     }
 
     #[test]
-    fn a_success_ends_a_row_of_failures() {
-        let state = state(1);
-        let index = SlotAllocator::recover(state).slot(1).unwrap();
-        let slot = state.slot(index, 1).unwrap();
-        assert_eq!((slot.failed(), slot.failed()), (1, 2));
-        slot.succeeded(5);
-        assert_eq!(slot.failing(), (0, 0));
-        assert_eq!(slot.failures(), 2);
-    }
-
-    #[test]
     fn growing_adds_slots_without_moving_any() {
         let small = state(1);
         let mut book = SlotAllocator::recover(small);
         assert!(book.slot(1).is_some());
         assert_eq!(book.slot(2), None);
         let large = state(4);
-        large.slot_at(0).unwrap().clear(1);
+        large.slot_at(0).unwrap().give_to(1, 0);
         book.grown(large);
         assert_eq!(book.slot(1), Some(0));
         assert_eq!(book.slot(2), Some(1));

@@ -71,6 +71,21 @@ pub(crate) struct LoadBalancer {
     pub simple: Option<SimpleLb>,
     pub consistent_hash: Option<ConsistentHash>,
     pub locality_lb_setting: Option<LocalityLb>,
+    pub warmup: Option<Warmup>,
+    #[serde(deserialize_with = "duration")]
+    pub warmup_duration_secs: Option<Duration>,
+}
+
+/// Less load for new endpoints, for a while.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "warmup settings")]
+pub(crate) struct Warmup {
+    #[serde(deserialize_with = "duration")]
+    pub duration: Option<Duration>,
+    #[serde(default)]
+    pub minimum_percent: Option<f64>,
+    #[serde(default)]
+    pub aggression: Option<f64>,
 }
 
 /// Policies without parameters.

@@ -8,12 +8,12 @@ use envoy_types::pb::envoy::config::cluster::v3::cluster::common_lb_config::{
 };
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, CommonLbConfig, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbConfig, LbPolicy,
-    MaglevLbConfig, RingHashLbConfig,
+    LeastRequestLbConfig, MaglevLbConfig, RingHashLbConfig, RoundRobinLbConfig, SlowStartConfig,
 };
 use envoy_types::pb::envoy::config::cluster::v3::{
     CircuitBreakers, Cluster, OutlierDetection, UpstreamConnectionOptions,
 };
-use envoy_types::pb::envoy::config::core::v3::{TcpKeepalive, TransportSocket, transport_socket};
+use envoy_types::pb::envoy::config::core::v3::{RuntimeDouble, TcpKeepalive, TransportSocket, transport_socket};
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
 use envoy_types::pb::envoy::r#type::v3::Percent;
@@ -151,6 +151,28 @@ fn apply_load_balancer(cluster: &mut Cluster, settings: Option<&LoadBalancer>, d
         }
     };
     cluster.lb_policy = policy.into();
+    apply_warmup(cluster, policy, settings);
+}
+
+/// Slow start, for the policies that have it. `warmup` takes the place of the older field.
+fn apply_warmup(cluster: &mut Cluster, policy: LbPolicy, settings: Option<&LoadBalancer>) {
+    let Some(settings) = settings else { return };
+    let old = settings.warmup_duration_secs.map(|window| (window, None, None));
+    let new = settings.warmup.and_then(|warmup| Some((warmup.duration?, warmup.aggression, warmup.minimum_percent)));
+    let Some((window, aggression, percent)) = new.or(old) else { return };
+    let slow_start_config = Some(SlowStartConfig {
+        slow_start_window: Some(duration(window)),
+        // istiod writes the defaults.
+        aggression: Some(RuntimeDouble { default_value: aggression.unwrap_or(1.0), ..Default::default() }),
+        min_weight_percent: Some(Percent { value: percent.unwrap_or(10.0) }),
+    });
+    cluster.lb_config = match policy {
+        LbPolicy::RoundRobin => Some(LbConfig::RoundRobinLbConfig(RoundRobinLbConfig { slow_start_config })),
+        LbPolicy::LeastRequest => {
+            Some(LbConfig::LeastRequestLbConfig(LeastRequestLbConfig { slow_start_config, ..Default::default() }))
+        }
+        _ => None,
+    };
 }
 
 fn apply_consistent_hash(cluster: &mut Cluster, hash: &ConsistentHash) {

@@ -19,6 +19,13 @@ pub struct Node {
     pub locality: Locality,
 }
 
+impl Node {
+    /// A metadata entry that is text.
+    pub fn metadata_text(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).and_then(serde_json::Value::as_str)
+    }
+}
+
 impl From<&Node> for wire::Node {
     fn from(node: &Node) -> Self {
         let metadata = match &node.metadata {

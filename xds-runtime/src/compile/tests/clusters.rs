@@ -52,7 +52,7 @@ fn draining_and_internal_endpoints_are_left_out_and_said() {
 
 #[test]
 fn what_cannot_be_given_passes_by_name() {
-    let inline = || Discovery::Static(assignment("a", vec![socket("127.0.0.1:80")]));
+    let inline = || inline("127.0.0.1:80");
     let policy = |discovery, edit: &dyn Fn(&mut Cluster)| {
         leading_to(discovery, |a| edit(a)).compile().mesh.clusters[0].policy.clone()
     };
@@ -89,28 +89,84 @@ fn dns_clusters_have_the_addresses_of_their_names() {
     assert_eq!(endpoints(&world.compile()), [["192.0.2.2:443"]]);
 }
 
-#[test]
-fn an_aggregate_is_its_clusters_in_order_of_priority() {
-    let inline = |address| Discovery::Static(assignment("x", vec![socket(address)]));
-    let mut world = leading_to(Discovery::Aggregate(vec!["first".into(), "second".into()]), |a| {
-        a.policy = LbPolicy::ClusterProvided;
-    })
-    .cluster(cluster("first", inline("127.0.0.1:80")))
-    .cluster(cluster("second", Discovery::Eds("second".into())));
-    assert_eq!(world.compile().mesh.clusters[0].priorities, None, "a part is not known yet");
-    world = world.assignment(assignment("second", vec![socket("127.0.0.2:80")]));
-    let compiled = world.compile();
-    assert_eq!(endpoints(&compiled), [["127.0.0.1:80"], ["127.0.0.2:80"]]);
-    assert_eq!(compiled.mesh.clusters[0].policy, Policy::RoundRobin);
-    assert_eq!(compiled.wanted[&key("10.0.0.1")], ["second"]);
+fn inline(address: &str) -> Discovery {
+    Discovery::Static(assignment("x", vec![socket(address)]))
+}
+
+fn aggregate(name: &str, members: &[&str]) -> Cluster {
+    let members = members.iter().map(|member| (*member).into()).collect();
+    Cluster { policy: LbPolicy::ClusterProvided, ..cluster(name, Discovery::Aggregate(members)) }
+}
+
+/// The names of an aggregate's members.
+#[track_caller]
+fn members(compiled: &Compiled, name: &str) -> Vec<String> {
+    let clusters = &compiled.mesh.clusters;
+    let found = clusters.iter().find(|cluster| cluster.name == name).expect("the aggregate");
+    let Policy::Aggregate(members) = &found.policy else { panic!("no aggregate: {found:?}") };
+    members.iter().map(|index| clusters[*index as usize].name.clone()).collect()
+}
+
+fn leading_to_aggregate(of: &[&str]) -> World {
+    World::default().cluster(aggregate("a", of)).listener(
+        "10.0.0.1_80",
+        "10.0.0.1:80",
+        vec![chain(tcp(&[("a", 1)]))],
+        None,
+    )
 }
 
 #[test]
-fn aggregates_that_name_each_other_end() {
-    let compiled = leading_to(Discovery::Aggregate(vec!["b".into()]), |_| {})
-        .cluster(cluster("b", Discovery::Aggregate(vec!["a".into()])))
+fn an_aggregate_is_its_clusters_in_order_each_as_it_is_by_itself() {
+    let mut second = cluster("second", Discovery::Eds("second".into()));
+    (second.policy, second.max_connections) = (LbPolicy::Random, Some(3));
+    let mut world =
+        leading_to_aggregate(&["first", "second"]).cluster(cluster("first", inline("127.0.0.1:80"))).cluster(second);
+    let compiled = world.compile();
+    assert_eq!(members(&compiled, "a"), ["first", "second"]);
+    let known = |compiled: &Compiled, name: &str| {
+        compiled.mesh.clusters.iter().find(|c| c.name == name).expect("a cluster").priorities.is_some()
+    };
+    assert!(known(&compiled, "a") && !known(&compiled, "second"), "a part that is not known yet is skipped");
+    assert_eq!(compiled.wanted[&key("10.0.0.1")], ["second"]);
+
+    world = world.assignment(assignment("second", vec![socket("127.0.0.2:80")]));
+    world = world.listener("10.0.0.2_80", "10.0.0.2:80", vec![chain(tcp(&[("second", 1)]))], None);
+    let compiled = world.compile();
+    assert_eq!(compiled.mesh.clusters.len(), 3, "the member is the cluster that is also used directly");
+    check_clusters(&compiled, "10.0.0.2:80", &[("second", 1)]);
+    let second = compiled.mesh.clusters.iter().find(|c| c.name == "second").unwrap();
+    assert_eq!((&second.policy, second.max_connections), (&Policy::Random, Some(3)));
+}
+
+#[test]
+fn an_aggregate_of_which_nothing_is_known_is_not_known() {
+    let compiled = leading_to_aggregate(&["first", "missing"]).eds(&["first"]).compile();
+    assert_eq!(compiled.mesh.clusters[1].priorities, None);
+    assert_eq!(compiled.notes, ["cluster a: missing was not received or is too deep"]);
+}
+
+#[test]
+fn an_aggregate_passes_when_a_member_cannot_be_had() {
+    let mut tls = cluster("tls", inline("127.0.0.1:80"));
+    tls.tls = UpstreamTls::Required;
+    let compiled = leading_to_aggregate(&["plain", "tls"])
+        .cluster(cluster("plain", inline("127.0.0.2:80")))
+        .cluster(tls)
         .compile();
-    assert!(!compiled.notes.is_empty());
+    let found = compiled.mesh.clusters.iter().find(|cluster| cluster.name == "a").unwrap();
+    assert_eq!(found.policy, Policy::Pass(PassReason::NeedsTls, "tls".into()));
+}
+
+#[test]
+fn aggregates_inside_are_taken_in_their_place_once_and_may_name_each_other() {
+    let world = leading_to_aggregate(&["b", "z", "x"])
+        .cluster(aggregate("b", &["x", "a", "c"]))
+        .cluster(aggregate("c", &["b", "y", "x"]));
+    let world = ["x", "y", "z"].iter().fold(world, |world, name| world.cluster(cluster(name, inline("127.0.0.1:80"))));
+    assert_eq!(members(&world.compile(), "a"), ["x", "y", "z"]);
+    let empty = leading_to_aggregate(&["b"]).cluster(aggregate("b", &["a"])).compile();
+    assert_eq!(members(&empty, "a"), Vec::<String>::new());
 }
 
 #[test]
@@ -159,4 +215,40 @@ fn a_cluster_nobody_leads_to_is_not_compiled() {
 fn settings_that_are_not_honoured_are_said() {
     let compiled = leading_to(Discovery::Eds("a".into()), |a| a.unsupported = vec!["slow_start".into()]).compile();
     assert_eq!(compiled.notes, ["cluster a: slow_start is not honoured"]);
+}
+
+#[test]
+fn the_node_s_own_cluster_is_wanted_wherever_zones_count() {
+    let zone = |zone: &str, address: &str| LocalityEndpoints {
+        locality: Locality { zone: zone.into(), ..Locality::default() },
+        priority: 0,
+        weight: None,
+        endpoints: vec![socket(address)],
+    };
+    let spread = |name: &str| LoadAssignment {
+        localities: vec![zone("a", "127.0.0.1:80"), zone("b", "127.0.0.2:80")],
+        ..assignment(name, Vec::new())
+    };
+    let mut world = leading_to(Discovery::Static(spread("a")), |_| {});
+    world.locality.zone = "b".into();
+    let zones = |world: &World| {
+        let compiled = world.compile();
+        let found = compiled.mesh.clusters.iter().find(|cluster| cluster.name == "a").unwrap();
+        (found.balancing.zone_aware, compiled.wanted.get(&ALWAYS_WANTED).cloned())
+    };
+    assert_eq!(zones(&world), (None, None), "nobody said which cluster is the node's");
+    world.local_cluster = Some("own");
+    assert_eq!(zones(&world), (None, None), "it was not received");
+    // It is counted even where nobody could connect to it.
+    let own = Cluster { tls: UpstreamTls::Required, ..cluster("own", Discovery::Eds("own".into())) };
+    world = world.cluster(own);
+    assert_eq!(zones(&world), (None, Some(vec!["own".into()])));
+    world = world.assignment(spread("own"));
+    let found = zones(&world).0.expect("zones count");
+    assert_eq!((found.own, found.min_cluster_size, found.routing_enabled), (Some(1), 6, 100));
+    world.locality.zone = "c".into();
+    assert_eq!(zones(&world).0, None, "the node's zone has none of its cluster's endpoints");
+    world.locality.zone = "b".into();
+    world.clusters.get_mut("a").unwrap().policy = LbPolicy::Maglev { table_size: 7 };
+    assert_eq!(zones(&world).0, None, "tables know no zones");
 }

@@ -4,6 +4,7 @@ mod clusters;
 mod listeners;
 mod names;
 mod routes;
+mod subsets;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,6 +24,8 @@ struct World {
     names: Option<NameTable>,
     resolved: BTreeMap<String, Vec<IpAddr>>,
     own: Vec<IpAddr>,
+    locality: Locality,
+    local_cluster: Option<&'static str>,
 }
 
 impl World {
@@ -87,7 +90,8 @@ impl World {
             names: self.names.as_ref(),
             resolved: &self.resolved,
             own_addresses: &self.own,
-            locality: Locality::default(),
+            locality: self.locality.clone(),
+            local_cluster: self.local_cluster,
         };
         compile(&input, slots)
     }
@@ -98,6 +102,7 @@ fn cluster(name: &str, discovery: Discovery) -> Cluster {
         name: name.into(),
         discovery,
         policy: LbPolicy::RoundRobin,
+        balancing: Balancing::default(),
         locality_weighted: false,
         hash_hostnames: false,
         panic_threshold: 50.0,
@@ -118,6 +123,7 @@ fn endpoint(address: EndpointAddress) -> Endpoint {
         tls_mode_istio: false,
         hash_key: None,
         hostname: String::new(),
+        metadata: Metadata::new(),
     }
 }
 
@@ -136,7 +142,10 @@ fn tcp(clusters: &[(&str, u32)]) -> NetworkFilter {
 }
 
 fn weighted(clusters: &[(&str, u32)]) -> Vec<WeightedCluster> {
-    clusters.iter().map(|(name, weight)| WeightedCluster { name: (*name).into(), weight: *weight }).collect()
+    clusters
+        .iter()
+        .map(|(name, weight)| WeightedCluster { name: (*name).into(), weight: *weight, metadata: Metadata::new() })
+        .collect()
 }
 
 fn rds(name: &str) -> NetworkFilter {

@@ -1,10 +1,13 @@
 //! A cluster of one destination, compiled, encoded and balanced.
 
+mod aggregate;
 mod cluster;
 mod hashed;
 mod policy;
 mod properties;
+mod slow_start;
 mod spill_over;
+mod zone_aware;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +18,8 @@ use super::*;
 use crate::boot::BootId;
 use crate::compile::{Input, compile};
 use crate::image::{Mesh, encode};
+use crate::outlier::Detector;
+use crate::outlier::testing::ANYBODY;
 use crate::resource::*;
 use crate::shm::Words;
 use crate::state::{SlotAllocator, state_words};
@@ -49,6 +54,7 @@ fn assignment(shape: &Shape) -> LoadAssignment {
                 tls_mode_istio: false,
                 hash_key: None,
                 hostname: String::new(),
+                metadata: Metadata::new(),
             };
             localities.push(LocalityEndpoints {
                 locality: Locality { region: "r".into(), zone: format!("z{zone}"), sub_zone: String::new() },
@@ -66,6 +72,7 @@ fn cluster_of(policy: LbPolicy, shape: &Shape) -> Cluster {
         name: "c".into(),
         discovery: Discovery::Static(assignment(shape)),
         policy,
+        balancing: crate::resource::Balancing::default(),
         locality_weighted: false,
         hash_hostnames: false,
         panic_threshold: 50.0,
@@ -107,7 +114,11 @@ impl Rig {
 
     /// The mesh may be edited before it is encoded.
     fn edited(weighted: Vec<(Cluster, u32)>, edit: impl FnOnce(&mut Mesh)) -> Self {
-        let clusters = weighted.iter().map(|(c, weight)| WeightedCluster { name: c.name.clone(), weight: *weight });
+        let clusters = weighted.iter().map(|(c, weight)| WeightedCluster {
+            name: c.name.clone(),
+            weight: *weight,
+            metadata: Metadata::new(),
+        });
         let filter = NetworkFilter::TcpProxy(TcpProxy { clusters: clusters.collect(), hash: HashPolicy::SourceIp });
         let chain = FilterChain { name: String::new(), matches: ChainMatch::default(), filter, terminates_tls: false };
         let listener = Listener {
@@ -133,11 +144,13 @@ impl Rig {
                 names: None,
                 resolved: &BTreeMap::new(),
                 own_addresses: &[],
-                locality: Locality::default(),
+                locality: Locality { region: "r".into(), zone: "z0".into(), sub_zone: String::new() },
+                local_cluster: Some("callers"),
             },
             &mut |tag| book.slot(tag),
         )
         .mesh;
+        mesh.clusters.iter_mut().for_each(|cluster| cluster.outlier = Some(ANYBODY));
         edit(&mut mesh);
         let content = encode(&mesh).unwrap().into_iter().map(AtomicU64::new).collect();
         Self { content, state, own: Seeded(42) }
@@ -190,6 +203,12 @@ impl Rig {
         let pick = self.slots_of(port);
         self.state.slot(pick.endpoint_slot.unwrap(), pick.endpoint_tag).unwrap().set_active(active);
     }
+}
+
+/// Ejects a pick's endpoint.
+fn eject(state: &State, pick: &Pick, until: Millis) {
+    pick.member().cluster(state).unwrap().somebody_is_ejected(until);
+    pick.member().endpoint(state).unwrap().eject(until, 1, Detector::Consecutive5xx);
 }
 
 /// Pearson's statistic against expected shares; for a fixed seed a test either always passes or never.

@@ -153,9 +153,11 @@ fn a_healthy_pick_of_ten_thousand_looks_at_a_few() {
         let words = Words::new(&rig.content);
         let view = View::new(words);
         let cluster = view.cluster(0).unwrap();
-        let candidates = Candidates::new(&view, Some(&rig.state), cluster, NOW, &[]);
-        let host = priority::pick(&candidates, &mut Seeded(1)).unwrap().unwrap();
-        assert!(priority::another_than(&candidates, &host).unwrap());
-        assert!(candidates.looked_at() <= 4, "{} endpoints looked at", candidates.looked_at());
+        let call = call(WordAddr::new(VIP.into()), 80, &[]);
+        let reading = Reading::new(&view, Some(&rig.state), &call);
+        let tiers = Tiers::new(&reading, cluster);
+        let picked = priority::pick(&tiers, None, &mut Seeded(1)).unwrap().unwrap();
+        assert!(priority::another_than(&tiers, &picked.host).unwrap());
+        assert!(reading.looked_at() <= 4, "{} endpoints looked at", reading.looked_at());
     }
 }

@@ -14,7 +14,7 @@ fn of_type(discovery: DiscoveryType) -> proto::Cluster {
     }
 }
 
-fn eds() -> proto::Cluster {
+pub(super) fn eds() -> proto::Cluster {
     let ads = core::config_source::ConfigSourceSpecifier::Ads(core::AggregatedConfigSource {});
     let source = core::ConfigSource { config_source_specifier: Some(ads), ..Default::default() };
     let config = proto::cluster::EdsClusterConfig { eds_config: Some(source), ..Default::default() };
@@ -22,7 +22,7 @@ fn eds() -> proto::Cluster {
 }
 
 #[track_caller]
-fn decoded(wire: &proto::Cluster) -> Cluster {
+pub(super) fn decoded(wire: &proto::Cluster) -> Cluster {
     match valid(ResourceType::Cluster, wire) {
         Resource::Cluster(cluster) => cluster,
         other => panic!("{other:?}"),
@@ -30,7 +30,7 @@ fn decoded(wire: &proto::Cluster) -> Cluster {
 }
 
 #[track_caller]
-fn check(wire: &proto::Cluster, reason: &str) {
+pub(super) fn check(wire: &proto::Cluster, reason: &str) {
     check_rejected(ResourceType::Cluster, wire, reason);
 }
 
@@ -40,6 +40,7 @@ fn a_bare_eds_cluster_has_envoys_defaults() {
         name: "it".to_owned(),
         discovery: Discovery::Eds("it".to_owned()),
         policy: LbPolicy::RoundRobin,
+        balancing: Balancing::default(),
         locality_weighted: false,
         hash_hostnames: false,
         panic_threshold: 50.0,
@@ -88,7 +89,7 @@ fn a_static_cluster_may_be_empty_and_a_logical_dns_cluster_has_one_endpoint() {
     );
 }
 
-fn policy_list(entries: Vec<protobuf::Any>) -> proto::Cluster {
+pub(super) fn policy_list(entries: Vec<protobuf::Any>) -> proto::Cluster {
     let one = |any| proto::load_balancing_policy::Policy {
         typed_extension_config: Some(core::TypedExtensionConfig { name: "p".to_owned(), typed_config: Some(any) }),
     };
@@ -96,7 +97,7 @@ fn policy_list(entries: Vec<protobuf::Any>) -> proto::Cluster {
     proto::Cluster { load_balancing_policy: Some(list), ..eds() }
 }
 
-fn extension<M: Message>(name: &str, message: &M) -> protobuf::Any {
+pub(super) fn extension<M: Message>(name: &str, message: &M) -> protobuf::Any {
     typed_any(&format!("envoy.extensions.load_balancing_policies.{name}"), message)
 }
 
@@ -159,51 +160,9 @@ fn numbers_out_of_their_range_are_rejected() {
 }
 
 #[test]
-fn outlier_detection_has_envoys_defaults_and_a_detector_that_is_not_enforced_is_off() {
-    let with = |outlier| proto::Cluster { outlier_detection: Some(outlier), ..eds() };
-    let found = decoded(&with(proto::OutlierDetection::default())).outlier_detection.expect("set");
-    let want = OutlierDetection {
-        consecutive_5xx: Some(5),
-        consecutive_gateway_failure: None,
-        consecutive_local_origin_failure: Some(5),
-        split_external_local_origin_errors: false,
-        interval: Duration::from_secs(10),
-        base_ejection_time: Duration::from_secs(30),
-        max_ejection_time: Duration::from_secs(300),
-        max_ejection_percent: 10,
-    };
-    assert_eq!(found, want);
-    // What istiod sends for consecutiveGatewayErrors: 3 with consecutive5xxErrors: 0.
-    let istio = proto::OutlierDetection {
-        consecutive_gateway_failure: u32v(3),
-        enforcing_consecutive_gateway_failure: u32v(100),
-        consecutive_5xx: u32v(0),
-        enforcing_consecutive_5xx: u32v(0),
-        enforcing_success_rate: u32v(0),
-        base_ejection_time: seconds(600),
-        ..Default::default()
-    };
-    let cluster = decoded(&with(istio.clone()));
-    assert_eq!(cluster.unsupported, Vec::<String>::new());
-    let found = cluster.outlier_detection.expect("set");
-    assert_eq!((found.consecutive_5xx, found.consecutive_gateway_failure), (None, Some(3)));
-    assert_eq!(found.max_ejection_time, Duration::from_secs(600));
-    let short = proto::OutlierDetection { max_ejection_time: seconds(1), ..istio };
-    check(&with(short), "outlier_detection.max_ejection_time: is below base_ejection_time");
-    let over = proto::OutlierDetection { max_ejection_percent: u32v(101), ..Default::default() };
-    check(&with(over), "outlier_detection.max_ejection_percent: 101 is over 100");
-}
-
-#[test]
 fn valid_settings_that_are_not_honoured_are_named() {
-    let slow =
-        proto::cluster::RoundRobinLbConfig { slow_start_config: Some(proto::cluster::SlowStartConfig::default()) };
-    let wire = proto::Cluster {
-        lb_config: Some(proto::cluster::LbConfig::RoundRobinLbConfig(slow)),
-        lb_subset_config: Some(proto::cluster::LbSubsetConfig::default()),
-        ..eds()
-    };
-    assert_eq!(decoded(&wire).unsupported, ["slow_start_config", "lb_subset_config"]);
+    let filter = proto::Filter { name: "f".to_owned(), ..Default::default() };
+    assert_eq!(decoded(&proto::Cluster { filters: vec![filter], ..eds() }).unsupported, ["filters"]);
 }
 
 fn transport_socket(tls: bool) -> Option<core::TransportSocket> {

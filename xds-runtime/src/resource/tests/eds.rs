@@ -35,6 +35,7 @@ fn an_endpoint_keeps_health_weight_and_tls_mode() {
         tls_mode_istio,
         hash_key: None,
         hostname: String::new(),
+        metadata: Metadata::new(),
     };
     let list = [want("10.0.0.1:8080", Health::Draining, 7, true), want("10.0.0.2:8080", Health::Healthy, 1, false)];
     assert_eq!(found.localities[0].endpoints, list);

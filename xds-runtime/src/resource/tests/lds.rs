@@ -54,8 +54,10 @@ fn only_the_last_filter_decides() {
     let stats = filter(typed_any("udpa.type.v1.TypedStruct", &tcp::TcpProxy::default()));
     let found = decoded(&listener(vec![chain(vec![stats.clone(), to_cluster("c")])]));
     assert_eq!(found.address, "10.96.1.2:3306".parse().ok());
-    let proxy =
-        TcpProxy { clusters: vec![WeightedCluster { name: "c".to_owned(), weight: 1 }], hash: HashPolicy::None };
+    let proxy = TcpProxy {
+        clusters: vec![WeightedCluster { name: "c".to_owned(), weight: 1, metadata: Metadata::new() }],
+        hash: HashPolicy::None,
+    };
     assert_eq!(found.chains[0].filter, NetworkFilter::TcpProxy(proxy));
     let found = decoded(&listener(vec![chain(vec![to_cluster("c"), stats])]));
     assert_eq!(found.chains[0].filter, NetworkFilter::Unsupported("udpa.type.v1.TypedStruct".to_owned()));

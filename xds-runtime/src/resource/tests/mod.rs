@@ -10,11 +10,14 @@ use prost::Message;
 
 use super::*;
 
+mod balancing;
 mod cds;
 mod eds;
 mod lds;
 mod outcome;
+mod outlier;
 mod rds;
+mod subsets;
 
 fn u32v(value: u32) -> Option<protobuf::UInt32Value> {
     Some(protobuf::UInt32Value { value })

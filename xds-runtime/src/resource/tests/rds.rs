@@ -65,7 +65,10 @@ fn a_cluster_of_weight_0_is_left_out_and_the_sum_is_over_0() {
     let found = routes(&configuration(vec![rule(all(), weighted(&[Some(0), Some(10)]))]));
     assert_eq!(
         found[0].action,
-        RouteAction::Clusters(vec![WeightedCluster { name: "c10".to_owned(), weight: 10 }], HashPolicy::None)
+        RouteAction::Clusters(
+            vec![WeightedCluster { name: "c10".to_owned(), weight: 10, metadata: Metadata::new() }],
+            HashPolicy::None
+        )
     );
     let check = |weights: &[Option<u32>], reason: &str| {
         let reason = format!("virtual_hosts[0].routes[0].route.weighted_clusters.{reason}");

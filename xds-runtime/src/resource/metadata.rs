@@ -1,0 +1,82 @@
+//! The metadata that load balancing compares: `envoy.lb`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
+
+/// Keys and values, of an endpoint or of what a route asks for.
+pub type Metadata = BTreeMap<String, MetadataValue>;
+
+/// A value; only equal ones match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetadataValue {
+    /// Null.
+    Null,
+    /// A boolean.
+    Bool(bool),
+    /// The bits of a double; zero has no sign.
+    Number(u64),
+    /// Text.
+    Text(String),
+    /// A list.
+    List(Vec<MetadataValue>),
+    /// A structure.
+    Struct(Metadata),
+}
+
+/// The fields that load balancing looks at.
+pub(super) fn of_load_balancing(wire: Option<core::Metadata>) -> Metadata {
+    wire.and_then(|mut wire| wire.filter_metadata.remove("envoy.lb")).map(fields).unwrap_or_default()
+}
+
+/// What a part of a route asks for: what the whole does, with its own over it (Envoy).
+pub(super) fn over(whole: &Metadata, own: Option<core::Metadata>) -> Metadata {
+    let mut merged = whole.clone();
+    merged.extend(of_load_balancing(own));
+    merged
+}
+
+/// The fields of a structure.
+pub(super) fn fields(wire: Struct) -> Metadata {
+    wire.fields.into_iter().map(|(key, value)| (key, value.into())).collect()
+}
+
+impl From<Value> for MetadataValue {
+    fn from(wire: Value) -> Self {
+        match wire.kind {
+            None | Some(Kind::NullValue(_)) => Self::Null,
+            Some(Kind::BoolValue(value)) => Self::Bool(value),
+            // Adding zero takes the sign off the negative one.
+            Some(Kind::NumberValue(number)) => Self::Number((number + 0.0).to_bits()),
+            Some(Kind::StringValue(text)) => Self::Text(text),
+            Some(Kind::ListValue(list)) => Self::List(list.values.into_iter().map(Self::from).collect()),
+            Some(Kind::StructValue(inner)) => Self::Struct(fields(inner)),
+        }
+    }
+}
+
+impl fmt::Display for MetadataValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Bool(value) => value.fmt(f),
+            Self::Number(bits) => f64::from_bits(*bits).fmt(f),
+            Self::Text(text) => f.write_str(text),
+            Self::List(values) => {
+                f.write_str("[")?;
+                for (nth, value) in values.iter().enumerate() {
+                    write!(f, "{}{value}", if nth == 0 { "" } else { "," })?;
+                }
+                f.write_str("]")
+            }
+            Self::Struct(inner) => write!(f, "{{{}}}", in_words(inner)),
+        }
+    }
+}
+
+/// `key=value, key=value`, in order of the keys.
+pub fn in_words(metadata: &Metadata) -> String {
+    metadata.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
+}
