@@ -1,10 +1,10 @@
-/* dials_many ADDRESS PORT COUNT [from SOURCE] [hold NAME N]...: COUNT blocking connects, one after the other, to
+/* dials_many ADDRESS PORT COUNT [from SOURCE] [hold NAME N]: COUNT blocking connects, one after the other, to
  * backends that greet with their name. With `from`, the first is bound to SOURCE and each further one to the next
- * address. With `hold`, it first connects until N connections of the backend NAME are open, and keeps those.
+ * address. With `hold`, it first connects until N connections of the backend NAME are open, waits for a line on
+ * standard input, and then ends none of the COUNT before the last.
  * Prints a line for each of the COUNT, in order: the backend's name, the ERRNO of the connect, or "closed" when the
  * connection ended without a greeting. Ends each with a RST, so that no port stays taken. */
 #include "address.h"
-#include <netinet/tcp.h>
 
 enum { NAME_ROOM = 32, ATTEMPTS = 100000 };
 
@@ -50,11 +50,12 @@ int main(int argc, char **argv) {
     if (argc < 4) return 2;
     to = address_of(argv[1], argv[2]);
     struct address from = {0};
+    int keeps = 0;
     for (int i = 4; i < argc;) {
         if (i + 1 < argc && !strcmp(argv[i], "from")) from = address_of(argv[i + 1], "0"), i += 2;
         else if (i + 2 < argc && !strcmp(argv[i], "hold")) {
-            if (!hold(argv[i + 1], atoi(argv[i + 2]))) return 1;
-            i += 3;
+            if (!hold(argv[i + 1], atoi(argv[i + 2])) || getchar() == EOF) return 1;
+            keeps = 1, i += 3;
         } else return 2;
     }
     struct sockaddr_in *source = (void *)&from.storage;
@@ -62,7 +63,7 @@ int main(int argc, char **argv) {
         char said[NAME_ROOM];
         int fd = visit(from.length ? &from : NULL, said);
         puts(said);
-        if (fd >= 0) close(fd);
+        if (fd >= 0 && !keeps) close(fd);
         source->sin_addr.s_addr = htonl(ntohl(source->sin_addr.s_addr) + 1);
     }
     return 0;

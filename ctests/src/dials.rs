@@ -1,11 +1,13 @@
 //! Thousands of connections to one address, and who answered each.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::Ipv4Addr;
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::{Finished, Pod, c_program};
+use crate::{Finished, Pod, Running, c_program};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -27,10 +29,18 @@ impl Dials {
         self
     }
 
-    /// While so many connections to an endpoint are held.
+    /// While so many connections to an endpoint are held: none of them ends, nor does any of the `count`, before the
+    /// last was made. They begin when [`HeldDials::go_on`] says so.
     pub fn holding(mut self, endpoint: &str, count: usize) -> Self {
         self.arguments.extend(["hold".to_owned(), endpoint.to_owned(), count.to_string()]);
         self
+    }
+
+    /// Starts those of [`Dials::holding`]; `command` is the pod's, with the library or without.
+    #[track_caller]
+    pub fn start(&self, command: impl FnOnce(PathBuf) -> Command) -> HeldDials {
+        let mut command = command(c_program("dials_many"));
+        HeldDials(Running::start(command.args(&self.arguments).stdin(Stdio::piped())))
     }
 
     /// Makes them without the library.
@@ -47,8 +57,23 @@ impl Dials {
 
     #[track_caller]
     fn run(&self, mut command: Command) -> Answers {
-        let finished = Finished::of_within(command.args(&self.arguments), DEADLINE);
-        Answers(finished.success().lines().map(str::to_owned).collect())
+        Answers::of(&Finished::of_within(command.args(&self.arguments), DEADLINE))
+    }
+}
+
+/// Dials that hold connections and wait.
+#[derive(Debug)]
+pub struct HeldDials(Running);
+
+impl HeldDials {
+    /// Lets them make their connections, and gives the answers.
+    #[track_caller]
+    pub fn go_on(mut self) -> Answers {
+        if let Some(mut stdin) = self.0.stdin() {
+            // A program that has ended already says so by its status.
+            let _ = stdin.write_all(b"\n");
+        }
+        Answers::of(&self.0.finish())
     }
 }
 
@@ -58,6 +83,11 @@ impl Dials {
 pub struct Answers(pub Vec<String>);
 
 impl Answers {
+    #[track_caller]
+    fn of(finished: &Finished) -> Self {
+        Self(finished.success().lines().map(str::to_owned).collect())
+    }
+
     /// How many each answered, by name.
     pub fn tally(&self) -> BTreeMap<&str, u64> {
         let mut tally = BTreeMap::new();

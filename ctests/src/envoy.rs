@@ -76,6 +76,8 @@ pub struct EnvoyHost {
     pub eds_health: String,
     /// Connections that failed.
     pub connect_failures: u64,
+    /// Connections that are open.
+    pub active: u64,
 }
 
 /// A running Envoy; it is killed when this is dropped.
@@ -206,13 +208,17 @@ fn hosts(admin: &std::path::Path, cluster: &str) -> Result<Vec<EnvoyHost>> {
     for host in found["host_statuses"].as_array().into_iter().flatten() {
         let address = host["address"]["socket_address"]["address"].as_str().context("no address")?;
         let stats = host["stats"].as_array().context("no statistics")?;
-        let failures = stats.iter().find(|stat| stat["name"] == "cx_connect_fail");
+        // 64-bit numbers are text in protobuf's JSON; 0 is left out.
+        let stat = |name: &str| -> Result<u64> {
+            let found = stats.iter().find(|stat| stat["name"] == name);
+            Ok(found.and_then(|stat| stat["value"].as_str()).unwrap_or("0").parse()?)
+        };
         hosts.push(EnvoyHost {
             address: address.parse()?,
             ejected: host["health_status"]["failed_outlier_check"] == true,
             eds_health: host["health_status"]["eds_health_status"].as_str().unwrap_or_default().to_owned(),
-            // 64-bit numbers are text in protobuf's JSON; 0 is left out.
-            connect_failures: failures.and_then(|stat| stat["value"].as_str()).unwrap_or("0").parse()?,
+            connect_failures: stat("cx_connect_fail")?,
+            active: stat("cx_active")?,
         });
     }
     hosts.sort_by_key(|host| host.address);

@@ -5,10 +5,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use ctests::HealthStatus::{Degraded, Draining, Healthy, Unhealthy};
 use ctests::{
-    Answers, Assignment, Comparison, Dials, ENVOY, Envoy, Greeters, HealthStatus, Manifest, Member, Pod, TcpProxy,
+    Assignment, Comparison, Envoy, HealthStatus, Manifest, Member, Pod, TcpProxy, Twin, TwinEndpoint, wait_until,
 };
 
 const CONNECTIONS: usize = 10_000;
@@ -39,15 +40,13 @@ struct Policy {
     zones: &'static [(&'static str, u32)],
     /// Weights of the versions `v1`, `v2`..., by a VirtualService.
     versions: &'static [u32],
-    /// Connections that are held to the first endpoint.
-    held: usize,
     expected: Option<Vec<f64>>,
 }
 
 impl Policy {
     fn new(name: &'static str, rule: &'static str, spots: &[Spot]) -> Self {
         let spots = spots.to_vec();
-        Self { name, rule, spots, raw: false, zones: &[], versions: &[], held: 0, expected: None }
+        Self { name, rule, spots, raw: false, zones: &[], versions: &[], expected: None }
     }
 
     /// The endpoints' shares, of any whole.
@@ -71,44 +70,21 @@ impl Policy {
         self
     }
 
-    fn holding(mut self, count: usize) -> Self {
-        self.held = count;
-        self
-    }
-
     fn hashes(&self) -> bool {
         self.rule.contains("useSourceIp")
     }
 }
 
-/// Its place in the table gives a policy's addresses.
 struct Placed<'a> {
-    index: u8,
     policy: &'a Policy,
+    twin: Twin,
 }
 
 impl Placed<'_> {
-    fn host(&self) -> String {
-        format!("{}.test", self.policy.name)
-    }
-
-    fn endpoint(&self, nth: usize) -> String {
-        format!("{}-{}", self.policy.name, nth + 1)
-    }
-
-    fn address(&self, nth: usize) -> Ipv4Addr {
-        Ipv4Addr::new(127, 1, self.index, u8::try_from(nth + 1).unwrap())
-    }
-
-    fn vip(&self) -> Ipv4Addr {
-        Ipv4Addr::new(10, 97, 0, self.index)
-    }
-
     fn proxy(&self) -> TcpProxy {
-        let own = format!("outbound|80||{}", self.host());
-        let mut proxy = TcpProxy::to(7000 + u16::from(self.index), &own);
+        let mut proxy = self.twin.proxy();
         if !self.policy.versions.is_empty() {
-            let subset = |(n, weight): (usize, &u32)| (format!("outbound|80|v{}|{}", n + 1, self.host()), *weight);
+            let subset = |(n, weight): (usize, &u32)| (self.twin.cluster(&format!("v{}", n + 1)), *weight);
             proxy.clusters = self.policy.versions.iter().enumerate().map(subset).collect();
         }
         proxy.hashes_source = self.policy.hashes();
@@ -116,76 +92,47 @@ impl Placed<'_> {
     }
 
     fn manifest(&self, before: Manifest) -> Manifest {
-        let (host, Policy { name, rule, .. }) = (self.host(), self.policy);
-        let endpoint = |(nth, spot): (usize, &Spot)| {
-            let Spot { weight, zone, version, .. } = spot;
-            let address = self.address(nth);
-            format!(
-                "    - {{address: {address}, weight: {weight}, locality: '{zone}', labels: {{version: '{version}'}}}}\n"
-            )
-        };
-        let endpoints: String = self.policy.spots.iter().enumerate().map(endpoint).collect();
-        let subsets: String =
-            (1..=self.policy.versions.len()).map(|n| format!("{{name: v{n}, labels: {{version: v{n}}}}}, ")).collect();
-        let mut manifest = before
-            .and(&format!(
-                "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}}}\nspec:\n  \
-                 hosts: [{host}]\n  addresses: [{}]\n  resolution: STATIC\n  location: MESH_INTERNAL\n  \
-                 ports: [{{number: 80, name: tcp, protocol: TCP, targetPort: 8080}}]\n  endpoints:\n{endpoints}",
-                self.vip()
-            ))
-            .and(&format!(
-                "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: {name}}}\n\
-                 spec: {{host: {host}, trafficPolicy: {{{rule}}}, subsets: [{subsets}]}}\n"
-            ));
-        if !self.policy.versions.is_empty() {
-            let to = |(n, weight): (usize, &u32)| {
-                format!("{{destination: {{host: {host}, subset: v{}}}, weight: {weight}}}, ", n + 1)
+        let Policy { name, rule, spots, versions, .. } = self.policy;
+        let endpoint = |spot: &Spot| TwinEndpoint { weight: spot.weight, locality: spot.zone, version: spot.version };
+        let endpoints: Vec<_> = spots.iter().map(endpoint).collect();
+        let subsets: Vec<_> = (1..=versions.len()).map(|n| format!("v{n}")).collect();
+        let names: Vec<_> = subsets.iter().map(String::as_str).collect();
+        let mut manifest = self.twin.documents(before, rule, &endpoints, &names);
+        let host = self.twin.host();
+        if !versions.is_empty() {
+            let to = |(subset, weight): (&String, &u32)| {
+                format!("{{destination: {{host: {host}, subset: {subset}}}, weight: {weight}}}")
             };
-            let routes: String = self.policy.versions.iter().enumerate().map(to).collect();
+            let routes: Vec<_> = subsets.iter().zip(*versions).map(to).collect();
             manifest = manifest.and(&format!(
                 "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\n\
-                 spec: {{hosts: [{host}], tcp: [{{route: [{routes}]}}]}}\n"
+                 spec: {{hosts: [{host}], tcp: [{{route: [{}]}}]}}\n",
+                routes.join(", ")
             ));
         }
         if self.policy.raw {
             let member = |(nth, spot): (usize, &Spot)| Member {
-                address: self.address(nth),
+                address: self.twin.address(nth),
                 weight: spot.weight,
                 health: spot.health,
                 priority: spot.priority,
                 zone: spot.zone,
             };
-            let members: Vec<_> = self.policy.spots.iter().enumerate().map(member).collect();
-            let cluster = format!("outbound|80||{host}");
-            manifest = manifest.and_assignment(&Assignment::new(&cluster, &members).zones(self.policy.zones));
+            let members: Vec<_> = spots.iter().enumerate().map(member).collect();
+            let assignment = Assignment::new(&self.twin.cluster(""), &members).zones(self.policy.zones);
+            manifest = manifest.and_assignment(&assignment);
         }
         manifest
     }
 
-    fn dials(&self, to: Ipv4Addr, port: u16) -> Dials {
-        if self.policy.hashes() {
-            return Dials::to(to, port, SOURCES).from(FIRST_SOURCE);
-        }
-        let dials = Dials::to(to, port, CONNECTIONS);
-        if self.policy.held > 0 { dials.holding(&self.endpoint(0), self.policy.held) } else { dials }
-    }
-
-    /// What Envoy did and what ldmesh did, at the same time.
-    fn both(&self, pod: &Pod) -> (Answers, Answers) {
-        let envoy = self.dials(ENVOY, 7000 + u16::from(self.index));
-        let ldmesh = self.dials(self.vip(), 80);
-        std::thread::scope(|scope| {
-            let envoy = scope.spawn(|| envoy.plainly(pod));
-            let ldmesh = ldmesh.in_mesh(pod);
-            (envoy.join().expect("Envoy's half failed"), ldmesh)
-        })
-    }
-
     /// The rows of the table, and whether both agree.
     fn compare(&self, pod: &Pod) -> (String, bool) {
-        let (envoy, ldmesh) = self.both(pod);
-        let names: Vec<String> = (0..self.policy.spots.len()).map(|nth| self.endpoint(nth)).collect();
+        let (envoy, ldmesh) = if self.policy.hashes() {
+            self.twin.both(pod, SOURCES, |dials| dials.from(FIRST_SOURCE))
+        } else {
+            self.twin.both(pod, CONNECTIONS, |dials| dials)
+        };
+        let names: Vec<String> = (0..self.policy.spots.len()).map(|nth| self.twin.endpoint(nth)).collect();
         let shares = self.policy.expected.as_ref();
         let expected = shares.map(|shares| names.iter().map(String::as_str).zip(shares.iter().copied()).collect());
         let comparison = Comparison { policy: self.policy.name, envoy: &envoy, ldmesh: &ldmesh, expected };
@@ -202,9 +149,12 @@ impl Placed<'_> {
 /// A pod in which both have the policies, from one control plane.
 fn check(workers: usize, policies: &[Policy]) {
     let pod = Pod::new();
-    let placed: Vec<_> = (1_u8..).zip(policies).map(|(index, policy)| Placed { index, policy }).collect();
+    let place = |(number, policy)| Placed { policy, twin: Twin::new(policy.name, number) };
+    let placed: Vec<_> = (1..).zip(policies).map(place).collect();
     let mut greeters = pod.many_greeters();
-    placed.iter().for_each(|one| start(&mut greeters, one));
+    for one in &placed {
+        (0..one.policy.spots.len()).for_each(|nth| one.twin.listen(&mut greeters, nth));
+    }
     let _control_plane = pod.serve(&placed.iter().fold(Manifest::default(), |manifest, one| one.manifest(manifest)));
     let proxies: Vec<_> = placed.iter().map(Placed::proxy).collect();
     let _envoy: Envoy = pod.envoy(workers, &proxies);
@@ -219,12 +169,6 @@ fn check(workers: usize, policies: &[Policy]) {
     }
     println!("{workers} workers\n{table}");
     assert!(wrong.is_empty(), "Envoy and ldmesh differ: {wrong:?}\n{table}");
-}
-
-fn start(greeters: &mut Greeters, placed: &Placed<'_>) {
-    for nth in 0..placed.policy.spots.len() {
-        greeters.listen(&placed.endpoint(nth), placed.address(nth), 8080);
-    }
 }
 
 const ROUND_ROBIN: &str = "loadBalancer: {simple: ROUND_ROBIN}";
@@ -264,17 +208,44 @@ fn each_policy_shares_connections_as_envoy_does() {
         Policy::new("round-robin", ROUND_ROBIN, &[SPOT; 4]).shares(&[1.0; 4]),
         Policy::new("round-robin-weighted", ROUND_ROBIN, &weighing(&[1, 2, 5])).shares(&[1.0, 2.0, 5.0]),
         Policy::new("least-request-idle", LEAST_REQUEST, &[SPOT; 4]).shares(&[1.0; 4]),
-        // Two choices out of four, with replacement: the busy one only when both are it.
-        Policy::new("least-request-busy", LEAST_REQUEST, &[SPOT; 4]).holding(3).shares(&[1.0, 5.0, 5.0, 5.0]),
         Policy::new("random", RANDOM, &[SPOT; 4]).shares(&[1.0; 4]),
         // Weights of endpoints are not this policy's.
-        Policy::new("random-weighted", RANDOM, &weighing(&[1, 2, 5])),
+        Policy::new("random-weighted", RANDOM, &weighing(&[1, 2, 5])).shares(&[1.0; 3]),
         Policy::new("weighted-clusters", ROUND_ROBIN, &versions)
             .versions(&[80, 15, 5])
             .shares(&[40.0, 40.0, 15.0, 5.0]),
         Policy::new("subset", ROUND_ROBIN, &versions).versions(&[100]).shares(&[1.0, 1.0, 0.0, 0.0]),
     ];
     check(2, &policies);
+}
+
+/// While the first of four endpoints has many more connections than the others will get.
+#[test]
+fn least_request_avoids_a_busy_endpoint_as_envoy_does() {
+    const HELD: usize = 100;
+    const KEPT: usize = 240;
+    let pod = Pod::new();
+    let twin = Twin::new("least-request", 1);
+    let mut greeters = pod.many_greeters();
+    (0..4).for_each(|nth| twin.listen(&mut greeters, nth));
+    let manifest = twin.documents(Manifest::default(), LEAST_REQUEST, &[TwinEndpoint::default(); 4], &[]);
+    let _control_plane = pod.serve(&manifest);
+    let envoy = pod.envoy(2, &[twin.proxy()]);
+    let cluster = twin.cluster("");
+    let through_envoy = twin.through_envoy(KEPT).holding(&twin.endpoint(0), HELD).start(|program| pod.command(program));
+    let through_ldmesh = twin.through_ldmesh(KEPT).holding(&twin.endpoint(0), HELD).start(|program| pod.mesh(program));
+    let held = [HELD as u64, 0, 0, 0];
+    let of_envoy = || envoy.hosts(&cluster).iter().map(|host| host.active).collect::<Vec<_>>() == held;
+    wait_until("Envoy counts what is held", Duration::from_secs(20), || pod.dump(), of_envoy);
+    let of_ldmesh = || pod.mesh_endpoints(&cluster).iter().map(|one| one.active).collect::<Vec<_>>() == held;
+    wait_until("ldmesh counts what is held", Duration::from_secs(20), || pod.dump(), of_ldmesh);
+    let (envoy, ldmesh) = (through_envoy.go_on(), through_ldmesh.go_on());
+    let names: Vec<_> = (0..4).map(|nth| twin.endpoint(nth)).collect();
+    // Two choices out of four, with replacement: the busy one only when both are it.
+    let expected = Some(names.iter().map(String::as_str).zip([1.0, 5.0, 5.0, 5.0]).collect());
+    let comparison = Comparison { policy: "least-request-busy", envoy: &envoy, ldmesh: &ldmesh, expected };
+    println!("{}{}", Comparison::head(), comparison.table());
+    assert!(comparison.holds(), "{}", comparison.table());
 }
 
 #[test]
@@ -357,8 +328,10 @@ fn zones_priorities_and_health_count_as_with_envoy() {
             .by_eds()
             .shares(&[28.0, 28.0, 28.0, 8.0, 8.0]),
         Policy::new("draining", NO_PANIC, &in_priorities(&[&[Healthy, Healthy, Draining, Draining], &[Healthy]]))
+            .by_eds()
+            .shares(&[1.0, 1.0, 0.0, 0.0, 0.0]),
+        Policy::new("draining-in-panic", PANIC_BELOW_HALF, &of_health(&[Healthy, Draining, Unhealthy, Unhealthy]))
             .by_eds(),
-        Policy::new("draining-in-panic", PANIC_BELOW_HALF, &of_health(&[Healthy, Draining, Unhealthy])).by_eds(),
     ];
     check(2, &policies);
 }
