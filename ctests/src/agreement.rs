@@ -85,7 +85,17 @@ pub struct Comparison<'a> {
     /// Those of ldmesh.
     pub ldmesh: &'a Answers,
     /// The share of each endpoint, of any whole, where arithmetic can tell.
-    pub expected: Option<BTreeMap<&'a str, f64>>,
+    pub expected: Option<Shares<'a>>,
+    /// The shares with ldmesh, where it differs on purpose.
+    pub on_purpose: Option<Shares<'a>>,
+}
+
+type Shares<'a> = BTreeMap<&'a str, f64>;
+
+fn percent_of(shares: Option<&Shares<'_>>, name: &str) -> String {
+    let Some(shares) = shares else { return "-".to_owned() };
+    let whole: f64 = shares.values().sum();
+    format!("{:.2}", 100.0 * shares.get(name).copied().unwrap_or(0.0) / whole)
 }
 
 impl Comparison<'_> {
@@ -95,23 +105,28 @@ impl Comparison<'_> {
         let (envoy, ldmesh) = (self.envoy.tally(), self.ldmesh.tally());
         let mut names: BTreeSet<&str> = envoy.keys().chain(ldmesh.keys()).copied().collect();
         names.extend(self.expected.iter().flat_map(BTreeMap::keys).copied());
-        let whole: f64 = self.expected.iter().flat_map(BTreeMap::values).sum();
         let percent = |sample: &BTreeMap<&str, u64>, name: &str, size: usize| {
             100.0 * sample.get(name).copied().unwrap_or(0) as f64 / size.max(1) as f64
         };
         let mut text = String::new();
         for name in names {
-            let expected = self.expected.as_ref().map_or_else(
-                || "-".to_owned(),
-                |shares| format!("{:.2}", 100.0 * shares.get(name).copied().unwrap_or(0.0) / whole),
-            );
+            let mut expected = percent_of(self.expected.as_ref(), name);
+            if self.on_purpose.is_some() {
+                expected.push_str(&format!(" / {}", percent_of(self.on_purpose.as_ref(), name)));
+            }
             let (of_envoy, of_ldmesh) =
                 (percent(&envoy, name, self.envoy.len()), percent(&ldmesh, name, self.ldmesh.len()));
             let _ = writeln!(text, "{:28} {name:24} {of_envoy:8.2} {of_ldmesh:8.2} {expected:>9}", self.policy);
         }
-        let _ = write!(text, "{:28} chi-square: both {}", "", two_samples(&envoy, &ldmesh));
+        let _ = write!(text, "{:28} chi-square: ", "");
+        if self.on_purpose.is_none() {
+            let _ = write!(text, "both {}; ", two_samples(&envoy, &ldmesh));
+        }
         if let Some(shares) = &self.expected {
-            let _ = write!(text, "; Envoy {}; ldmesh {}", against(&envoy, shares), against(&ldmesh, shares));
+            let _ = write!(text, "Envoy {}; ", against(&envoy, shares));
+        }
+        if let Some(shares) = self.on_purpose.as_ref().or(self.expected.as_ref()) {
+            let _ = write!(text, "ldmesh {}", against(&ldmesh, shares));
         }
         text.push('\n');
         text
@@ -120,9 +135,12 @@ impl Comparison<'_> {
     /// Whether both agree with each other and with what is expected.
     pub fn holds(&self) -> bool {
         let (envoy, ldmesh) = (self.envoy.tally(), self.ldmesh.tally());
-        let as_expected =
-            |sample: &BTreeMap<&str, u64>| self.expected.as_ref().is_none_or(|shares| against(sample, shares).holds());
-        two_samples(&envoy, &ldmesh).holds() && as_expected(&envoy) && as_expected(&ldmesh)
+        let fits = |sample: &BTreeMap<&str, u64>, shares: Option<&Shares<'_>>| {
+            shares.is_none_or(|shares| against(sample, shares).holds())
+        };
+        let agree = self.on_purpose.is_some() || two_samples(&envoy, &ldmesh).holds();
+        let of_ldmesh = self.on_purpose.as_ref().or(self.expected.as_ref());
+        agree && fits(&envoy, self.expected.as_ref()) && fits(&ldmesh, of_ldmesh)
     }
 
     /// The head of the table.
@@ -143,7 +161,7 @@ mod tests {
     fn check(envoy: &[(&str, usize)], ldmesh: &[(&str, usize)], expected: Option<&[(&str, f64)]>, holds: bool) {
         let (envoy, ldmesh) = (answers(envoy), answers(ldmesh));
         let expected = expected.map(|shares| shares.iter().copied().collect());
-        let comparison = Comparison { policy: "test", envoy: &envoy, ldmesh: &ldmesh, expected };
+        let comparison = Comparison { policy: "test", envoy: &envoy, ldmesh: &ldmesh, expected, on_purpose: None };
         assert_eq!(comparison.holds(), holds, "{}", comparison.table());
     }
 
