@@ -2,13 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
 use ctests::process::Process;
-use ctests::{Finished, Manifest, Mode, Pod, c_program, skipped, wait_until};
+use ctests::{Client, Finished, Manifest, Mode, Pod, skipped, wait_until};
 
 /// A cgroup of the machine's that can be frozen; its processes are given back when this is dropped.
 struct Freezer {
@@ -57,47 +55,6 @@ impl Drop for Freezer {
     }
 }
 
-/// A program of the mesh that connects when told.
-struct Client {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Client {
-    #[track_caller]
-    fn start(pod: &Pod) -> Self {
-        let mut command = pod.mesh(c_program("holds_mesh"));
-        command.args(["greeter", "80"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut client = Self { child, input, output: BufReader::new(output) };
-        client.answered();
-        let mut ready = String::new();
-        client.output.read_line(&mut ready).unwrap();
-        assert_eq!(ready, "ready\n");
-        client
-    }
-
-    fn ask(&mut self) {
-        writeln!(self.input, "again").unwrap();
-    }
-
-    #[track_caller]
-    fn answered(&mut self) {
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        assert!(line.starts_with("backend=greeter-"), "{line}");
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn a_frozen_container_loses_the_lead_and_thaws_into_the_mesh() {
     let pod = Pod::new();
@@ -106,18 +63,18 @@ fn a_frozen_container_loses_the_lead_and_thaws_into_the_mesh() {
     let (mut frozen, mut other) = (Client::start(&pod), Client::start(&pod));
     let Some(freezer) = Freezer::new() else { return skipped("no cgroup can be made here") };
     let led = pod.agents();
-    freezer.take(Process(frozen.child.id()));
+    freezer.take(frozen.process());
     led.iter().for_each(|agent| freezer.take(*agent));
     freezer.freeze();
     frozen.ask();
+    // The frozen leader's stream stays open.
     let replaced = || {
-        other.ask();
-        other.answered();
-        pod.agents().len() == 2
+        assert!(other.connect().starts_with("backend=greeter-"));
+        control_plane.stats().streams_total() == 2
     };
-    wait_until("another agent", Duration::from_secs(10), || pod.dump(), replaced);
+    wait_until("another leader's stream", Duration::from_secs(10), || pod.dump(), replaced);
     freezer.thaw();
-    frozen.answered();
+    assert!(frozen.answer().starts_with("backend=greeter-"));
     control_plane.wait_for_stats("one stream again", Duration::from_secs(10), |stats| {
         (stats.streams_total(), stats.streams_open()) == (2, 1)
     });

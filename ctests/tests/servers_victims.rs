@@ -35,11 +35,9 @@ fn see(process: Process) -> Seen {
 /// What processes look like once nothing changes in them any more (a client's connection is being closed).
 #[track_caller]
 fn steady(pod: &Pod, mesh: bool, processes: impl Fn() -> Vec<Process>) -> Vec<Seen> {
-    let is_loaded = |one: &Process| one.mapped_files().iter().any(|file| file.ends_with("/libldmesh.so"));
-    assert!(processes().iter().all(|one| is_loaded(one) == mesh), "{}", pod.dump());
     let mut last = Vec::new();
     let mut same = 0;
-    wait_for(
+    let seen = wait_for(
         "steady processes",
         PATIENCE,
         || pod.dump(),
@@ -50,7 +48,10 @@ fn steady(pod: &Pod, mesh: bool, processes: impl Fn() -> Vec<Process>) -> Vec<Se
             last = now;
             (same == 20).then(|| last.clone())
         },
-    )
+    );
+    let is_loaded = |one: &Process| one.mapped_files().iter().any(|file| file.ends_with("/libldmesh.so"));
+    assert!(processes().iter().all(|one| is_loaded(one) == mesh), "{}", pod.dump());
+    seen
 }
 
 /// A victim's life, without and with the library, each in a fresh pod with a mesh.
@@ -149,12 +150,19 @@ fn a_postgresql_server_lives_as_without_the_library() {
             "select pg_sleep(60)",
         ]));
         let title = "SELECT";
-        let backend = || postgres.processes(&server).into_iter().find(|one| one.command_line().ends_with(title));
-        let backend = wait_for("a backend that works", PATIENCE, || pod.dump(), backend);
+        let part = |title: &str| {
+            postgres.processes(&server).into_iter().find(|one| one.command_line().trim_end().ends_with(title))
+        };
+        let backend = wait_for("a backend that works", PATIENCE, || pod.dump(), || part(title));
+        let checkpointer = part("checkpointer");
+        assert!(checkpointer.is_some(), "{}", pod.dump());
         backend.signal(Signal::KILL).unwrap();
         said.push(sleeper.finish().status.to_string());
         let count = || psql("select count(*) from t");
-        wait_until("recovery", PATIENCE, || pod.dump(), || count().status.success());
+        // Before the postmaster sees what happened, it still answers.
+        let recovered =
+            || part("checkpointer").is_some_and(|one| Some(one) != checkpointer) && count().status.success();
+        wait_until("recovery", PATIENCE, || pod.dump(), recovered);
         said.push(count().success().to_owned());
         let seen = steady(pod, mesh, || postgres.processes(&server));
         server.signal(Signal::INT);

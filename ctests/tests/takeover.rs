@@ -1,53 +1,11 @@
 //! The leader dies, freezes or cannot write: traffic goes on, and another one leads.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
 use ctests::process::Process;
-use ctests::{Finished, Manifest, Mode, Pod, c_program, wait_for, wait_until};
+use ctests::{Client, Finished, Manifest, Mode, Pod, c_program, wait_for, wait_until};
 use rustix::process::Signal;
-
-/// A long-lived program of the mesh that connects when told.
-struct Client {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Client {
-    #[track_caller]
-    fn start(pod: &Pod) -> Self {
-        let mut command = pod.mesh(c_program("holds_mesh"));
-        command.args(["greeter", "80"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut client = Self { child, input, output: BufReader::new(output) };
-        assert!(client.line().starts_with("backend=greeter-"));
-        assert_eq!(client.line(), "ready");
-        client
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        line.trim().to_owned()
-    }
-
-    /// The backend that one more connection reached, or the error.
-    fn connect(&mut self) -> String {
-        writeln!(self.input, "again").unwrap();
-        self.line()
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[track_caller]
 fn the_agent(pod: &Pod, but_not: Option<Process>) -> Process {

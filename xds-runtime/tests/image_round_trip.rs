@@ -65,10 +65,14 @@ fn balancing() -> impl Strategy<Value = Balancing> {
             force_local,
         },
     );
-    (proptest::option::of(slow_start), proptest::option::of(zone_aware), any::<bool>(), slot()).prop_map(
-        |(slow_start, zone_aware, fail_on_panic, otherwise)| Balancing {
+    let (slow_start, zone_aware) = (proptest::option::of(slow_start), proptest::option::of(zone_aware));
+    let factor = proptest::option::of(100_u32..);
+    (slow_start, zone_aware, any::<bool>(), factor, any::<bool>(), slot()).prop_map(
+        |(slow_start, zone_aware, full_scan, hash_balance_factor, fail_on_panic, otherwise)| Balancing {
             slow_start,
             zone_aware,
+            full_scan,
+            hash_balance_factor,
             fail_on_panic,
             otherwise,
         },

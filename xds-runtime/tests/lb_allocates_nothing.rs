@@ -117,7 +117,16 @@ fn a_pick_allocates_nothing() {
     let zoned = [true, false].map(|by_weight| {
         (Policy::RoundRobin, Balancing { zone_aware: Some(zones(by_weight)), ..Balancing::default() })
     });
-    for (policy, balancing) in plain.chain(starting).chain(zoned) {
+    let scan = Balancing { full_scan: true, ..Balancing::default() };
+    let bounded = Balancing { hash_balance_factor: Some(100), ..Balancing::default() };
+    let failing = Balancing { fail_on_panic: true, ..zoned[0].1 };
+    let others = [
+        (Policy::LeastRequest { choice_count: 2, active_request_bias: 1.0 }, scan),
+        (Policy::RingHash, bounded),
+        (Policy::Maglev, bounded),
+        (Policy::Random, failing),
+    ];
+    for (policy, balancing) in plain.chain(starting).chain(zoned).chain(others) {
         let boot = BootId::from_words([1, 2]);
         let state = State::format(Box::leak((0..state_words(64)).map(|_| AtomicU64::new(0)).collect()), boot).unwrap();
         let mut book = SlotAllocator::recover(state);

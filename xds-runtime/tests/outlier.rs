@@ -32,6 +32,7 @@ const SETTINGS: Settings = Settings {
     max_ejection_time_jitter: 0,
     max_ejection_percent: 50,
     always_eject_one_host: false,
+    draining: 0,
 };
 
 fn words(count: usize) -> &'static [AtomicU64] {

@@ -33,9 +33,11 @@ pub(super) fn settings(balancing: &Balancing) -> Vec<String> {
         let forced = force_local.map_or(String::new(), |least| format!(", all of it local from {least} endpoints on"));
         format!("zones for {routing_enabled} percent, from {min_cluster_size} endpoints on{basis}{own}{forced}")
     });
+    let scan = balancing.full_scan.then(|| "every endpoint is looked at".to_owned());
+    let bounded = balancing.hash_balance_factor.map(|percent| format!("at most {percent} percent of its share each"));
     let panic = balancing.fail_on_panic.then(|| "no endpoint in panic".to_owned());
     let otherwise = balancing.otherwise.map(|_| "any endpoint when none of these is usable".to_owned());
-    slow_start.into_iter().chain(zone_aware).chain(panic).chain(otherwise).collect()
+    slow_start.into_iter().chain(zone_aware).chain(scan).chain(bounded).chain(panic).chain(otherwise).collect()
 }
 
 fn thousandths(number: u32) -> f64 {
@@ -61,6 +63,8 @@ mod tests {
         let told = settings(&Balancing {
             slow_start: Some(slow_start),
             zone_aware: Some(zones),
+            full_scan: true,
+            hash_balance_factor: Some(125),
             fail_on_panic: true,
             otherwise: Some(3),
         });
@@ -68,6 +72,8 @@ mod tests {
             "slow start over 60000 ms, aggression 1.5, from 10.5 percent of the weight",
             "zones for 90 percent, from 6 endpoints on, by weight, no endpoint in the node's, all of it local from 2 \
              endpoints on",
+            "every endpoint is looked at",
+            "at most 125 percent of its share each",
             "no endpoint in panic",
             "any endpoint when none of these is usable",
         ];

@@ -253,6 +253,25 @@ fn failover_priorities_come_only_with_outlier_detection() {
 }
 
 #[test]
+fn failover_by_labels_puts_first_what_shares_most_of_them() {
+    let rendered = |settings: &str, proxy: Proxy| {
+        let policy = format!(
+            "{{outlierDetection: {{consecutive5xxErrors: 3}}, loadBalancer: {{localityLbSetting: {{{settings}}}}}}}"
+        );
+        Rendered(snapshot(&spread(&policy)).resources(&proxy)).localities(FAR)
+    };
+    let client = || Proxy::default().in_locality("r2", "z1", "").labelled("version", "v2");
+    let settings = "failoverPriority: [version, topology.kubernetes.io/region]";
+    // r2/z1 shares both, r1/z2 the first, r1/z1 none.
+    let both = [place("r1/z1", 2, 1, 1), place("r1/z2", 1, 1, 1), place("r2/z1", 0, 3, 1)];
+    assert_eq!(rendered(settings, client()), both);
+    let fixed = "failoverPriority: ['version=v1']";
+    assert_eq!(rendered(fixed, client()), [place("r1/z1", 0, 1, 1), place("r1/z2", 1, 1, 1), place("r2/z1", 1, 3, 1)]);
+    let flat = [place("r1/z1", 0, 1, 1), place("r1/z2", 0, 1, 1), place("r2/z1", 0, 3, 1)];
+    assert_eq!(rendered(settings, Proxy::default()), flat, "a client without labels");
+}
+
+#[test]
 fn a_distribution_sets_the_weights_of_localities_and_empties_the_others() {
     let policy = "{loadBalancer: {localityLbSetting: {distribute: [{from: r1/*, to: {r1/z1: 80, r1/z2: 20}}]}}}";
     let expected = [place("r1/z1", 0, 80, 1), place("r1/z2", 0, 20, 1), place("r2/z1", 0, 3, 0)];

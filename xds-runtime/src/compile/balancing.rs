@@ -5,7 +5,12 @@ use crate::resource::{Balancing, SlowStart};
 
 /// The settings of a cluster, but for those that depend on others.
 pub(super) fn balancing(settings: &Balancing) -> image::Balancing {
-    image::Balancing { slow_start: settings.slow_start.as_ref().map(slow_start), ..image::Balancing::default() }
+    image::Balancing {
+        slow_start: settings.slow_start.as_ref().map(slow_start),
+        full_scan: settings.full_scan,
+        hash_balance_factor: settings.hash_balance_factor,
+        ..image::Balancing::default()
+    }
 }
 
 fn slow_start(settings: &SlowStart) -> image::SlowStart {

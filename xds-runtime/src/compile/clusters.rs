@@ -190,10 +190,10 @@ impl<'a, 'b> Clusters<'a, 'b> {
     /// Zone-aware routing, where the node's own cluster is known and has endpoints in the node's locality.
     fn route_by_zone(&mut self, cluster: &Cluster, built: &mut image::Cluster) {
         let hashes = matches!(built.policy, Policy::RingHash | Policy::Maglev | Policy::Pass(..));
+        built.balancing.fail_on_panic = !hashes && cluster.balancing.zone_aware.fail_traffic_on_panic;
         if hashes || built.locality_weighted {
             return;
         }
-        built.balancing.fail_on_panic = cluster.balancing.zone_aware.fail_traffic_on_panic;
         // The node's cluster is balanced plainly itself.
         let Some(local) = self.input.local_cluster.and_then(|name| self.input.clusters.get(name)) else { return };
         if local.name == cluster.name {
@@ -220,7 +220,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
             }
             // The node's own cluster is counted by zones, whether or not anybody may connect to it.
         }
-        let Gathered { mut priorities, eds, overprovisioning, hash_keys } =
+        let Gathered { mut priorities, eds, overprovisioning, hash_keys, draining } =
             gather(self.input, cluster, selection, &mut self.hostnames, self.notes);
         let subsets = cluster.balancing.subsets.as_ref();
         let locality_weighted = cluster.locality_weighted && subsets.is_none_or(|s| s.locality_weight_aware);
@@ -236,7 +236,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
             panic_threshold: cluster.panic_threshold,
             overprovisioning_factor: overprovisioning.unwrap_or(OVERPROVISIONING),
             locality_weighted,
-            outlier: cluster.outlier_detection.as_ref().map(outlier::settings),
+            outlier: cluster.outlier_detection.as_ref().map(|found| outlier::settings(found, draining)),
             ..passing(&cluster.name, Policy::Random)
         };
         (built, eds.into_iter().collect())

@@ -22,6 +22,8 @@ pub(super) struct Gathered<'a> {
     pub overprovisioning: Option<u32>,
     /// What hash policies know endpoints by that are not known by their address.
     pub hash_keys: HashMap<SocketAddr, &'a str>,
+    /// Endpoints that were left out because they are draining.
+    pub draining: u32,
 }
 
 /// Gathers those endpoints that are selected. They are in a stable order, slots are not given yet.
@@ -98,6 +100,7 @@ impl<'a> Gatherer<'a, '_> {
                     continue;
                 }
                 if endpoint.health == Health::Draining {
+                    self.gathered.draining = self.gathered.draining.saturating_add(1);
                     self.notes.insert(format!("cluster {}: draining endpoints were left out", cluster.name));
                     continue;
                 }

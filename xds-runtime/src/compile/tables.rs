@@ -111,7 +111,10 @@ fn maglev(hosts: &[Host], size: u64) -> Table {
         let (offset, skip) = (xxh64(key, 0) % size, xxh64(key, 1) % size.saturating_sub(1).max(1) + 1);
         Turn { index: host.index, offset, skip, share: host.share, target: 0.0, next: 0 }
     };
-    let mut turns: Vec<Turn> = hosts.iter().map(turn).collect();
+    // In the order of their keys, as Envoy has it: who comes first takes what others would have taken.
+    let mut hosts: Vec<&Host> = hosts.iter().collect();
+    hosts.sort_by(|a, b| a.key.cmp(&b.key));
+    let mut turns: Vec<Turn> = hosts.into_iter().map(turn).collect();
     let mut table = vec![EMPTY; size as usize];
     let mut left = table.len();
     let mut round = 1.0;

@@ -10,6 +10,10 @@ pub struct Balancing {
     pub slow_start: Option<SlowStart>,
     /// As much as is fair stays in the node's locality.
     pub zone_aware: Option<ZoneAware>,
+    /// Least request looks at every endpoint.
+    pub full_scan: bool,
+    /// How many percent of its share of connections an endpoint may have, where the policy hashes; over 0.
+    pub hash_balance_factor: Option<u32>,
     /// A priority in panic has no endpoint, instead of any.
     pub fail_on_panic: bool,
     /// The cluster to take when this one has no usable endpoint.
@@ -50,6 +54,7 @@ pub struct ZoneAware {
 const ZONE_AWARE: u32 = 1;
 const BY_WEIGHT: u32 = 2;
 const FAIL_ON_PANIC: u32 = 4;
+const FULL_SCAN: u32 = 8;
 
 impl Balancing {
     /// The words of a record; `None` when nothing is asked for.
@@ -70,11 +75,12 @@ impl Balancing {
         let flag = |set: bool, flag: u32| if set { flag } else { 0 };
         let flags = flag(self.zone_aware.is_some(), ZONE_AWARE)
             | flag(zones.by_weight, BY_WEIGHT)
-            | flag(self.fail_on_panic, FAIL_ON_PANIC);
+            | flag(self.fail_on_panic, FAIL_ON_PANIC)
+            | flag(self.full_scan, FULL_SCAN);
         let index = |index: Option<u32>| index.unwrap_or(NONE);
         Some([
             pack(start.window_ms, start.aggression_thousandths),
-            pack(start.min_weight, 0),
+            pack(start.min_weight, self.hash_balance_factor.unwrap_or(0)),
             pack(index(self.otherwise), flags),
             pack(zones.local, index(zones.own)),
             pack(zones.routing_enabled, zones.min_cluster_size),
@@ -86,7 +92,7 @@ impl Balancing {
     pub(super) fn from_words(words: [u64; BALANCING_WORDS]) -> Self {
         let [
             (window_ms, aggression_thousandths),
-            (min_weight, _),
+            (min_weight, balance),
             (otherwise, flags),
             (local, own),
             (routing_enabled, min_cluster_size),
@@ -103,6 +109,8 @@ impl Balancing {
                 by_weight: flags & BY_WEIGHT != 0,
                 force_local: index(force_local),
             }),
+            full_scan: flags & FULL_SCAN != 0,
+            hash_balance_factor: Some(balance).filter(|percent| *percent > 0),
             fail_on_panic: flags & FAIL_ON_PANIC != 0,
             otherwise: index(otherwise),
         }

@@ -112,6 +112,11 @@ impl<'a> Candidates<'a> {
         fits && !self.avoid.contains(&(host.endpoint.address, host.endpoint.port))
     }
 
+    /// The cluster's live connections.
+    pub fn connections(&self) -> u64 {
+        self.cluster_slot().map_or(0, |slot| slot.active())
+    }
+
     /// STATE's slot of the cluster.
     fn cluster_slot(&self) -> Option<Slot<'static>> {
         self.reading.state?.slot(self.cluster.slot?, named_tag(SlotKind::Cluster, self.cluster.owner))

@@ -1,12 +1,12 @@
 //! Least request: towards endpoints with fewer live connections of the whole pod.
 //!
 //! With equal weights, as Envoy does, `choice_count` random endpoints are compared and the one with the fewest
-//! connections is taken. With unequal ones, and while an endpoint is new (slow start), an endpoint's share is `weight / (connections + 1)^bias`; Envoy gives it
-//! by a scheduler under a lock, here it is drawn: from all usable endpoints when they are few, else from a sample
-//! that was drawn by weight.
+//! connections is taken; or all of them are (FULL_SCAN). With unequal ones, and while an endpoint is new (slow start),
+//! an endpoint's share is `weight / (connections + 1)^bias`; Envoy gives it by a scheduler under a lock, here it is
+//! drawn: from all usable endpoints when they are few, else from a sample that was drawn by weight.
 
 use super::candidates::{Candidates, Class, Host};
-use super::entropy::Entropy;
+use super::entropy::{Entropy, below};
 use super::power::power;
 use super::random;
 use super::slow_start::happens;
@@ -25,6 +25,9 @@ pub(super) fn pick(
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Option<Host>, Torn> {
     if set.stride == 0 && candidates.starting.is_none() {
+        if candidates.cluster.balancing.full_scan {
+            return fewest_of_all(candidates, set, class, entropy);
+        }
         return fewest(candidates, set, class, choice_count.clamp(1, SAMPLE), entropy);
     }
     let mut lottery = Lottery { sum: 0.0, taken: None };
@@ -62,6 +65,31 @@ fn fewest(
         }
     }
     Ok(best.map(|(host, _)| host))
+}
+
+/// One of those with the fewest connections, each as likely.
+fn fewest_of_all(
+    candidates: &Candidates<'_>,
+    set: &SetView,
+    class: Class,
+    entropy: &mut (impl Entropy + ?Sized),
+) -> Result<Option<Host>, Torn> {
+    let (mut best, mut fewest, mut alike) = (None, u64::MAX, 0);
+    for index in 0..set.len() {
+        let host = candidates.host(set, index)?;
+        if !candidates.usable(&host, class) {
+            continue;
+        }
+        let active = active(candidates, &host);
+        if active < fewest {
+            (fewest, alike) = (active, 0);
+        }
+        alike += u64::from(active == fewest);
+        if active == fewest && below(entropy, alike) == 0 {
+            best = Some(host);
+        }
+    }
+    Ok(best)
 }
 
 fn active(candidates: &Candidates<'_>, host: &Host) -> u64 {

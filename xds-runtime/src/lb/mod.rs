@@ -11,6 +11,7 @@
 //! Work is bounded whatever the image says: a healthy pick looks at a few endpoints, and a corrupt one ends in
 //! [`Torn`] after [`MAX_LOOKS`].
 
+mod bounded;
 mod candidates;
 mod entropy;
 mod hashed;
@@ -146,6 +147,9 @@ pub fn choose(
 /// Whether a cluster is an aggregate with a member that hashes.
 fn hashes_somewhere(view: &View<'_>, cluster: &ClusterView) -> Result<bool, Torn> {
     let PolicyView::Aggregate { first, count } = cluster.policy else { return Ok(false) };
+    if count > MAX_PRIORITIES {
+        return Err(Torn);
+    }
     for nth in 0..count {
         if view.cluster(view.weighted(first, nth)?.0)?.policy.hashes() {
             return Ok(true);

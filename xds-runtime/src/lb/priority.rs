@@ -12,7 +12,7 @@
 use super::candidates::{Class, Counts, Host};
 use super::entropy::{Constant, Entropy};
 use super::tiers::{Tier, Tiers};
-use super::{hashed, least_request, locality, random, round_robin, zone_aware};
+use super::{bounded, hashed, least_request, locality, random, round_robin, zone_aware};
 use crate::image::{ClusterView, PolicyView, Torn};
 
 /// An endpoint and the cluster that it is of: the one that was asked for, or a member of it.
@@ -108,14 +108,8 @@ fn pick_in(
 
 fn host_in(tier: &Tier<'_>, class: Class, entropy: &mut (impl Entropy + ?Sized)) -> Result<Option<Host>, Torn> {
     let candidates = &tier.candidates;
-    // Tables span a priority; localities are in their weights. What is usable and in no table is still used.
-    let tabled = match candidates.cluster.policy {
-        PolicyView::RingHash => Some(hashed::ring(candidates, &tier.view, class, entropy.next())?),
-        PolicyView::Maglev => Some(hashed::maglev(candidates, &tier.view, class, entropy.next())?),
-        _ => None,
-    };
-    if let Some(picked) = tabled {
-        return if picked.is_some() { Ok(picked) } else { candidates.scan(&tier.view.set, class, entropy) };
+    if candidates.cluster.policy.hashes() {
+        return hashed_in(tier, class, entropy);
     }
     let zone =
         if tier.nth == 0 { zone_aware::pick(tier.reading, candidates, &tier.view, class, entropy)? } else { None };
@@ -136,6 +130,21 @@ fn host_in(tier: &Tier<'_>, class: Class, entropy: &mut (impl Entropy + ?Sized))
         return candidates.scan(&tier.view.set, class, entropy);
     }
     Ok(picked)
+}
+
+/// Tables span a priority; localities are in their weights. What is usable and in no table is still used.
+fn hashed_in(tier: &Tier<'_>, class: Class, entropy: &mut (impl Entropy + ?Sized)) -> Result<Option<Host>, Torn> {
+    let candidates = &tier.candidates;
+    let key = entropy.next();
+    let found = match candidates.cluster.policy {
+        PolicyView::RingHash => hashed::ring(candidates, &tier.view, class, key)?,
+        _ => hashed::maglev(candidates, &tier.view, class, key)?,
+    };
+    let found = if found.is_some() { found } else { candidates.scan(&tier.view.set, class, entropy)? };
+    match (found, candidates.cluster.balancing.hash_balance_factor) {
+        (Some(host), Some(factor)) => bounded::pick(candidates, &tier.view.set, class, key, host, factor).map(Some),
+        (found, _) => Ok(found),
+    }
 }
 
 /// What the priorities add up to.

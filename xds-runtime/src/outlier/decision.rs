@@ -8,7 +8,7 @@ use super::{Detector, Settings};
 use crate::lb::Entropy;
 use crate::shm::Millis;
 
-/// The endpoints of a cluster, all priorities together.
+/// The endpoints of a cluster, all priorities together, without those that are draining.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
     /// All of them.
@@ -61,7 +61,8 @@ pub fn decide(
 /// Whether one more may be ejected. The share is not rounded: with 10 %, nobody of nine is, one of ten.
 fn may_eject(settings: &Settings, census: Census) -> bool {
     let with_this = u64::from(census.ejected).saturating_add(1).saturating_mul(100);
-    let most = u64::from(settings.max_ejection_percent.min(100)).saturating_mul(u64::from(census.hosts));
+    let hosts = u64::from(census.hosts).saturating_add(u64::from(settings.draining));
+    let most = u64::from(settings.max_ejection_percent.min(100)).saturating_mul(hosts);
     with_this <= most || settings.always_eject_one_host && census.ejected == 0
 }
 
@@ -109,6 +110,13 @@ mod tests {
             let most = (0..=hosts).take_while(|ejected| may_eject(&settings, Census { hosts, ejected: *ejected }));
             assert_eq!(most.count(), expected, "{max_ejection_percent} % of {hosts}, {always_eject_one_host}");
         }
+    }
+
+    #[test]
+    fn who_is_draining_is_a_part_of_the_whole() {
+        let settings = Settings { max_ejection_percent: 10, draining: 3, ..ANYBODY };
+        let of = |hosts| may_eject(&settings, Census { hosts, ejected: 0 });
+        assert_eq!((of(6), of(7)), (false, true));
     }
 
     /// How long ejections last that follow each other.
@@ -183,7 +191,8 @@ mod tests {
                 decide(&settings, DETECTOR, census, multiplier, 0, &mut Seeded(seed))
             {
                 let share = f64::from(ejected) + 1.0;
-                let most = f64::from(hosts) * f64::from(settings.max_ejection_percent.min(100)) / 100.0;
+                let hosts = f64::from(hosts) + f64::from(settings.draining);
+                let most = hosts * f64::from(settings.max_ejection_percent.min(100)) / 100.0;
                 prop_assert!(share <= most || settings.always_eject_one_host && ejected == 0);
                 let longest = settings.max_ejection_time.saturating_add(settings.max_ejection_time_jitter);
                 prop_assert!(until <= longest);

@@ -38,6 +38,8 @@ pub struct Settings {
     pub max_ejection_percent: u8,
     /// One may always be.
     pub always_eject_one_host: bool,
+    /// Endpoints that are draining: not among those of the image, and yet a part of the whole that the share is of.
+    pub draining: u32,
 }
 
 /// Success rates against the cluster's mean.
@@ -115,7 +117,7 @@ impl Settings {
             self.max_ejection_time_jitter,
             pack(self.success_rate.minimum_hosts, self.success_rate.request_volume),
             pack(self.success_rate.stdev_factor, self.failure_percentage.minimum_hosts),
-            pack(self.failure_percentage.request_volume, 0),
+            pack(self.failure_percentage.request_volume, self.draining),
         ]
     }
 
@@ -125,7 +127,7 @@ impl Settings {
         let [enforcing_row, enforcing_gateway, by_rate, by_percentage, threshold, max_percent, flags, _] =
             bytes.to_le_bytes();
         let ((row, gateway), (stdev_factor, percentage_hosts)) = (unpack(rows), unpack(mixed));
-        let (rate_hosts, rate_volume) = unpack(success);
+        let ((rate_hosts, rate_volume), (percentage_volume, draining)) = (unpack(success), unpack(failure));
         Self {
             split: flags & SPLIT != 0,
             row,
@@ -142,7 +144,7 @@ impl Settings {
                 enforcing: by_percentage,
                 threshold,
                 minimum_hosts: percentage_hosts,
-                request_volume: unpack(failure).0,
+                request_volume: percentage_volume,
             },
             interval,
             base_ejection_time: base,
@@ -150,6 +152,7 @@ impl Settings {
             max_ejection_time_jitter: jitter,
             max_ejection_percent: max_percent,
             always_eject_one_host: flags & ALWAYS_ONE != 0,
+            draining,
         }
     }
 }
@@ -173,6 +176,7 @@ pub(crate) mod testing {
         max_ejection_time_jitter: 0,
         max_ejection_percent: 100,
         always_eject_one_host: false,
+        draining: 0,
     };
 }
 
@@ -204,6 +208,7 @@ mod tests {
             max_ejection_time_jitter: 15,
             max_ejection_percent: 16,
             always_eject_one_host: true,
+            draining: 17,
         };
         assert_eq!(Settings::of(distinct.words()), distinct);
     }

@@ -24,6 +24,11 @@ pub struct Balancing {
     pub slow_start: Option<SlowStart>,
     /// How zones count, where no locality weights are in force and the policy does not hash.
     pub zone_aware: ZoneAware,
+    /// Least request looks at every endpoint (`selection_method` FULL_SCAN), not at `choice_count`.
+    pub full_scan: bool,
+    /// `hash_balance_factor`: how many percent of its share of connections an endpoint may have, where the policy
+    /// hashes; at least 100.
+    pub hash_balance_factor: Option<u32>,
     /// What routes ask for leads to some of the endpoints.
     pub subsets: Option<Subsets>,
 }
@@ -119,6 +124,14 @@ impl SlowStart {
         let aggression = aggression.map_or(1.0, |aggression| aggression.default_value);
         let aggression = if aggression.is_finite() && aggression > 0.0 { aggression } else { 1.0 };
         Ok((window.as_millis() > 0).then_some(Self { window, aggression, min_weight_percent }))
+    }
+}
+
+/// Envoy: at least 100 percent.
+pub(super) fn hash_balance_factor(wire: Option<google::UInt32Value>) -> Result<Option<u32>, Invalid> {
+    match wire.map(|factor| factor.value) {
+        Some(low @ ..100) => Err(Invalid::new("hash_balance_factor", format!("{low} is below 100"))),
+        factor => Ok(factor),
     }
 }
 

@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::extensions::clusters::{aggregate, dns};
 use proto::cluster::{ClusterDiscoveryType, DiscoveryType, common_lb_config::LocalityConfigSpecifier};
 
 use super::any::{message_name, unpack};
-use super::balancing::{ZoneAware, percentage};
+use super::balancing::{ZoneAware, hash_balance_factor, percentage};
 use super::endpoint::{Hosts, assignment};
 use super::invalid::{Invalid, Under};
 use super::model::{Cluster, Discovery, LbPolicy, LoadAssignment, TcpKeepalive};
@@ -52,8 +52,13 @@ pub(super) fn convert(mut wire: proto::Cluster) -> Result<Cluster, Invalid> {
         None => false,
     };
     let hashing = common.consistent_hashing_lb_config.unwrap_or_default();
-    if hashing.hash_balance_factor.is_some() {
-        unsupported.push("common_lb_config.consistent_hashing_lb_config.hash_balance_factor".to_owned());
+    if let Some(factor) =
+        hash_balance_factor(hashing.hash_balance_factor).under("common_lb_config.consistent_hashing_lb_config")?
+    {
+        balancing.hash_balance_factor = Some(factor);
+    }
+    if balancing.hash_balance_factor.is_some() && (locality_weighted || chosen.locality_weighted) {
+        unsupported.push("hash_balance_factor by the weights of localities".to_owned());
     }
     let panic_threshold =
         percentage(common.healthy_panic_threshold, PANIC_THRESHOLD, "common_lb_config.healthy_panic_threshold")?;

@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::extensions::load_balancing_policies as ext;
 use envoy_types::pb::google::protobuf::{Any, UInt32Value, UInt64Value};
 
 use super::any::{message_name, unpack};
-use super::balancing::{Balancing, SlowStart, ZoneAware};
+use super::balancing::{Balancing, SlowStart, ZoneAware, hash_balance_factor};
 use super::invalid::{Invalid, Under};
 use super::model::LbPolicy;
 use super::subsets;
@@ -129,9 +129,11 @@ fn from_extension(any: &Any, depth: usize) -> Result<Chosen, Invalid> {
             let chosen = least_request(c.choice_count, c.active_request_bias.as_ref())?;
             let chosen = chosen.starting(SlowStart::of_extension(c.slow_start_config)?);
             let mut chosen = with_locality(chosen, c.locality_lb_config)?;
-            if c.selection_method != 0 {
-                chosen.unsupported.push("least_request.selection_method".to_owned());
-            }
+            chosen.balancing.full_scan = match c.selection_method {
+                0 => false,
+                1 => true,
+                other => return Err(Invalid::new("selection_method", format!("{other} is not defined"))),
+            };
             Ok(chosen)
         }
         "random.v3.Random" => {
@@ -142,12 +144,12 @@ fn from_extension(any: &Any, depth: usize) -> Result<Chosen, Invalid> {
             let c: ext::ring_hash::v3::RingHash = unpack(any)?;
             let murmur2 = c.hash_function == ext::ring_hash::v3::ring_hash::HashFunction::MurmurHash2 as i32;
             let chosen = ring_hash(c.minimum_ring_size, c.maximum_ring_size, murmur2)?;
-            Ok(hashing(chosen, c.consistent_hashing_lb_config, c.locality_weighted_lb_config.is_some()))
+            hashing(chosen, c.consistent_hashing_lb_config, c.locality_weighted_lb_config.is_some())
         }
         "maglev.v3.Maglev" => {
             let c: ext::maglev::v3::Maglev = unpack(any)?;
             let chosen = maglev(c.table_size)?;
-            Ok(hashing(chosen, c.consistent_hashing_lb_config, c.locality_weighted_lb_config.is_some()))
+            hashing(chosen, c.consistent_hashing_lb_config, c.locality_weighted_lb_config.is_some())
         }
         "subset.v3.Subset" => {
             let mut c: ext::subset::v3::Subset = unpack(any)?;
@@ -182,18 +184,14 @@ fn with_locality(mut chosen: Chosen, locality: Option<ext::common::v3::LocalityL
 }
 
 fn hashing(
-    chosen: Chosen,
+    mut chosen: Chosen,
     common: Option<ext::common::v3::ConsistentHashingLbConfig>,
     locality_weighted: bool,
-) -> Chosen {
+) -> Result<Chosen, Invalid> {
     let common = common.unwrap_or_default();
-    let balanced = common.hash_balance_factor.is_some();
-    Chosen {
-        locality_weighted,
-        hash_hostnames: common.use_hostname_for_hashing,
-        unsupported: if balanced { vec!["hash_balance_factor".to_owned()] } else { Vec::new() },
-        ..chosen
-    }
+    chosen.balancing.hash_balance_factor =
+        hash_balance_factor(common.hash_balance_factor).under("consistent_hashing_lb_config")?;
+    Ok(Chosen { locality_weighted, hash_hostnames: common.use_hostname_for_hashing, ..chosen })
 }
 
 fn least_request(choices: Option<UInt32Value>, bias: Option<&RuntimeDouble>) -> Result<Chosen, Invalid> {

@@ -147,6 +147,8 @@ pub(crate) struct LocalityLb {
     pub distribute: Vec<Distribute>,
     #[serde(deserialize_with = "nullable")]
     pub failover: Vec<Failover>,
+    #[serde(deserialize_with = "nullable")]
+    pub failover_priority: Vec<String>,
 }
 
 /// Weights of localities (`region/zone/subzone`, `*` at the end) for clients of a locality.

@@ -7,9 +7,9 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
 };
 
-use super::Proxy;
 use super::target::{Target, targets};
 use super::wire::{address, u32_value};
+use super::{Proxy, failover};
 use crate::input::LocalityLb;
 use crate::model::{Locality, Mesh, Resolution};
 
@@ -29,6 +29,9 @@ pub(super) fn assignment(target: &Target<'_>, proxy: &Proxy) -> ClusterLoadAssig
         Some(settings) if settings.enabled == Some(false) => {}
         Some(settings) if !settings.distribute.is_empty() => distribute(&mut groups, settings, &proxy.locality),
         // Without outlier detection Envoy would never leave the first priority.
+        Some(settings) if policy.outlier_detection.is_some() && !settings.failover_priority.is_empty() => {
+            groups = failover::by_labels(groups, &settings.failover_priority, proxy);
+        }
         settings if policy.outlier_detection.is_some() => fail_over(&mut groups, settings, &proxy.locality),
         _ => {}
     }
@@ -40,11 +43,13 @@ pub(super) fn assignment(target: &Target<'_>, proxy: &Proxy) -> ClusterLoadAssig
 }
 
 /// The endpoints of one locality.
-struct Group {
-    locality: Locality,
-    priority: u32,
-    weight: u32,
-    endpoints: Vec<LbEndpoint>,
+pub(super) struct Group {
+    pub locality: Locality,
+    pub priority: u32,
+    pub weight: u32,
+    pub endpoints: Vec<LbEndpoint>,
+    /// The labels of each of them.
+    pub labels: Vec<BTreeMap<String, String>>,
 }
 
 impl Group {
@@ -77,8 +82,10 @@ fn group_by_locality(target: &Target<'_>) -> Vec<Group> {
             priority: 0,
             weight: 0,
             endpoints: Vec::new(),
+            labels: Vec::new(),
         });
         group.weight = group.weight.saturating_add(instance.weight);
+        group.labels.push(instance.labels.clone());
         group.endpoints.push(LbEndpoint {
             health_status: core::HealthStatus::Healthy.into(),
             load_balancing_weight: u32_value(instance.weight),
@@ -136,9 +143,5 @@ fn fail_over(groups: &mut [Group], settings: Option<&LocalityLb>, client: &Local
             u32::from(own.sub_zone != client.sub_zone)
         };
     }
-    // Priorities must have no gaps.
-    let used: BTreeSet<u32> = groups.iter().map(|group| group.priority).collect();
-    for group in groups {
-        group.priority = used.range(..group.priority).count().try_into().unwrap_or(u32::MAX);
-    }
+    failover::without_gaps(groups);
 }

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod endpoint;
+mod failover;
 mod listener;
 mod names;
 mod proxy;

@@ -1,6 +1,9 @@
 //! What of a client's node decides what it gets.
 
+use std::collections::BTreeMap;
+
 use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::google::protobuf::Value;
 use envoy_types::pb::google::protobuf::value::Kind;
 
 use crate::model::Locality;
@@ -10,13 +13,20 @@ use crate::model::Locality;
 pub struct Proxy {
     pub(super) namespace: String,
     pub(super) locality: Locality,
+    /// Its labels (node metadata `LABELS`).
+    pub(super) labels: BTreeMap<String, String>,
     /// The client resolves names itself and is given allocated addresses.
     pub(super) auto_allocated: bool,
 }
 
 impl Default for Proxy {
     fn default() -> Self {
-        Self { namespace: "default".to_owned(), locality: Locality::default(), auto_allocated: false }
+        Self {
+            namespace: "default".to_owned(),
+            locality: Locality::default(),
+            labels: BTreeMap::new(),
+            auto_allocated: false,
+        }
     }
 }
 
@@ -30,6 +40,13 @@ impl Proxy {
     #[must_use]
     pub fn in_locality(mut self, region: &str, zone: &str, sub_zone: &str) -> Self {
         self.locality = Locality { region: region.to_owned(), zone: zone.to_owned(), sub_zone: sub_zone.to_owned() };
+        self
+    }
+
+    /// The same client with a label.
+    #[must_use]
+    pub fn labelled(mut self, key: &str, value: &str) -> Self {
+        self.labels.insert(key.to_owned(), value.to_owned());
         self
     }
 
@@ -62,16 +79,30 @@ impl Proxy {
             zone: locality.zone.clone(),
             sub_zone: locality.sub_zone.clone(),
         });
+        let labels = match node.metadata.as_ref().and_then(|all| all.fields.get("LABELS")?.kind.as_ref()) {
+            Some(Kind::StructValue(labels)) => labels.fields.iter().filter_map(text_label).collect(),
+            _ => BTreeMap::new(),
+        };
         Self {
             namespace: namespace.unwrap_or("default").to_owned(),
             locality,
+            labels,
             auto_allocated: metadata("DNS_CAPTURE") == Some("true") && metadata("DNS_AUTO_ALLOCATE") == Some("true"),
         }
     }
 }
 
+fn text_label((key, value): (&String, &Value)) -> Option<(String, String)> {
+    match value.kind.as_ref()? {
+        Kind::StringValue(text) => Some((key.clone(), text.clone())),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use envoy_types::pb::google::protobuf::Struct;
+
     use super::*;
 
     #[test]
@@ -80,5 +111,14 @@ mod tests {
         assert_eq!(Proxy::of_node(&node), Proxy::in_namespace("shop"));
         let node = Node { id: "anything".to_owned(), ..Node::default() };
         assert_eq!(Proxy::of_node(&node), Proxy::default());
+    }
+
+    #[test]
+    fn labels_come_from_the_metadata() {
+        let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
+        let labels = Struct { fields: [("version".to_owned(), text("v2"))].into() };
+        let labels = Value { kind: Some(Kind::StructValue(labels)) };
+        let metadata = Some(Struct { fields: [("LABELS".to_owned(), labels)].into() });
+        assert_eq!(Proxy::of_node(&Node { metadata, ..Node::default() }), Proxy::default().labelled("version", "v2"));
     }
 }

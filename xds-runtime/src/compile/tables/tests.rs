@@ -41,7 +41,7 @@ fn picks(table: &Table, keys: &[u64]) -> String {
 #[test]
 fn tables_are_those_of_an_independent_implementation() {
     let (keys, cases) = vectors();
-    assert_eq!(cases.len(), 36);
+    assert_eq!(cases.len(), 45);
     for case in &cases {
         let localities = localities(&case["hosts"]);
         let policy = match case["policy"].as_str().unwrap() {

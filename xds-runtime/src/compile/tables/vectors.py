@@ -29,7 +29,8 @@ def murmur2(text):
 HOSTS = {
     "equal": [(f"10.0.0.{n}:80", 1) for n in range(1, 6)],
     "weighted": [("10.0.0.1:80", 1), ("10.0.0.2:80", 2), ("10.0.0.3:8080", 5)],
-    "mixed": [("[2001:db8::1]:443", 3), ("192.0.2.7:443", 3), ("192.0.2.8:443", 1)],
+    "mixed": [("192.0.2.7:443", 3), ("192.0.2.8:443", 1), ("[2001:db8::1]:443", 3)],
+    "order": [("10.0.0.9:80", 2), ("10.0.0.10:80", 3), ("10.0.0.100:80", 1)],
     "one": [("10.0.0.1:80", 7)],
 }
 KEYS = [xxh64(f"10.1.{n // 250}.{n % 250}") for n in range(500)]
@@ -57,13 +58,16 @@ def maglev(hosts, size):
     shares = [weight / total for _, weight in hosts]
     heaviest = max(shares)
     rows = []
-    for name, _ in hosts:
+    # In the order of their names.
+    order = sorted(range(len(hosts)), key=lambda index: hosts[index][0])
+    for index in order:
+        name = hosts[index][0]
         offset = xxh64(name) % size
         skip = xxh64(name, seed=1) % (size - 1) + 1
         rows.append(iter([(offset + skip * n) % size for n in range(size)]))
     table, targets, round_ = {}, [0.0] * len(hosts), 1
     while len(table) < size:
-        for index, row in enumerate(rows):
+        for index, row in zip(order, rows):
             if round_ * shares[index] < targets[index] or len(table) == size:
                 continue
             targets[index] += heaviest

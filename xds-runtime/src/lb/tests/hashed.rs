@@ -131,3 +131,51 @@ fn the_hash_chooses_the_priority_too() {
         }
     }
 }
+
+#[test]
+fn a_key_leaves_an_endpoint_that_has_more_than_its_share_and_comes_back() {
+    for policy in [RING, MAGLEV] {
+        let mut cluster = cluster_of(policy.clone(), &weights(&[1, 1, 2]));
+        cluster.balancing.hash_balance_factor = Some(150);
+        let rig = Rig::new(cluster);
+        let plain = Rig::new(cluster_of(policy, &weights(&[1, 1, 2])));
+        let slots: BTreeMap<u16, Pick> = {
+            let view = View::new(Words::new(&rig.content));
+            let pick = |source| {
+                let source = || source;
+                let call = Call { source: &source, ..call(WordAddr::new(VIP.into()), 80, &[]) };
+                match choose(&view, Some(&rig.state), &call, &mut Seeded(7)) {
+                    Ok(Choice::Endpoint(pick)) => (pick.port, pick),
+                    other => panic!("{other:?}"),
+                }
+            };
+            sources().map(pick).collect()
+        };
+        let active = |port: u16, count: u64| {
+            slots[&port].member().endpoint(&rig.state).unwrap().set_active(count);
+        };
+        let connections = |count| slots[&1].member().cluster(&rig.state).unwrap().set_active(count);
+        // 7 connections and the new one, times 1.5: 12, of which a quarter is 3.
+        connections(7);
+        active(1, 3);
+        for source in sources().take(500) {
+            assert_eq!(from(&rig, source, &[]), from(&plain, source, &[]), "there is room for all");
+        }
+        active(1, 4);
+        let mut moved_to = std::collections::BTreeSet::new();
+        for source in sources().take(500) {
+            let (was, is) = (from(&plain, source, &[]), from(&rig, source, &[]));
+            assert!(was == 1 || was == is, "only keys of the one that is over move");
+            if was == 1 {
+                assert_eq!(from(&rig, source, &[]), is, "the same key goes to the same other");
+                moved_to.insert(is);
+            }
+        }
+        assert_eq!(moved_to, [2, 3].into(), "they are spread");
+        // All over their share: 3, 3 and 6 are allowed. The one that is the least over takes it.
+        for (port, count) in [(1, 9), (2, 5), (3, 20)] {
+            active(port, count);
+        }
+        assert!(sources().take(100).all(|source| from(&rig, source, &[]) == 2));
+    }
+}

@@ -129,6 +129,19 @@ fn least_request_never_takes_the_busiest_of_all_choices() {
 }
 
 #[test]
+fn a_full_scan_takes_one_of_those_with_the_fewest_connections() {
+    let mut cluster = cluster_of(LEAST_REQUEST, &weights(&[1; 5]));
+    cluster.balancing.full_scan = true;
+    let mut rig = Rig::new(cluster);
+    rig.set_active(1, 5);
+    rig.set_active(2, 1);
+    rig.set_active(3, 2);
+    check_shares(&rig.tally(4000), &[(4, 1.0), (5, 1.0)]);
+    rig.eject(4);
+    assert_eq!(rig.tally(100), BTreeMap::from([(5, 100)]));
+}
+
+#[test]
 fn least_request_with_weights_divides_by_connections() {
     let mut rig = Rig::new(cluster_of(LEAST_REQUEST, &weights(&[1, 2, 4])));
     check_shares(&rig.tally(8000), &[(1, 1.0), (2, 2.0), (3, 4.0)]);

@@ -132,3 +132,33 @@ fn zones_have_envoys_defaults_and_what_is_set() {
     let both = Wired { common_lb_config: with(old).common_lb_config, ..list(new) };
     check(&both, "common_lb_config.locality_config_specifier: cannot be combined with load_balancing_policy");
 }
+
+#[test]
+fn a_full_scan_and_bounded_loads_are_taken_or_rejected_by_name() {
+    let least = |selection_method| {
+        let wire = policies::least_request::v3::LeastRequest { selection_method, ..Default::default() };
+        policy_list(vec![extension("least_request.v3.LeastRequest", &wire)])
+    };
+    assert!(decoded(&least(1)).balancing.full_scan && !decoded(&least(0)).balancing.full_scan);
+    check(&least(2), "load_balancing_policy.policies[0].selection_method: 2 is not defined");
+
+    let maglev = |factor| {
+        let hashing = common::ConsistentHashingLbConfig { hash_balance_factor: u32v(factor), ..Default::default() };
+        let wire = policies::maglev::v3::Maglev { consistent_hashing_lb_config: Some(hashing), ..Default::default() };
+        policy_list(vec![extension("maglev.v3.Maglev", &wire)])
+    };
+    let found = decoded(&maglev(125));
+    assert_eq!((found.balancing.hash_balance_factor, found.unsupported), (Some(125), vec![]));
+    let field = "consistent_hashing_lb_config.hash_balance_factor: 99 is below 100";
+    check(&maglev(99), &format!("load_balancing_policy.policies[0].{field}"));
+    let old = |factor| {
+        let hashing = proto::common_lb_config::ConsistentHashingLbConfig {
+            hash_balance_factor: u32v(factor),
+            ..Default::default()
+        };
+        let common = proto::CommonLbConfig { consistent_hashing_lb_config: Some(hashing), ..Default::default() };
+        Wired { common_lb_config: Some(common), lb_policy: Wire::RingHash.into(), ..eds() }
+    };
+    assert_eq!(decoded(&old(100)).balancing.hash_balance_factor, Some(100));
+    check(&old(99), &format!("common_lb_config.{field}"));
+}

@@ -1,0 +1,168 @@
+//! Clusters: their policies, settings and members.
+
+use super::{Read, Run, StrRef, Torn, View, some};
+use crate::image::balancing::Balancing;
+use crate::image::layout::*;
+use crate::image::mesh::PassReason;
+use crate::shm::unpack;
+
+/// A cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct ClusterView {
+    /// Index.
+    pub index: u32,
+    /// Name.
+    pub name: StrRef,
+    /// Hash of the name: part of its cursors' slot tags.
+    pub hash: u64,
+    /// Hash of the name of the cluster whose slots its endpoints and connections have: its own, or a subset's whole.
+    pub owner: u64,
+    /// Policy.
+    pub policy: PolicyView,
+    /// What it asks for beside the policy.
+    pub balancing: Balancing,
+    /// False: endpoints were not received yet.
+    pub endpoints_known: bool,
+    /// Honour locality weights.
+    pub locality_weighted: bool,
+    /// Slot in STATE.
+    pub slot: Option<u32>,
+    /// Connect timeout in milliseconds.
+    pub connect_timeout_ms: u32,
+    /// Limit of connections.
+    pub max_connections: Option<u32>,
+    /// Panic threshold in hundredths of a percent.
+    pub panic_threshold: u32,
+    /// Overprovisioning factor, percent.
+    pub overprovisioning_factor: u32,
+    /// Its outlier detection among all, from 1; 0 = none.
+    pub(super) outlier: u32,
+    pub(super) priorities: Run,
+}
+
+impl ClusterView {
+    /// Number of priorities.
+    pub const fn priority_count(&self) -> u32 {
+        self.priorities.count
+    }
+}
+
+/// A policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyView {
+    /// Weighted round robin.
+    RoundRobin,
+    /// Least request.
+    LeastRequest {
+        /// Candidates.
+        choice_count: u32,
+        /// Exponent in thousandths.
+        bias_thousandths: u32,
+    },
+    /// Weighted random.
+    Random,
+    /// Ring hash.
+    RingHash,
+    /// Maglev.
+    Maglev,
+    /// The priorities of other clusters one after the other: [`View::weighted`], [`View::members`].
+    Aggregate {
+        /// Where they begin.
+        first: u32,
+        /// How many there are.
+        count: u32,
+    },
+    /// Left to the kernel.
+    Pass(PassReason, StrRef),
+}
+
+impl PolicyView {
+    /// Whether a connection's key decides.
+    pub const fn hashes(self) -> bool {
+        matches!(self, Self::RingHash | Self::Maglev)
+    }
+}
+
+impl<'a> View<'a> {
+    /// Number of clusters.
+    pub fn cluster_count(&self) -> Read<u32> {
+        Ok(self.section(Section::Clusters)?.count)
+    }
+
+    /// The cluster at `index`.
+    pub fn cluster(&self, index: u32) -> Read<ClusterView> {
+        let [
+            name,
+            hash,
+            kind,
+            parameter,
+            detail,
+            slot_timeout,
+            limit_panic,
+            priorities,
+            factor,
+            outlier,
+            balancing,
+            owner,
+        ] = self.record::<CLUSTER_WORDS>(Section::Clusters, index)?;
+        let policy = match kind as u8 {
+            POLICY_ROUND_ROBIN => PolicyView::RoundRobin,
+            POLICY_LEAST_REQUEST => {
+                let (choice_count, bias_thousandths) = unpack(parameter);
+                PolicyView::LeastRequest { choice_count, bias_thousandths }
+            }
+            POLICY_RANDOM => PolicyView::Random,
+            POLICY_RING_HASH => PolicyView::RingHash,
+            POLICY_MAGLEV => PolicyView::Maglev,
+            POLICY_AGGREGATE => {
+                let (first, count) = unpack(parameter);
+                PolicyView::Aggregate { first, count }
+            }
+            POLICY_PASS => PolicyView::Pass(PassReason::from_code(parameter as u8).ok_or(Torn)?, StrRef(detail)),
+            _ => return Err(Torn),
+        };
+        let flags = kind >> 8;
+        let (slot, connect_timeout_ms) = unpack(slot_timeout);
+        let (limit, panic_threshold) = unpack(limit_panic);
+        Ok(ClusterView {
+            index,
+            name: StrRef(name),
+            hash,
+            owner,
+            policy,
+            balancing: self.balancing(Run::from_word(balancing))?,
+            endpoints_known: flags & CLUSTER_KNOWN != 0,
+            locality_weighted: flags & CLUSTER_LOCALITY_WEIGHTED != 0,
+            slot: some(slot),
+            connect_timeout_ms,
+            max_connections: some(limit),
+            panic_threshold,
+            overprovisioning_factor: factor as u32,
+            outlier: outlier as u32,
+            priorities: Run::from_word(priorities),
+        })
+    }
+
+    /// The clusters that have the endpoints of a cluster: itself, or the members of an aggregate.
+    pub fn members(&self, cluster: ClusterView) -> impl Iterator<Item = Read<ClusterView>> {
+        let (first, count) = match cluster.policy {
+            PolicyView::Aggregate { first, count } => (first, count),
+            _ => (0, 1),
+        };
+        (0..count).map(move |nth| match cluster.policy {
+            PolicyView::Aggregate { .. } => self.cluster(self.weighted(first, nth)?.0),
+            _ => Ok(cluster),
+        })
+    }
+
+    fn balancing(&self, run: Run) -> Read<Balancing> {
+        let mut words = [0_u64; BALANCING_WORDS];
+        if run.count == 0 {
+            return Ok(Balancing::default());
+        }
+        for (nth, word) in (0..).zip(&mut words) {
+            [*word] = self.record::<1>(Section::Tables, run.first.checked_add(nth).ok_or(Torn)?)?;
+        }
+        Ok(Balancing::from_words(words))
+    }
+}
