@@ -11,8 +11,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use xds_runtime::config::{Settings, is_never_mesh};
 use xds_runtime::image::{
-    ActionView, ClusterView, DefaultAction, DestinationView, EndpointView, HashOn, ImageFile, NameView, PassReason,
-    PolicyView, Torn, View,
+    ActionView, ClusterView, DefaultAction, DestinationView, EndpointView, HashOn, ImageFile, Keepalive, NameView,
+    PassReason, PolicyView, ServerNamesView, Torn, View,
 };
 use xds_runtime::names::{Families, NameFiles, Whose};
 use xds_runtime::outlier::{self, Detector};
@@ -48,10 +48,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         now.saturating_sub(pod.control().published())
     );
 
-    let explainer = Explainer { settings, image, state: pod.state(), now };
+    let mut explainer = Explainer { settings, image, state: pod.state(), now, server_name: None };
     match host.parse::<IpAddr>() {
         Ok(ip) => explainer.address(ip, port)?,
-        Err(_) => explainer.name(&host, port)?,
+        Err(_) => {
+            explainer.server_name = Some(host.trim_end_matches('.').to_ascii_lowercase());
+            explainer.name(&host, port)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -81,6 +84,8 @@ struct Explainer {
     image: ImageFile,
     state: Option<State>,
     now: Millis,
+    /// The name that a program which resolved the target would ask for by TLS.
+    server_name: Option<String>,
 }
 
 impl Explainer {
@@ -123,6 +128,23 @@ impl Explainer {
             return self.address(*ip, port);
         }
         println!("verdict     no candidate of {host} is in the mesh: libc answers");
+        match port {
+            Some(port) => self.foreign(host, port),
+            None => Ok(()),
+        }
+    }
+
+    /// A name of libc's: its addresses are not asked for, but a listener on every address may know the name.
+    fn foreign(&self, host: &str, port: u16) -> Result<()> {
+        let every = WordAddr { hi: 0, lo: 0 };
+        let lines = self.read(|view| match view.destination(every, port)? {
+            Some(found) if matches!(found.action, ActionView::ServerNames(_)) => self.destination(view, &found),
+            _ => Ok(Vec::new()),
+        })?;
+        if !lines.is_empty() {
+            println!("connection  {host}:{port}, to an address that has no destination of its own");
+            lines.iter().for_each(|line| println!("  {line}"));
+        }
         Ok(())
     }
 
@@ -189,7 +211,12 @@ impl Explainer {
         if !rules.is_empty() {
             lines.push(format!("left out  HTTP rules that depend on the request: {rules}"));
         }
-        match destination.action {
+        self.action(view, destination.action, &mut lines)?;
+        Ok(lines)
+    }
+
+    fn action(&self, view: &View<'_>, action: ActionView, lines: &mut Vec<String>) -> Result<(), Torn> {
+        match action {
             ActionView::Refuse => lines.push("verdict   black hole: ECONNREFUSED".into()),
             ActionView::Pass(reason) => lines.push(format!("verdict   passes: {}", meaning(reason))),
             ActionView::Clusters { first, count, hash } => {
@@ -198,11 +225,43 @@ impl Explainer {
                 }
                 for nth in 0..count {
                     let (index, weight) = view.weighted(first, nth)?;
-                    self.cluster(view, &view.cluster(index)?, weight, &mut lines)?;
+                    self.cluster(view, &view.cluster(index)?, weight, lines)?;
                 }
             }
+            ActionView::ServerNames(names) => match &self.server_name {
+                Some(name) => {
+                    lines.push(format!("TLS name  {name}, as the program resolved it"));
+                    match view.by_server_name(&names, name.as_bytes())? {
+                        Some(ActionView::ServerNames(_)) => return Err(Torn),
+                        Some(action) => self.action(view, action, lines)?,
+                        None => lines.push(format!("verdict   passes: {}", meaning(PassReason::NeedsBytes))),
+                    }
+                }
+                None => self.server_names(view, &names, lines)?,
+            },
         }
-        Ok(lines)
+        Ok(())
+    }
+
+    /// What each server name leads to, for an address of which nobody knows which name was resolved.
+    fn server_names(&self, view: &View<'_>, names: &ServerNamesView, lines: &mut Vec<String>) -> Result<(), Torn> {
+        const SHOWN: u32 = 32;
+        let count = view.server_name_count(names);
+        lines
+            .push("TLS name  decides: the one that the process resolved to this address; without one it passes".into());
+        for nth in 0..count.min(SHOWN) {
+            let (pattern, action) = view.server_name_at(names, nth)?;
+            let pattern = match view.string(pattern)?.as_str() {
+                "" => "any other name".to_owned(),
+                below if below.starts_with('.') => format!("*{below}"),
+                name => name.to_owned(),
+            };
+            lines.push(format!("  {pattern}: {}", summary(view, action)?));
+        }
+        if count > SHOWN {
+            lines.push(format!("  and {} more", count - SHOWN));
+        }
+        Ok(())
     }
 
     fn cluster(
@@ -219,12 +278,20 @@ impl Explainer {
             lines.push(format!("  verdict   passes: {}{detail}", meaning(reason)));
             return Ok(());
         }
-        let policy = balancing::policy(cluster.policy).unwrap_or_default();
+        let Some(policy) = balancing::policy(cluster.policy) else {
+            lines.push("  verdict   black hole: ECONNREFUSED".into());
+            return Ok(());
+        };
         let limit = cluster.max_connections.map_or(String::new(), |limit| format!(", at most {limit} connections"));
         lines.push(format!("  policy    {policy}, connect timeout {} ms{limit}", cluster.connect_timeout_ms));
         lines.extend(balancing::settings(&cluster.balancing).iter().map(|setting| format!("  and       {setting}")));
         if let Some(settings) = view.outlier(cluster)? {
             lines.push(format!("  outlier   {}", outlier_detection(&settings)));
+        }
+        if let Some(Keepalive { probes, idle, interval }) = cluster.keepalive {
+            let value = |value: Option<u16>| value.map_or("the system's".to_owned(), |value| value.to_string());
+            let (probes, idle, interval) = (value(probes.map(u16::from)), value(idle), value(interval));
+            lines.push(format!("  keepalive after {idle} s, every {interval} s, {probes} probes"));
         }
         if !cluster.endpoints_known {
             lines.push(
@@ -333,6 +400,19 @@ fn outlier_detection(settings: &outlier::Settings) -> String {
 
 fn addresses(view: &View<'_>, name: &NameView) -> Result<Vec<IpAddr>, Torn> {
     (0..name.address_count()).map(|nth| view.address(name, nth).map(WordAddr::ip)).collect()
+}
+
+/// An action in a line.
+fn summary(view: &View<'_>, action: ActionView) -> Result<String, Torn> {
+    Ok(match action {
+        ActionView::Refuse => "black hole: ECONNREFUSED".into(),
+        ActionView::Pass(reason) => format!("passes: {}", meaning(reason)),
+        ActionView::Clusters { first, count, .. } => {
+            let name = |nth| view.cluster(view.weighted(first, nth)?.0).and_then(|cluster| view.string(cluster.name));
+            (0..count).map(name).collect::<Result<Vec<_>, Torn>>()?.join(", ")
+        }
+        ActionView::ServerNames(_) => return Err(Torn),
+    })
 }
 
 fn list(addresses: &[IpAddr]) -> String {

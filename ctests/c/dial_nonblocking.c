@@ -1,5 +1,5 @@
-/* dial_nonblocking ADDRESS PORT: connect on a non-blocking socket, poll, SO_ERROR, a second
- * connect, as event loops do. Prints "connect=ERRNO|OK took_ms=N so_error=ERRNO again=ERRNO|OK". */
+/* dial_nonblocking ADDRESS PORT [MS]: connect on a non-blocking socket, poll, SO_ERROR, a second
+ * connect, as event loops do; it polls for 10 s, or for so long. Prints "connect=ERRNO|OK took_ms=N so_error=ERRNO again=ERRNO|OK". */
 #include "address.h"
 #include <fcntl.h>
 #include <poll.h>
@@ -15,7 +15,7 @@ int main(int argc, char **argv) {
     printf("connect=%s took_ms=%ld\n", name_of(error), now_ms() - start);
     struct pollfd wait = {.fd = fd, .events = POLLOUT};
     if (error && error != EINPROGRESS) return 1;
-    if (poll(&wait, 1, 10000) != 1) return 1;
+    if (poll(&wait, 1, argc > 3 ? atoi(argv[3]) : 10000) != 1) return 1;
     int so_error = 0;
     socklen_t length = sizeof so_error;
     getsockopt(fd, SOL_SOCKET, SO_ERROR, &so_error, &length);

@@ -17,7 +17,7 @@ use crate::{Pod, artifacts};
 pub enum Mode {
     /// Answers each HTTP request with `NAME PEER HOST`: the client's address, and the Host that it asked for.
     Http,
-    /// Writes `NAME` on a line, then sends back each line it gets.
+    /// Writes `NAME` on a line, then sends back each line it gets, and closes at `quit`.
     Echo,
     /// Refuses: the port is bound, so that no one else takes it, and nobody listens.
     Refuse,
@@ -27,6 +27,8 @@ pub enum Mode {
     Reset,
     /// As [`Mode::Echo`], but says its name after 300 ms only.
     Slow,
+    /// Accepts, says nothing and never closes, whatever its clients do.
+    Hold,
 }
 
 impl Mode {
@@ -38,6 +40,7 @@ impl Mode {
             Self::Hang => "hang",
             Self::Reset => "reset",
             Self::Slow => "slow",
+            Self::Hold => "hold",
         }
     }
 }
@@ -47,6 +50,7 @@ impl Mode {
 pub struct Backend {
     child: Child,
     accepted: Arc<AtomicUsize>,
+    peak: Arc<AtomicUsize>,
 }
 
 impl Pod {
@@ -82,19 +86,27 @@ impl Backend {
         let first = lines.next().with_context(|| format!("no backend at {address}"))??;
         anyhow::ensure!(first == "ready", "the backend at {address} said {first}");
         let accepted = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&accepted);
+        let peak = Arc::new(AtomicUsize::new(0));
+        let (counter, most) = (Arc::clone(&accepted), Arc::clone(&peak));
         // Ends with the backend, whose end closes the pipe.
         thread::spawn(move || {
-            for _ in lines.map_while(Result::ok).filter(|line| line.starts_with("accepted")) {
+            for line in lines.map_while(Result::ok).filter(|line| line.starts_with("accepted")) {
+                let open = line.rsplit(' ').next().and_then(|open| open.parse().ok());
+                most.fetch_max(open.unwrap_or(0), Ordering::SeqCst);
                 counter.fetch_add(1, Ordering::SeqCst);
             }
         });
-        Ok(Self { child, accepted })
+        Ok(Self { child, accepted, peak })
     }
 
     /// How many connections it has accepted and said so.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
+    }
+
+    /// The most connections that it had open at one time.
+    pub fn peak(&self) -> usize {
+        self.peak.load(Ordering::SeqCst)
     }
 
     /// The backend as a process.

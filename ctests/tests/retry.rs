@@ -141,3 +141,38 @@ fn a_non_blocking_connect_never_waits_and_keeps_its_mode() {
     assert_eq!(answer.field("peer"), Some("10.96.0.10:80"), "{answer}");
     assert!(took_ms(&answer) < 50, "{answer}");
 }
+
+#[test]
+fn a_non_blocking_connect_that_is_refused_at_once_goes_on_with_another_endpoint() {
+    let pod = Pod::new();
+    let _alive = pod.backend_of(Mode::Echo, "127.0.1.2:8080", "greeter-2");
+    let _refusing: Vec<_> =
+        [1, 3].map(|n| pod.backend_of(Mode::Refuse, &format!("127.0.1.{n}:8080"), "refuses")).into();
+    let _control_plane = pod.serve(&Manifest::greeter(3));
+    wait_for_mesh(&pod);
+    for _ in 0..40 {
+        let answer = dial(&pod, "dial_nonblocking", &[]);
+        assert_eq!(answer.field("connect"), Some("EINPROGRESS"), "{answer}");
+        assert_eq!(answer.field("so_error"), Some("OK"), "{answer}");
+        assert_eq!(answer.field("peer"), Some("10.96.0.10:80"), "{answer}");
+    }
+}
+
+#[test]
+fn a_non_blocking_connect_is_watched_for_the_grace_only_where_there_is_another_endpoint() {
+    let took = |endpoints: u8, grace: &str| {
+        let pod = Pod::new();
+        let _hanging = pod.greeters(Mode::Hang, endpoints);
+        let _control_plane = pod.serve(&Manifest::greeter(endpoints));
+        Finished::of(pod.mesh(c_program("lookup")).args(["greeter", "80", "inet"])).success();
+        let mut command = pod.mesh(c_program("dial_nonblocking"));
+        command.env("LDMESH_CONNECT_GRACE", grace).args(["10.96.0.10", "80", "1"]);
+        let answer = Finished::of(&mut command);
+        assert_eq!(answer.field("connect"), Some("EINPROGRESS"), "{answer}");
+        took_ms(&answer)
+    };
+    let watched = took(2, "400ms");
+    assert!((400..1500).contains(&watched), "watched for {watched} ms");
+    assert!(took(1, "400ms") < 300, "there is nowhere else to go");
+    assert!(took(2, "0") < 300, "never");
+}

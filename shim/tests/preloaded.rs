@@ -131,6 +131,7 @@ fn cluster(allocator: &mut SlotAllocator, name: &str, endpoints: &[&str]) -> Clu
         slot: allocator.slot(named_tag(SlotKind::Cluster, hash)),
         connect_timeout: Duration::from_secs(1),
         max_connections: None,
+        keepalive: None,
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
         locality_weighted: false,

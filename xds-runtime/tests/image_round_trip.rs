@@ -114,6 +114,11 @@ fn cluster() -> impl Strategy<Value = Cluster> {
                     slot,
                     connect_timeout: Duration::from_millis(timeout),
                     max_connections,
+                    keepalive: max_connections.map(|n| Keepalive {
+                        probes: u8::try_from(n % 128).ok().filter(|n| *n > 0),
+                        idle: Some(32_767),
+                        interval: u16::try_from(n).ok().filter(|n| *n > 0),
+                    }),
                     panic_threshold: f64::from(panic),
                     overprovisioning_factor: factor,
                     locality_weighted,
@@ -131,6 +136,14 @@ fn mesh() -> impl Strategy<Value = Mesh> {
             (proptest::collection::vec((any::<Index>(), 0_u32..100), 1..4), any::<bool>()).prop_map(Ok),
             Just(Err(Action::Refuse)),
             Just(Err(Action::Pass(PassReason::NeedsBytes))),
+            proptest::collection::btree_map("(\\.?[a-c](\\.[a-c]){0,2})?", 0_u32..3, 1..6).prop_map(|names| {
+                let action = |to| match to {
+                    0 => Action::Refuse,
+                    share => Action::Clusters { shares: vec![(0, share)], hash: HashOn::SourceIp },
+                };
+                let name = |(pattern, to)| ServerName { pattern, action: action(to) };
+                Err(Action::ServerNames(names.into_iter().map(name).collect()))
+            }),
         ]
     };
     let entries = proptest::collection::vec((any::<u64>(), 0_u32..8), 0..9);
@@ -193,6 +206,15 @@ fn read_action(view: &View<'_>, action: ActionView) -> Result<Action, Torn> {
         }
         ActionView::Pass(reason) => Action::Pass(reason),
         ActionView::Refuse => Action::Refuse,
+        ActionView::ServerNames(names) => {
+            let read = |nth| -> Result<ServerName, Torn> {
+                let (pattern, action) = view.server_name_at(&names, nth)?;
+                Ok(ServerName { pattern: view.string(pattern)?, action: read_action(view, action)? })
+            };
+            let mut names: Vec<_> = (0..view.server_name_count(&names)).map(read).collect::<Result<_, _>>()?;
+            names.sort_by(|one, other| one.pattern.cmp(&other.pattern));
+            Action::ServerNames(names)
+        }
     })
 }
 
@@ -240,6 +262,7 @@ fn read_cluster(view: &View<'_>, index: u32) -> Result<Cluster, Torn> {
     let policy = match cluster.policy {
         PolicyView::RoundRobin => Policy::RoundRobin,
         PolicyView::Random => Policy::Random,
+        PolicyView::Refuse => Policy::Refuse,
         PolicyView::RingHash => Policy::RingHash,
         PolicyView::Maglev => Policy::Maglev,
         PolicyView::Aggregate { first, count } => {
@@ -260,6 +283,7 @@ fn read_cluster(view: &View<'_>, index: u32) -> Result<Cluster, Torn> {
         slot: cluster.slot,
         connect_timeout: Duration::from_millis(cluster.connect_timeout_ms.into()),
         max_connections: cluster.max_connections,
+        keepalive: cluster.keepalive,
         panic_threshold: f64::from(cluster.panic_threshold) / 100.0,
         overprovisioning_factor: cluster.overprovisioning_factor,
         locality_weighted: cluster.locality_weighted,
@@ -338,6 +362,32 @@ proptest! {
     }
 
     #[test]
+    fn the_most_specific_server_name_decides(
+        patterns in proptest::collection::btree_set("(\\.?[ab](\\.[ab]){0,3})?", 1..12),
+        name in "[ab](\\.[ab]){0,4}",
+    ) {
+        let patterns: Vec<_> = patterns.into_iter().collect();
+        let action = |nth| Action::Clusters { shares: vec![(nth, 1)], hash: HashOn::Nothing };
+        let names = (0..).zip(&patterns).map(|(nth, p)| ServerName { pattern: p.clone(), action: action(nth) }).collect();
+        let address = IpAddr::from([10, 0, 0, 1]);
+        let rules_left_out = String::new();
+        let found = Destination { address, port: 443, action: Action::ServerNames(names), name: None, rules_left_out };
+        let words = arena(&encode(&Mesh { destinations: vec![found], ..Mesh::default() }).unwrap());
+        let view = View::new(Words::new(&words));
+        let ActionView::ServerNames(view_names) =
+            view.destination(WordAddr::new(address), 443).unwrap().unwrap().action else { panic!("not by name") };
+        let found = view.by_server_name(&view_names, name.as_bytes()).unwrap();
+        // The longest of those that fit: an exact one is longer than any below.
+        let fits = |p: &&String| p.is_empty() || **p == name || (p.starts_with('.') && name.ends_with(p.as_str()));
+        let expected = patterns.iter().filter(fits).max_by_key(|p| p.len());
+        let nth = |p| patterns.iter().position(|other| other == p).unwrap() as u32;
+        prop_assert_eq!(
+            found.map(|found| read_action(&view, found).unwrap()),
+            expected.map(|p| action(nth(p)))
+        );
+    }
+
+    #[test]
     fn corrupt_words_harm_nobody(mesh in mesh(), wrong in proptest::collection::vec((any::<Index>(), any::<u64>(), 0_u32..64), 1..8)) {
         let mut content = encode(&mesh).unwrap();
         for (at, word, shift) in wrong {
@@ -350,6 +400,9 @@ proptest! {
             let at = WordAddr::new(destination.address);
             let _ = choose(&view, None, &Call { address: at, port: destination.port, source: &|| None, now: 0, avoid: &[] }, &mut Seeded(1));
             let _ = view.name_of(at);
+            if let Ok(Some(DestinationView { action: ActionView::ServerNames(names), .. })) = view.destination(at, destination.port) {
+                let _ = view.by_server_name(&names, b"a.b.c");
+            }
         }
         for name in &mesh.names {
             let _ = view.name(name.name.as_bytes());

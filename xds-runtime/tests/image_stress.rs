@@ -49,6 +49,7 @@ fn content(generation: u64) -> Vec<u64> {
         slot: None,
         connect_timeout: Duration::from_millis(generation & 0xff_ffff),
         max_connections: None,
+        keepalive: None,
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
         locality_weighted: false,

@@ -70,6 +70,7 @@ fn mesh(policy: Policy, balancing: Balancing, book: &mut SlotAllocator) -> Mesh 
         slot: book.slot(named_tag(SlotKind::Cluster, hash)),
         connect_timeout: Duration::from_secs(1),
         max_connections: None,
+        keepalive: None,
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
         locality_weighted: true,

@@ -13,7 +13,7 @@ pub(super) fn policy(policy: PolicyView) -> Option<String> {
             format!("least request of {choice_count}, bias {}", thousandths(bias_thousandths))
         }
         PolicyView::Aggregate { count, .. } => format!("that of its {count} clusters, one after the other"),
-        PolicyView::Pass(..) => return None,
+        PolicyView::Pass(..) | PolicyView::Refuse => return None,
     })
 }
 

@@ -120,6 +120,7 @@ fn cluster(view: &View<'_>, cluster: &ClusterView, state: Option<State>, now: Mi
     Ok(Cluster {
         name: view.string(cluster.name)?,
         policy: match cluster.policy {
+            PolicyView::Refuse => "refuses".to_owned(),
             PolicyView::RoundRobin => "round robin".to_owned(),
             PolicyView::LeastRequest { choice_count, .. } => format!("least request of {choice_count}"),
             PolicyView::Random => "random".to_owned(),

@@ -1,10 +1,11 @@
 //! `backend --listen ADDR --name NAME --mode MODE`: a server for tests and the demo.
 //!
-//! Says `ready` when it is, and `accepted PEER` for each connection.
+//! Says `ready` when it is, and `accepted PEER OPEN` for each connection, with the number that is open by then.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -32,7 +33,11 @@ enum Mode {
     Hang,
     Reset,
     Slow,
+    Hold,
 }
+
+/// Connections that it has open.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
@@ -41,6 +46,7 @@ fn main() -> Result<()> {
         Mode::Echo => serve(&cli, echo),
         Mode::Reset => serve(&cli, reset),
         Mode::Slow => serve(&cli, slow),
+        Mode::Hold => serve(&cli, hold),
         Mode::Refuse => {
             let _bound = bound(cli.listen)?;
             say("ready")?;
@@ -72,10 +78,17 @@ fn serve(cli: &Cli, answer: fn(TcpStream, &str) -> Result<()>) -> Result<()> {
     for stream in listener.incoming() {
         let stream = stream?;
         let peer = stream.peer_addr()?;
-        say(&format!("accepted {peer}"))?;
+        let open = OPEN.fetch_add(1, Ordering::SeqCst) + 1;
+        say(&format!("accepted {peer} {open}"))?;
         let name = cli.name.clone();
-        // A client that goes away early is no fault of the backend.
-        std::thread::spawn(move || answer(stream, &name));
+        // It is counted until it is about to be closed: whoever sees it closed was not counted longer.
+        let last = stream.try_clone()?;
+        std::thread::spawn(move || {
+            // A client that goes away early is no fault of the backend.
+            let _ = answer(stream, &name);
+            OPEN.fetch_sub(1, Ordering::SeqCst);
+            drop(last);
+        });
     }
     Ok(())
 }
@@ -118,7 +131,7 @@ fn echo(mut stream: TcpStream, name: &str) -> Result<()> {
     writeln!(stream, "{name}")?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
-    while reader.read_line(&mut line)? > 0 {
+    while reader.read_line(&mut line)? > 0 && line != "quit\n" {
         stream.write_all(line.as_bytes())?;
         line.clear();
     }
@@ -128,6 +141,11 @@ fn echo(mut stream: TcpStream, name: &str) -> Result<()> {
 /// Closing drops what is there and sends a RST.
 fn reset(stream: TcpStream, _: &str) -> Result<()> {
     Ok(rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?)
+}
+
+/// Never reads, and never closes.
+fn hold(_stream: TcpStream, _: &str) -> Result<()> {
+    park()
 }
 
 fn slow(stream: TcpStream, name: &str) -> Result<()> {

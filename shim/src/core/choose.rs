@@ -5,6 +5,7 @@
 //! ```
 //! What the mesh does not describe costs no system call, no lock, no allocation and no store.
 
+use std::cell::Cell;
 use std::ffi::c_uint;
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,17 +14,17 @@ use std::time::Duration;
 use log::Level;
 use xds_runtime::config::{FailMode, Mode, is_never_mesh};
 use xds_runtime::control::{HEARTBEAT_MS, Switch, WISH_EXPIRY_MS};
-use xds_runtime::image::{DefaultAction, ImageFile, Torn, View};
+use xds_runtime::image::{DefaultAction, ImageFile, PassReason, Torn, View};
 use xds_runtime::lb::{self, Call, Choice, Pick, Seeded};
 use xds_runtime::shm::futex::Wake;
 use xds_runtime::shm::{self, Millis, WordAddr};
 
-use crate::core::Errno;
 use crate::core::address::{Form, Inet};
+use crate::core::answered::ANSWERED;
 use crate::core::mesh::{Mesh, Occasion};
 use crate::core::process::Context;
 use crate::core::socket::Socket;
-use crate::core::verdict::{Verdict, Why};
+use crate::core::verdict::{Refusal, Verdict, Why};
 
 /// A connect, for the log.
 #[derive(Clone, Copy)]
@@ -45,7 +46,7 @@ pub struct Identity {
 }
 
 /// The endpoint for a connection, and its socket.
-pub type Chosen = Verdict<(Pick, Identity), Errno>;
+pub type Chosen = Verdict<(Pick, Identity), Refusal>;
 
 /// What needs no pod: `Some` = the call passes.
 pub fn is_outside(context: &Context, dialled: Inet) -> Option<Why> {
@@ -59,12 +60,12 @@ pub fn is_outside(context: &Context, dialled: Inet) -> Option<Why> {
 }
 
 /// Without any configuration: open or closed.
-pub fn without_configuration<R>(context: &Context, socket: Socket, why: Why) -> Verdict<R, Errno> {
+pub fn without_configuration<R>(context: &Context, socket: Socket, why: Why) -> Verdict<R, Refusal> {
     if context.settings.fail == FailMode::Closed
         && context.settings.mode != Mode::Shadow
         && socket.user_timeout().is_some()
     {
-        return Verdict::Fail(libc::ECONNREFUSED);
+        return Verdict::Fail(Refusal::NoConfiguration);
     }
     Verdict::Pass(why)
 }
@@ -98,7 +99,7 @@ pub fn choose_first(context: &Context, mesh: &dyn Mesh, socket: Socket, dialled:
         };
         match settle(context, mesh, socket, dialled, choice, now) {
             Settled::Pick(pick) => return shadowed(context, dialled, Verdict::Redirect((pick, known))),
-            Settled::Refuse => return shadowed(context, dialled, Verdict::Fail(libc::ECONNREFUSED)),
+            Settled::Refuse(refusal) => return shadowed(context, dialled, Verdict::Fail(refusal)),
             Settled::Pass(why) => return Verdict::Pass(why),
             Settled::Answered(why) if looked_again => return Verdict::Pass(why),
             Settled::Answered(_) => looked_again = true,
@@ -126,7 +127,7 @@ pub fn await_news(mesh: &dyn Mesh, seen: u32, patience: Millis) -> Wake {
 
 enum Settled {
     Pick(Pick),
-    Refuse,
+    Refuse(Refusal),
     Pass(Why),
     /// There may be endpoints by now, for the leader has published what it was asked for; if not, pass.
     Answered(Why),
@@ -160,7 +161,11 @@ fn settle(
     let wish = control.want(address.wanted_key(), now, WISH_EXPIRY_MS);
     match choice {
         Choice::NotMesh => Settled::Pass(Why::NotInMesh),
-        Choice::Refuse => Settled::Refuse,
+        Choice::NotInRegistry => Settled::Refuse(Refusal::NotInRegistry),
+        Choice::BlackHole => Settled::Refuse(Refusal::BlackHole),
+        Choice::Pass(PassReason::NeedsTls) if context.settings.fail == FailMode::Closed => {
+            Settled::Refuse(Refusal::NeedsTls)
+        }
         Choice::Endpoint(_) if control.is_stale(now) && has_cluster_ip(mesh, address) => Settled::Pass(Why::Stale),
         Choice::Endpoint(pick) if reachable(socket, dialled, &pick) => Settled::Pick(pick),
         Choice::Endpoint(_) => Settled::Pass(Why::OtherFamily),
@@ -183,7 +188,10 @@ fn shadowed(context: &Context, dialled: Inet, verdict: Chosen) -> Chosen {
             let to = pick.address.socket(pick.port);
             context.log.line(Level::Info, format_args!("{}: would go to {to}", Dial(dialled)));
         }
-        _ => context.log.line(Level::Info, format_args!("{}: would be refused", Dial(dialled))),
+        Verdict::Fail(refusal) => {
+            context.log.line(Level::Info, format_args!("{}: would be refused: {refusal}", Dial(dialled)));
+        }
+        Verdict::Pass(_) => {}
     }
     Verdict::Pass(Why::Shadow)
 }
@@ -213,9 +221,17 @@ pub fn choose(
     let mark = control.mark(std::ptr::from_ref(&now) as usize, now);
     let mut entropy = Seeded(context.entropy(cookie));
     let call = Call { address, port: dialled.port, source: &|| socket.bound_to(), now, avoid };
-    let choice = image.read(|view| lb::choose(view, state.as_ref(), &call, &mut entropy));
+    let excluded = Cell::new(false);
+    let names = |show: &mut dyn FnMut(&[u8])| {
+        ANSWERED.visit(address, &mut |name| {
+            let text = std::str::from_utf8(name).unwrap_or_default();
+            excluded.set(excluded.get() || context.settings.scope.excludes_name(text));
+            show(name);
+        });
+    };
+    let choice = image.read(|view| lb::choose_named(view, state.as_ref(), &call, &names, &mut entropy));
     control.unmark(mark);
-    choice.map_err(Why::from)
+    if excluded.get() { Err(Why::Excluded) } else { choice.map_err(Why::from) }
 }
 
 /// True when the address is the ClusterIP of a service: the kernel's own path reaches it too.
@@ -242,11 +258,12 @@ mod tests {
 
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
     use xds_runtime::control::Control;
-    use xds_runtime::image::Mesh as Tables;
+    use xds_runtime::image::{Action, HashOn, Mesh as Tables, Policy, ServerName};
     use xds_runtime::names::NameFiles;
     use xds_runtime::state::State;
 
     use super::*;
+    use crate::core::answered;
     use crate::core::testing::{MemoryPod, VIP, greeter};
 
     fn context(variables: &[(&str, &str)]) -> &'static Context {
@@ -401,10 +418,74 @@ mod tests {
         let pod = MemoryPod::with(&Tables { default_action: DefaultAction::Refuse, ..greeter(None) });
         let (fd, dialled) = (blocking(), dial(Form::V4, "192.0.2.1", 443));
         let verdict = choose_first(context(&[]), &pod, Socket::of(fd.as_raw_fd()), dialled);
-        assert_eq!(verdict, Verdict::Fail(libc::ECONNREFUSED));
+        assert_eq!(verdict, Verdict::Fail(Refusal::NotInRegistry));
         let own = vec!["192.0.2.1".parse().unwrap()];
         let pod = MemoryPod::with(&Tables { default_action: DefaultAction::Refuse, own, ..greeter(None) });
         check_passes(&pod, &fd, dialled, Why::NotInMesh);
+    }
+
+    #[test]
+    fn a_cluster_that_demands_tls_passes_or_is_refused_when_closed() {
+        let mut tables = greeter(Some(&["10.1.0.1"]));
+        tables.clusters[0].policy = Policy::Pass(PassReason::NeedsTls, "greeter".into());
+        let pod = MemoryPod::with(&tables);
+        let (fd, dialled) = (blocking(), dial(Form::V4, VIP, 80));
+        check_passes(&pod, &fd, dialled, Why::NeedsTls);
+        let closed = context(&[("LDMESH_FAIL", "closed")]);
+        let verdict = choose_first(closed, &pod, Socket::of(fd.as_raw_fd()), dialled);
+        assert_eq!(verdict, Verdict::Fail(Refusal::NeedsTls));
+        let shadow = context(&[("LDMESH_FAIL", "closed"), ("LDMESH_MODE", "shadow")]);
+        let verdict = choose_first(shadow, &pod, Socket::of(fd.as_raw_fd()), dialled);
+        assert_eq!(verdict, Verdict::Pass(Why::Shadow));
+    }
+
+    #[test]
+    fn a_share_that_goes_nowhere_is_refused() {
+        let mut tables = greeter(Some(&["10.1.0.1"]));
+        tables.clusters[0].policy = Policy::Refuse;
+        let pod = MemoryPod::with(&tables);
+        let fd = blocking();
+        let verdict = choose_first(context(&[]), &pod, Socket::of(fd.as_raw_fd()), dial(Form::V4, VIP, 80));
+        assert_eq!(verdict, Verdict::Fail(Refusal::BlackHole));
+    }
+
+    #[test]
+    fn a_name_that_was_answered_with_the_address_decides_where_the_server_name_does() {
+        let to_greeter = Action::Clusters { shares: vec![(0, 1)], hash: HashOn::Nothing };
+        let names = [("a.example", to_greeter.clone()), (".b.example", to_greeter), ("", Action::Refuse)];
+        let names = names.map(|(pattern, action)| ServerName { pattern: pattern.into(), action }).to_vec();
+        let mut tables = greeter(Some(&["10.1.0.1"]));
+        (tables.destinations[0].address, tables.destinations[0].port) = ([0; 4].into(), 443);
+        tables.destinations[0].action = Action::ServerNames(names);
+        let pod = MemoryPod::with(&tables);
+        let fd = blocking();
+        let verdict = |settings: &[(&str, &str)], at: &str, answers: &[&str]| {
+            let dialled = dial(Form::V4, at, 443);
+            answers.iter().for_each(|name| answered::note(&pod, name, std::iter::once(WordAddr::new(dialled.ip))));
+            match choose_first(context(settings), &pod, Socket::of(fd.as_raw_fd()), dialled) {
+                Verdict::Redirect((pick, _)) => Verdict::Redirect(pick.address.ip()),
+                Verdict::Pass(why) => Verdict::Pass(why),
+                Verdict::Fail(refusal) => Verdict::Fail(refusal),
+            }
+        };
+        let greeter = Verdict::Redirect("10.1.0.1".parse().unwrap());
+        assert_eq!(verdict(&[], "198.51.100.1", &[]), Verdict::Pass(Why::NeedsBytes), "nobody resolved it");
+        assert_eq!(verdict(&[], "198.51.100.2", &["A.Example."]), greeter);
+        assert_eq!(verdict(&[], "198.51.100.3", &["x.b.example"]), greeter);
+        assert_eq!(verdict(&[], "198.51.100.4", &["c.example"]), Verdict::Fail(Refusal::BlackHole));
+        assert_eq!(verdict(&[], "198.51.100.5", &["a.example", "y.b.example"]), greeter, "both lead there");
+        assert_eq!(verdict(&[], "198.51.100.6", &["a.example", "c.example"]), Verdict::Pass(Why::NeedsBytes));
+        assert_eq!(verdict(&[], "198.51.100.7", &["198.51.100.7", "a.example"]), greeter, "digits are no name");
+        let excluded = [("LDMESH_EXCLUDE", "*.b.example")];
+        assert_eq!(verdict(&excluded, "198.51.100.3", &[]), Verdict::Pass(Why::Excluded));
+    }
+
+    #[test]
+    fn names_are_not_kept_where_no_destination_asks_for_them() {
+        let pod = MemoryPod::with(&greeter(None));
+        let address = WordAddr::new("198.51.100.99".parse().unwrap());
+        answered::note(&pod, "a.example", std::iter::once(address));
+        ANSWERED.visit(address, &mut |name| panic!("{name:?}"));
     }
 
     #[test]

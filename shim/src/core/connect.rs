@@ -30,11 +30,12 @@ use crate::core::address::{Inet, RawAddress};
 use crate::core::choose::{Dial, Identity, choose, choose_first, is_outside, reachable, without_configuration};
 use crate::core::failure;
 use crate::core::grace::{self, Progress};
+use crate::core::keepalive;
 use crate::core::mesh::{Attached, Mesh};
 use crate::core::outcome::{self, Outcome};
 use crate::core::process::{self, Context};
 use crate::core::socket::Socket;
-use crate::core::verdict::{Verdict, Why};
+use crate::core::verdict::{Refusal, Verdict, Why};
 use crate::memory;
 
 /// Endpoints that one call tries at most.
@@ -92,6 +93,8 @@ struct Redirected {
     send_timeout: Option<timeval>,
     /// TCP_USER_TIMEOUT was changed.
     limited: bool,
+    /// The keepalive options before the cluster's were set.
+    former_keepalive: Option<keepalive::Former>,
     /// The program asks about a connect that is recorded already.
     under_way: bool,
     /// The socket still holds a failed non-blocking attempt, which the next connect clears with ECONNABORTED.
@@ -153,9 +156,9 @@ impl Attempt {
                 context.passed(why, format_args!("{}", Dial(dialled)));
                 Step::Pass
             }
-            Verdict::Fail(errno) => {
-                context.log.line(Level::Info, format_args!("{}: refused by the mesh", Dial(dialled)));
-                (self.outcome, self.errno) = (-1, errno);
+            Verdict::Fail(refusal) => {
+                context.refused(refusal, format_args!("{}", Dial(dialled)));
+                (self.outcome, self.errno) = (-1, refusal.errno());
                 Step::Done
             }
             Verdict::Redirect((target, length)) => {
@@ -190,7 +193,7 @@ fn decide(
     sends: bool,
     errno_before: Errno,
     place: &mut Option<Redirected>,
-) -> Verdict<(RawAddress, socklen_t), Errno> {
+) -> Verdict<(RawAddress, socklen_t), Refusal> {
     let started = shm::now();
     let own = context.attach(false, started).map(|pod| Attached { context, pod });
     let chosen = match &own {
@@ -210,7 +213,7 @@ fn decide(
         Verdict::Redirect(chosen) => chosen,
         Verdict::Pass(why @ Why::NoImage) => return without_configuration(context, socket, why),
         Verdict::Pass(why) => return Verdict::Pass(why),
-        Verdict::Fail(errno) => return Verdict::Fail(errno),
+        Verdict::Fail(refusal) => return Verdict::Fail(refusal),
     };
     let Some(first) = RawAddress::new(dialled.form, pick.address, pick.port) else {
         return Verdict::Pass(Why::OtherFamily);
@@ -226,6 +229,7 @@ fn decide(
         count: 0,
         send_timeout: None,
         limited: false,
+        former_keepalive: None,
         under_way: false,
         clearing: false,
         errno_before,
@@ -238,10 +242,10 @@ fn decide(
     }
     if !redirected.count_open() {
         *place = None;
-        context.log.line(Level::Info, format_args!("{}: the cluster has all its connections", Dial(dialled)));
-        return Verdict::Fail(libc::ECONNREFUSED);
+        return Verdict::Fail(Refusal::MaxConnections);
     }
     redirected.limit(socket);
+    redirected.keep_alive(socket);
     Verdict::Redirect(first)
 }
 
@@ -330,8 +334,8 @@ impl Redirected {
                 Next::Done(errno)
             }
         };
-        if matches!(next, Next::Done(_)) {
-            self.restore(socket);
+        if let Next::Done(errno) = next {
+            self.restore(socket, errno);
         }
         next
     }
@@ -397,6 +401,7 @@ impl Redirected {
             return None;
         }
         self.limit(socket);
+        self.keep_alive(socket);
         self.target()
     }
 
@@ -414,8 +419,21 @@ impl Redirected {
         }
     }
 
-    /// The socket's options as the program set them.
-    fn restore(&self, socket: Socket) {
+    /// Keepalive as the cluster of the present pick says: attempts may go to different ones.
+    fn keep_alive(&mut self, socket: Socket) {
+        if let Some(former) = self.former_keepalive.take() {
+            keepalive::restore(socket, former);
+        }
+        self.former_keepalive = self.pick.keepalive.and_then(|settings| keepalive::keep(socket, settings));
+    }
+
+    /// The socket's options as the program set them; keepalive stays with a connection that is made.
+    fn restore(&self, socket: Socket, errno: Errno) {
+        if let Some(former) = self.former_keepalive
+            && !matches!(errno, 0 | libc::EINPROGRESS | libc::EINTR)
+        {
+            keepalive::restore(socket, former);
+        }
         if let Some(time) = self.send_timeout {
             socket.set_send_timeout(time);
         }

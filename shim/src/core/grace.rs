@@ -57,3 +57,30 @@ pub fn look(socket: Socket, patience: Duration) -> Progress {
         None => Progress::UnderWay,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use xds_runtime::boot::BootId;
+    use xds_runtime::outlier::Thresholds;
+    use xds_runtime::state::{SlotAllocator, State, state_words};
+
+    use super::*;
+
+    #[test]
+    fn an_endpoint_that_was_reached_lately_and_did_not_fail_since_is_not_watched() {
+        let grace = Duration::from_millis(1);
+        let words: &'static [AtomicU64] = Box::leak((0..state_words(1)).map(|_| AtomicU64::new(0)).collect());
+        let state = State::format(words, BootId::from_words([1, 2])).unwrap();
+        let index = SlotAllocator::recover(state).slot(7).unwrap();
+        let slot = state.slot(index, 7).unwrap();
+        assert_eq!(patience(None, grace, 1000), grace, "nobody knows it");
+        assert_eq!(patience(Some(slot), grace, 1000), grace, "nobody reached it");
+        slot.succeeded(1000);
+        assert_eq!(patience(Some(slot), grace, 1000 + LATELY_MS - 1), Duration::ZERO);
+        assert_eq!(patience(Some(slot), grace, 1000 + LATELY_MS), grace, "not lately");
+        slot.failed(Thresholds::NEVER, 1000);
+        assert_eq!(patience(Some(slot), grace, 1001), grace, "it failed since");
+    }
+}

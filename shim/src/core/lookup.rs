@@ -12,11 +12,12 @@ use xds_runtime::image::{Torn, View};
 use xds_runtime::names::{Candidates, Families, LibcName, Whose};
 use xds_runtime::shm::{self, Millis, WordAddr};
 
+use crate::core::answered;
 use crate::core::ask::{Question, ask};
 use crate::core::endpoint;
 use crate::core::mesh::{Attached, Mesh};
 use crate::core::process::Context;
-use crate::core::verdict::{Verdict, Why};
+use crate::core::verdict::{Refusal, Verdict, Why};
 
 /// Addresses of one name that are answered at most.
 pub const ADDRESSES: usize = 48;
@@ -125,13 +126,21 @@ fn decide<'a>(
         }
     };
     let verdict = match context.attach(true, shm::now()) {
-        Ok(pod) => find(context, &Attached { context, pod }, &candidates, found),
+        Ok(pod) => {
+            let mesh = Attached { context, pod };
+            let verdict = find(context, &mesh, &candidates, found);
+            if verdict == Verdict::Redirect(()) {
+                answered::note(&mesh, name, found.addresses().iter().copied());
+            }
+            verdict
+        }
         Err(why) => Verdict::Pass(why),
     };
     match verdict {
         Verdict::Pass(Why::NoImage | Why::NoRunDirectory)
             if context.settings.fail == FailMode::Closed && context.settings.mode != Mode::Shadow =>
         {
+            context.refused(Refusal::NoConfiguration, format_args!("lookup of {name}"));
             Verdict::Fail(Fault::Again)
         }
         Verdict::Redirect(()) if context.settings.mode == Mode::Shadow => {

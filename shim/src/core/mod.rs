@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod answer;
+pub mod answered;
 pub mod ask;
 pub mod choose;
 pub mod connect;
@@ -14,6 +15,7 @@ pub mod endpoint;
 pub mod failure;
 pub mod grace;
 pub mod hostent;
+pub mod keepalive;
 pub mod lead;
 pub mod list;
 pub mod log;

@@ -24,7 +24,7 @@ use xds_runtime::pod::Pod;
 use xds_runtime::shm::{self, Descriptor, Millis, leak};
 
 use crate::core::log::Log;
-use crate::core::verdict::Why;
+use crate::core::verdict::{Refusal, Why};
 
 /// After attaching failed, no other attempt for this long.
 const ATTACH_PAUSE_MS: Millis = 1000;
@@ -238,6 +238,12 @@ impl Context {
     pub fn passed(&self, why: Why, call: std::fmt::Arguments<'_>) {
         why.count();
         self.log.line(Level::Trace, format_args!("{call}: passes: {why}"));
+    }
+
+    /// Counts and logs a call that the mesh fails.
+    pub fn refused(&self, refusal: Refusal, call: std::fmt::Arguments<'_>) {
+        refusal.count();
+        self.log.line(Level::Info, format_args!("{call}: refused: {refusal}"));
     }
 
     /// The attachment of the present user. `always` = look at the user now (lookups), else once a second.

@@ -26,7 +26,8 @@ impl Socket {
         Self { fd, dont_wait: false }
     }
 
-    fn option<T: Copy>(self, level: c_int, name: c_int, mut value: T) -> Option<T> {
+    /// An option's value.
+    pub(super) fn option<T: Copy>(self, level: c_int, name: c_int, mut value: T) -> Option<T> {
         let mut length = size_of::<T>() as socklen_t;
         // SAFETY: the kernel writes at most `length` bytes into `value`; a wrong descriptor is an error.
         let answer = unsafe {
@@ -82,7 +83,8 @@ impl Socket {
         self.set_option(libc::SOL_SOCKET, libc::SO_SNDTIMEO, &time);
     }
 
-    fn set_option<T>(self, level: c_int, name: c_int, value: &T) {
+    /// Sets an option.
+    pub(super) fn set_option<T>(self, level: c_int, name: c_int, value: &T) {
         // SAFETY: the kernel reads the whole value.
         unsafe {
             libc::syscall(

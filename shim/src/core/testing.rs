@@ -114,6 +114,7 @@ pub fn greeter(endpoints: Option<&[&str]>) -> Tables {
             slot: None,
             connect_timeout: Duration::from_secs(1),
             max_connections: None,
+            keepalive: None,
             panic_threshold: 50.0,
             overprovisioning_factor: 140,
             locality_weighted: false,

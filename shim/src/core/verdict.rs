@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use xds_runtime::image::{PassReason, ReadError};
 
+use crate::core::Errno;
+
 /// What shall happen to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict<R, F> {
@@ -17,24 +19,76 @@ pub enum Verdict<R, F> {
 }
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// Why a call passes.
+    (
+        $(#[$what:meta])* $reasons:ident counted in $counts:ident:
+        $($(#[$doc:meta])* $name:ident = $text:literal,)*
+    ) => {
+        $(#[$what])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(usize)]
-        pub enum Why { $($(#[$doc])* $name,)* }
+        pub enum $reasons { $($(#[$doc])* $name,)* }
 
-        impl Why {
+        static $counts: [AtomicU64; $reasons::ALL.len()] = [const { AtomicU64::new(0) }; $reasons::ALL.len()];
+
+        impl $reasons {
             const ALL: &[(Self, &str)] = &[$((Self::$name, $text),)*];
 
             /// In words.
             pub const fn text(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
+
+            /// Counts one call.
+            pub fn count(self) {
+                if let Some(count) = $counts.get(self as usize) {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+
+            /// How often a call of this process came to this.
+            pub fn counted(self) -> u64 {
+                $counts.get(self as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+            }
+
+            /// The reason of a number.
+            pub fn nth(index: usize) -> Option<Self> {
+                Self::ALL.get(index).map(|(reason, _)| *reason)
+            }
+        }
+
+        impl fmt::Display for $reasons {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.text())
+            }
         }
     };
 }
 
 reasons! {
+    /// Why the mesh fails a call.
+    Refusal counted in REFUSALS:
+    /// The outbound policy is REGISTRY_ONLY, and nothing describes the destination.
+    NotInRegistry = "not in the registry (REGISTRY_ONLY)",
+    /// The destination's cluster is the one that goes nowhere.
+    BlackHole = "the mesh sends it nowhere",
+    /// The cluster has as many connections as it may.
+    MaxConnections = "the cluster has all its connections (max_connections)",
+    /// The endpoints must be spoken to in TLS, and `LDMESH_FAIL=closed`.
+    NeedsTls = "the mesh demands TLS, and LDMESH_FAIL is closed",
+    /// Nothing was published, and `LDMESH_FAIL=closed`.
+    NoConfiguration = "no configuration yet, and LDMESH_FAIL is closed",
+}
+
+impl Refusal {
+    /// What a connect that is refused says.
+    pub const fn errno(self) -> Errno {
+        libc::ECONNREFUSED
+    }
+}
+
+reasons! {
+    /// Why a call passes.
+    Why counted in PASSES:
     /// No control plane is configured, or the executable stays out.
     Inert = "no control plane is configured, or the executable is excluded",
     /// The pod's switch is off.
@@ -109,33 +163,6 @@ reasons! {
     Panicked = "a fault of ours was caught",
 }
 
-static COUNTS: [AtomicU64; Why::ALL.len()] = [const { AtomicU64::new(0) }; Why::ALL.len()];
-
-impl Why {
-    /// Counts one pass.
-    pub fn count(self) {
-        if let Some(count) = COUNTS.get(self as usize) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// How often this process passed for this reason.
-    pub fn counted(self) -> u64 {
-        COUNTS.get(self as usize).map_or(0, |count| count.load(Ordering::Relaxed))
-    }
-
-    /// The reason of a number.
-    pub fn nth(index: usize) -> Option<Self> {
-        Self::ALL.get(index).map(|(why, _)| *why)
-    }
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text())
-    }
-}
-
 impl From<PassReason> for Why {
     fn from(reason: PassReason) -> Self {
         match reason {
@@ -174,5 +201,17 @@ mod tests {
         Why::Repeated.count();
         assert_eq!(Why::Repeated.counted(), before + 1);
         assert_eq!(Why::Shadow.counted(), other);
+    }
+
+    #[test]
+    fn refusals_are_counted_apart() {
+        for (index, (refusal, text)) in Refusal::ALL.iter().enumerate() {
+            assert_eq!(*refusal as usize, index, "{text}");
+            assert_eq!(Refusal::nth(index), Some(*refusal));
+        }
+        let (before, other) = (Refusal::BlackHole.counted(), Refusal::NoConfiguration.counted());
+        Refusal::BlackHole.count();
+        assert_eq!(Refusal::BlackHole.counted(), before + 1);
+        assert_eq!(Refusal::NoConfiguration.counted(), other);
     }
 }

@@ -8,8 +8,8 @@ use std::ffi::{c_char, c_int};
 use libc::{AF_INET, hostent, size_t};
 
 use super::reals::{GETHOSTBYNAME, GETHOSTBYNAME_R, GETHOSTBYNAME2, GETHOSTBYNAME2_R};
-use crate::core::guarded_lookup;
 use crate::core::hostent::{Outcome, Room, by_name};
+use crate::core::{answered, guarded, guarded_lookup};
 
 /// The result of the forms without `_r`: theirs by contract until the next call, in whatever thread.
 pub struct Own {
@@ -104,8 +104,8 @@ pub unsafe extern "C" fn gethostbyname(name: *const c_char) -> *mut hostent {
     // SAFETY: the program's name.
     match unsafe { named(name, AF_INET) } {
         Rest::Done(entry) => entry,
-        // SAFETY: the call as the program made it.
-        Rest::Whole => unsafe { real(name) },
+        // SAFETY: the call as the program made it, and what it answered.
+        Rest::Whole => unsafe { note(name, real(name)) },
     }
 }
 
@@ -118,8 +118,8 @@ pub unsafe extern "C" fn gethostbyname2(name: *const c_char, family: c_int) -> *
     // SAFETY: the program's name.
     match unsafe { named(name, family) } {
         Rest::Done(entry) => entry,
-        // SAFETY: the call as the program made it.
-        Rest::Whole => unsafe { real2(name, family) },
+        // SAFETY: the call as the program made it, and what it answered.
+        Rest::Whole => unsafe { note(name, real2(name, family)) },
     }
 }
 
@@ -139,8 +139,8 @@ pub unsafe extern "C" fn gethostbyname_r(
     // SAFETY: the program's arguments.
     match unsafe { named_r(name, AF_INET, entry, buffer, length, result, h_errno) } {
         Rest::Done(code) => code,
-        // SAFETY: the call as the program made it.
-        Rest::Whole => unsafe { real_r(name, entry, buffer, length, result, h_errno) },
+        // SAFETY: the call as the program made it, and what it answered.
+        Rest::Whole => unsafe { note_r(name, result, real_r(name, entry, buffer, length, result, h_errno)) },
     }
 }
 
@@ -161,9 +161,26 @@ pub unsafe extern "C" fn gethostbyname2_r(
     // SAFETY: the program's arguments.
     match unsafe { named_r(name, family, entry, buffer, length, result, h_errno) } {
         Rest::Done(code) => code,
-        // SAFETY: the call as the program made it.
-        Rest::Whole => unsafe { real2_r(name, family, entry, buffer, length, result, h_errno) },
+        // SAFETY: the call as the program made it, and what it answered.
+        Rest::Whole => unsafe { note_r(name, result, real2_r(name, family, entry, buffer, length, result, h_errno)) },
     }
+}
+
+/// libc answered; gives its answer on.
+#[inline(never)]
+unsafe extern "C" fn note(name: *const c_char, entry: *mut hostent) -> *mut hostent {
+    // SAFETY: null, or the entry of a call that succeeded.
+    let _ = guarded(|| unsafe { answered::by_entry(name, entry) });
+    entry
+}
+
+#[inline(never)]
+unsafe extern "C" fn note_r(name: *const c_char, result: *mut *mut hostent, code: c_int) -> c_int {
+    if code == 0 {
+        // SAFETY: a call that succeeded wrote null or its entry.
+        let _ = guarded(|| unsafe { answered::by_entry(name, *result) });
+    }
+    code
 }
 
 #[inline(never)]

@@ -44,3 +44,9 @@ pub extern "C" fn ldmesh_version() -> *const std::ffi::c_char {
 pub extern "C" fn ldmesh_passes(reason: usize) -> u64 {
     crate::core::verdict::Why::nth(reason).map_or(0, crate::core::verdict::Why::counted)
 }
+
+/// How often the mesh failed a call of this process for the reason of this number; 0 past the last.
+#[unsafe(no_mangle)]
+pub extern "C" fn ldmesh_refusals(reason: usize) -> u64 {
+    crate::core::verdict::Refusal::nth(reason).map_or(0, crate::core::verdict::Refusal::counted)
+}

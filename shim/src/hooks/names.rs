@@ -5,8 +5,8 @@ use std::ffi::{c_char, c_int};
 use libc::addrinfo;
 
 use super::reals::GETADDRINFO;
-use crate::core::guarded_lookup;
 use crate::core::resolve::{Lookup, Step};
+use crate::core::{answered, guarded, guarded_lookup};
 
 /// getaddrinfo(3): answers names of the mesh with its addresses.
 ///
@@ -24,8 +24,21 @@ pub unsafe extern "C" fn getaddrinfo(
     if unsafe { is_answered(node, service, hints, result, &raw mut code) } {
         return code;
     }
-    // SAFETY: the call as the program made it.
-    unsafe { real(node, service, hints, result) }
+    // SAFETY: the call as the program made it; a list that it left.
+    unsafe {
+        code = real(node, service, hints, result);
+        if code == 0 {
+            note(node, result);
+        }
+    }
+    code
+}
+
+/// libc answered: destinations of the mesh may depend on the name that an address stands for.
+#[inline(never)]
+unsafe extern "C" fn note(node: *const c_char, result: *mut *mut addrinfo) {
+    // SAFETY: a call that succeeded wrote its list.
+    let _ = guarded(|| unsafe { answered::by_list(node, *result) });
 }
 
 /// Answers a name of the mesh: true with the code in its place; false = the call is libc's.

@@ -260,7 +260,7 @@ fn failover_by_labels_puts_first_what_shares_most_of_them() {
         );
         Rendered(snapshot(&spread(&policy)).resources(&proxy)).localities(FAR)
     };
-    let client = || Proxy::default().in_locality("r2", "z1", "").labelled("version", "v2");
+    let client = || Proxy::default().in_locality("r2", "z1", "").with_label("version", "v2");
     let settings = "failoverPriority: [version, topology.kubernetes.io/region]";
     // r2/z1 shares both, r1/z2 the first, r1/z1 none.
     let both = [place("r1/z1", 2, 1, 1), place("r1/z2", 1, 1, 1), place("r2/z1", 0, 3, 1)];
@@ -352,6 +352,40 @@ spec:
     let rendered = Rendered::of(&format!("{}---{routes}", spread("{}")));
     let (chains, _) = meanings(&rendered.listener("10.9.0.1_80"));
     assert_eq!(chains, ["tcp outbound|80|v1|far.example.com=90 outbound|80|v2|far.example.com=10"]);
+}
+
+#[test]
+fn tcp_rules_hold_for_the_clients_ports_and_subnets_that_they_name() {
+    let routes = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: far}
+spec:
+  hosts: [far.example.com]
+  gateways: [mesh, ingress]
+  tcp:
+  - match: [{port: 81}]
+    route: [{destination: {host: never}}]
+  - match: [{gateways: [ingress]}]
+    route: [{destination: {host: never}}]
+  - match: [{sourceLabels: {app: front, tier: a}}, {sourceNamespace: bank}]
+    route: [{destination: {host: far.example.com, subset: v1}}]
+  - match: [{destinationSubnets: [10.9.0.0/24], port: 80, gateways: [mesh]}]
+    route: [{destination: {host: far.example.com, subset: v2}}]
+";
+    let yaml = format!("{}---{routes}", spread("{}"));
+    let chains = |proxy: Proxy| meanings(&Rendered(snapshot(&yaml).resources(&proxy)).listener("10.9.0.1_80")).0;
+    let (own, v1) = ("tcp outbound|80||far.example.com", "tcp outbound|80|v1|far.example.com");
+    let subnet = "tcp outbound|80|v2|far.example.com";
+    assert_eq!(chains(Proxy::default()), [subnet]);
+    let labelled = || Proxy::default().with_label("app", "front");
+    assert_eq!(chains(labelled()), [subnet], "one label of two");
+    assert_eq!(chains(labelled().with_label("tier", "a").with_label("x", "y")), [v1]);
+    assert_eq!(chains(Proxy::in_namespace("bank")), [v1]);
+    let listener = Rendered(snapshot(&yaml).resources(&Proxy::default())).listener("10.9.0.1_80");
+    let prefixes = &listener.filter_chains[0].filter_chain_match.as_ref().expect("a match").prefix_ranges;
+    assert_eq!(prefixes.iter().map(|p| p.address_prefix.as_str()).collect::<Vec<_>>(), ["10.9.0.0"]);
+    assert_eq!(meanings(&listener).1.as_deref(), Some(own), "the rest of its addresses");
 }
 
 #[test]
@@ -469,4 +503,34 @@ fn errors_name_line_kind_and_field() {
                 trafficPolicy:\n    loadBalancer: {simple: FASTEST}\n";
     check_error(rule, "<text>:7: DestinationRule: spec.trafficPolicy.loadBalancer.simple: unknown variant `FASTEST`");
     check_error("a: [", "<text>:");
+}
+
+#[test]
+fn a_sidecar_says_what_happens_to_unknown_destinations() {
+    let sidecar = |namespace: &str, rest: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: x, namespace: {namespace}}}\n\
+             spec: {{egress: [{{hosts: ['*/*']}}]{rest}}}\n"
+        )
+    };
+    let unknown = |yaml: &str, proxy: Proxy| {
+        let yaml = http_service("greeter", "10.96.0.10", &[]) + yaml;
+        let rendered = Rendered(snapshot(&yaml).resources(&proxy));
+        let (chains, _) = meanings(&rendered.listener("virtualOutbound"));
+        let (_, http) = meanings(&rendered.listener("0.0.0.0_80"));
+        assert_eq!(chains.last(), http.as_ref(), "on an HTTP port as elsewhere");
+        http.expect("a default chain")
+    };
+    let only = ", outboundTrafficPolicy: {mode: REGISTRY_ONLY}";
+    let (pass, refuse) = ("tcp PassthroughCluster", "tcp BlackHoleCluster");
+    assert_eq!(unknown("", Proxy::default()), pass);
+    assert_eq!(unknown(&sidecar("default", only), Proxy::default()), refuse);
+    assert_eq!(unknown(&sidecar("default", only), Proxy::in_namespace("other")), pass);
+    assert_eq!(unknown(&sidecar("istio-system", only), Proxy::in_namespace("other")), refuse);
+    let any = ", outboundTrafficPolicy: {mode: ALLOW_ANY}";
+    let both = sidecar("istio-system", only) + &sidecar("default", any);
+    assert_eq!(unknown(&both, Proxy::default()), pass, "the namespace's own");
+    let selecting = sidecar("default", &format!(", workloadSelector: {{labels: {{app: front}}}}{only}"));
+    assert_eq!(unknown(&selecting, Proxy::default()), pass);
+    assert_eq!(unknown(&selecting, Proxy::default().with_label("app", "front")), refuse);
 }

@@ -1,19 +1,21 @@
-//! Listeners and their filter chains: which chain a connection that has not sent a byte yet would take.
+//! Listeners and their filter chains: what a connection means that has not sent a byte yet.
 //!
 //! A chain may ask for what a connection attempt cannot tell: an ALPN (Istio sniffs HTTP that way) or a TLS server
-//! name. Sniffing chains give way to the chain for everything else. Chains for TLS names decide only when
-//! all lead to the same place; else the connection passes as [`PassReason::NeedsBytes`].
+//! name (see [`super::matching`]). Where chains lead to different places by server name, the destination's action is one
+//! for each name, and the process that resolved a name knows it; without one the connection passes as
+//! [`PassReason::NeedsBytes`].
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use crate::image::{Action, DefaultAction, HashOn, PassReason};
+use crate::image::{Action, DefaultAction, HashOn, PassReason, ServerName};
 use crate::resource::{
-    ChainMatch, Cidr, Direction, FilterChain, HashPolicy, HttpRoutes, Listener, NetworkFilter, RouteConfiguration,
+    ChainMatch, Direction, FilterChain, HashPolicy, HttpRoutes, Listener, NetworkFilter, RouteConfiguration,
 };
 
 use super::Input;
 use super::clusters::Clusters;
 use super::destinations::Destinations;
+use super::matching::{self, Speaks};
 use super::routes;
 
 /// The name of Istio's catch-all listener.
@@ -51,19 +53,18 @@ struct Scoped<'s, 'a, 'b, 'c> {
     address: SocketAddr,
 }
 
-/// Chains that share a prefix (`None`: they name none).
-type Scopes<'a> = Vec<(Option<Cidr>, Vec<&'a FilterChain>)>;
-
 impl<'a> Scoped<'_, 'a, '_, '_> {
     fn compile(&mut self) {
         let (address, port) = (self.address.ip(), self.address.port());
         if !address.is_unspecified() && !self.out.is_free(address, port) {
             return;
         }
-        let scopes = self.scopes();
-        let mut whole_was_seen = false;
-        for (prefix, chains) in &scopes {
-            whole_was_seen |= prefix.is_none();
+        let mut scopes = matching::by_destination(&self.listener.chains, self.address);
+        if !scopes.iter().any(|(prefix, _)| prefix.is_none()) {
+            scopes.push((None, Vec::new()));
+        }
+        for (prefix, chains) in &mut scopes {
+            self.leave_out_terminating(chains);
             if prefix.is_none() && address.is_unspecified() {
                 self.route_destinations(chains);
             }
@@ -74,75 +75,62 @@ impl<'a> Scoped<'_, 'a, '_, '_> {
                 }
             }
         }
-        if !whole_was_seen && let Some((action, rules)) = self.decide(&[]) {
-            self.out.claim(address, port, action, rules);
-        }
     }
 
-    /// The chains that connections to this address may take, by prefix.
-    fn scopes(&mut self) -> Scopes<'a> {
-        let mut scopes: Scopes<'a> = Vec::new();
-        for chain in &self.listener.chains {
-            let matches = &chain.matches;
-            let other_port = matches.destination_port.is_some_and(|port| port != self.address.port());
-            let from = &matches.source_prefix_ranges;
-            let other_source = !from.is_empty()
-                && !self.input.own_addresses.iter().any(|own| from.iter().any(|cidr| within(*own, *cidr)));
-            if other_port || other_source {
-                continue;
-            }
-            if chain.terminates_tls {
-                self.clusters
-                    .note(format!("listener {}: a chain that terminates TLS was left out", self.listener.name));
-                continue;
-            }
-            let mut add = |scope| match scopes.iter_mut().find(|(seen, _)| *seen == scope) {
-                Some((_, chains)) => chains.push(chain),
-                None => scopes.push((scope, vec![chain])),
-            };
-            if matches.prefix_ranges.is_empty() {
-                add(None);
-            } else if self.address.ip().is_unspecified() {
-                matches.prefix_ranges.iter().for_each(|prefix| add(Some(*prefix)));
-            } else if matches.prefix_ranges.iter().any(|prefix| within(self.address.ip(), *prefix)) {
-                add(None);
-            }
+    fn leave_out_terminating(&mut self, chains: &mut Vec<&'a FilterChain>) {
+        if chains.iter().any(|chain| chain.terminates_tls) {
+            self.clusters.note(format!("listener {}: a chain that terminates TLS was left out", self.listener.name));
+            chains.retain(|chain| !chain.terminates_tls);
         }
-        scopes
     }
 
     /// What a connection means that one of these chains, or else the default chain, takes.
     fn decide(&mut self, chains: &[&'a FilterChain]) -> Option<(Action, String)> {
-        let is_tls =
-            |chain: &&&FilterChain| !chain.matches.server_names.is_empty() || chain.matches.transport_protocol == "tls";
-        let sniffs = |chain: &&&FilterChain| !chain.matches.application_protocols.is_empty();
-        let plain = chains.iter().find(|chain| !is_tls(chain) && !sniffs(chain)).copied();
-        let sniffed = chains.iter().find(|chain| !is_tls(chain) && sniffs(chain)).copied();
+        let plain = self.spoken(chains, Speaks::Plain);
+        if !chains.iter().any(|chain| matching::asks_for_tls(&chain.matches)) {
+            // Whether TLS is spoken decides nothing but who sniffs HTTP.
+            return plain.or_else(|| self.spoken(chains, Speaks::Tls(None)));
+        }
+        const NEEDS_BYTES: Action = Action::Pass(PassReason::NeedsBytes);
+        let other = match (plain, self.spoken(chains, Speaks::Tls(None))) {
+            (Some(plain), Some(tls)) if plain != tls => Some((NEEDS_BYTES, "whether TLS is spoken".to_owned())),
+            (plain, tls) => plain.or(tls),
+        };
+        let names = matching::server_names(chains);
+        if names.is_empty() {
+            return other;
+        }
+        let mut left_out = Vec::new();
+        let mut actions = Vec::with_capacity(names.len() + 1);
+        for name in names {
+            let (action, rules) = self.spoken(chains, Speaks::Tls(Some(name))).unwrap_or((NEEDS_BYTES, String::new()));
+            if !rules.is_empty() {
+                left_out.push(format!("{name}: {rules}"));
+            }
+            // `*.example` is told from `example` by its dot.
+            actions.push(ServerName { pattern: name.strip_prefix('*').unwrap_or(name).to_owned(), action });
+        }
+        if let Some((action, rules)) = other {
+            left_out.extend((!rules.is_empty()).then_some(rules));
+            actions.push(ServerName { pattern: String::new(), action });
+        }
+        let first = actions.first()?.action.clone();
+        if actions.iter().all(|name| name.action == first) {
+            return Some((first, left_out.join("; ")));
+        }
+        Some((Action::ServerNames(actions), left_out.join("; ")))
+    }
+
+    /// What a connection means that speaks so.
+    fn spoken(&mut self, chains: &[&'a FilterChain], speaks: Speaks<'_>) -> Option<(Action, String)> {
         let default = self.listener.default_chain.as_ref();
         // On every address, HTTP routes decide only for the addresses they name; the rest is the default chain's.
         let named_only = |chain: &&FilterChain| {
             default.is_some() && self.address.ip().is_unspecified() && matches!(chain.filter, NetworkFilter::Http(_))
         };
-        let plain = plain.filter(|chain| !named_only(chain)).or(default).or(sniffed);
-        let decided = plain.and_then(|chain| self.filter(&chain.filter));
-        let mut tls = chains.iter().filter(is_tls).peekable();
-        if tls.peek().is_none() {
-            return decided;
-        }
-        let mut names = Vec::new();
-        let mut actions: Vec<_> = decided.into_iter().collect();
-        for chain in tls {
-            names.extend(chain.matches.server_names.iter().map(String::as_str));
-            actions.push(self.filter(&chain.filter).unwrap_or((Action::Pass(PassReason::NeedsBytes), String::new())));
-        }
-        let first = actions.pop()?;
-        if actions.iter().all(|action| *action == first) {
-            return Some(first);
-        }
-        const SHOWN: usize = 8;
-        let more = if names.len() > SHOWN { ", .." } else { "" };
-        names.truncate(SHOWN);
-        Some((Action::Pass(PassReason::NeedsBytes), format!("server name {}{more}", names.join(", "))))
+        let taken = matching::select(chains, speaks, self.input.own_addresses, default);
+        let taken = taken.filter(|chain| !named_only(chain)).or(default)?;
+        self.filter(&taken.filter)
     }
 
     /// Where a terminal filter leads; the text names HTTP rules that were left out.
@@ -206,13 +194,4 @@ impl<'a> Scoped<'_, 'a, '_, '_> {
             }
         }
     }
-}
-
-fn within(address: IpAddr, prefix: Cidr) -> bool {
-    let bits = |ip: IpAddr| match ip {
-        IpAddr::V4(v4) => u128::from(v4.to_bits()) << 96,
-        IpAddr::V6(v6) => v6.to_bits(),
-    };
-    let mask = u128::MAX.checked_shl(128 - u32::from(prefix.length.min(128))).unwrap_or(0);
-    address.is_ipv4() == prefix.address.is_ipv4() && bits(address) & mask == bits(prefix.address) & mask
 }

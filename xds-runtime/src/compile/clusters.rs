@@ -1,6 +1,6 @@
 //! Clusters: those that destinations lead to, in the order in which they were first named.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Input;
 use super::endpoints::{Gathered, gather};
@@ -8,7 +8,9 @@ use super::subset::{self, Selected, Selection};
 use super::{aggregate, balancing, outlier, tables, zones};
 use crate::image::{self, Action, HashOn, PassReason, Policy, Priority, priority_tag};
 use crate::lb::MAX_PRIORITIES;
-use crate::resource::{Cluster, Discovery, LbPolicy, Metadata, UpstreamTls, WeightedCluster, in_words};
+use crate::resource::{
+    Cluster, Discovery, DnsRefresh, LbPolicy, Metadata, TcpKeepalive, UpstreamTls, WeightedCluster, in_words,
+};
 use crate::shm::{WordAddr, hash_bytes};
 use crate::state::{SlotKind, endpoint_tag, locality_tag, named_tag};
 
@@ -31,7 +33,7 @@ pub(super) struct Clusters<'a, 'b> {
     local: Option<u32>,
     pub built: Vec<image::Cluster>,
     pub live_tags: HashSet<u64>,
-    pub hostnames: BTreeSet<String>,
+    pub hostnames: BTreeMap<String, DnsRefresh>,
 }
 
 /// What a cluster's name leads to.
@@ -56,12 +58,17 @@ impl<'a, 'b> Clusters<'a, 'b> {
             local: None,
             built: Vec::new(),
             live_tags: HashSet::new(),
-            hostnames: BTreeSet::new(),
+            hostnames: BTreeMap::new(),
         }
     }
 
     pub fn note(&mut self, note: String) {
         self.notes.insert(note);
+    }
+
+    /// Whether the HTTP rules of a service must hold for each request.
+    pub fn is_exact(&self, service: &str) -> bool {
+        self.input.exact_http.matches(service)
     }
 
     /// What a connection to one of these clusters means.
@@ -86,7 +93,11 @@ impl<'a, 'b> Clusters<'a, 'b> {
 
     /// Adds the EDS names that an action leads to.
     pub fn want(&self, action: &Action, names: &mut Vec<String>) {
-        let Action::Clusters { shares, .. } = action else { return };
+        let shares = match action {
+            Action::Clusters { shares, .. } => shares,
+            Action::ServerNames(by_name) => return by_name.iter().for_each(|name| self.want(&name.action, names)),
+            Action::Pass(_) | Action::Refuse => return,
+        };
         for eds in shares.iter().filter_map(|(index, _)| self.eds.get(*index as usize)) {
             names.extend(eds.iter().map(|name| (*name).to_owned()));
         }
@@ -107,7 +118,12 @@ impl<'a, 'b> Clusters<'a, 'b> {
                 Lead::Pass(PassReason::NoCluster)
             }
             Some(cluster) => match &cluster.discovery {
-                Discovery::OriginalDst => Lead::Pass(PassReason::OriginalDestination),
+                Discovery::OriginalDst => {
+                    for setting in &cluster.unsupported {
+                        self.note(format!("cluster {name}: {setting} is not honoured"));
+                    }
+                    Lead::Pass(PassReason::OriginalDestination)
+                }
                 Discovery::Static(none)
                     if name == BLACK_HOLE && none.localities.iter().all(|l| l.endpoints.is_empty()) =>
                 {
@@ -121,13 +137,12 @@ impl<'a, 'b> Clusters<'a, 'b> {
     /// The index of a cluster that has a share of a destination.
     fn share(&mut self, share: &'a WeightedCluster) -> u32 {
         let name = share.name.as_str();
-        let reason = match self.lead(name) {
+        let policy = match self.lead(name) {
             Lead::Cluster(cluster) => return self.build(cluster, &share.metadata),
-            Lead::Pass(reason) => reason,
-            // A share that is to fail: a cluster without endpoints.
-            Lead::Refuse => PassReason::NoHealthyEndpoint,
+            Lead::Pass(reason) => Policy::Pass(reason, name.to_owned()),
+            Lead::Refuse => Policy::Refuse,
         };
-        self.register(name, String::new(), |_| (passing(name, Policy::Pass(reason, name.to_owned())), Vec::new()))
+        self.register(name, String::new(), |_| (passing(name, policy), Vec::new()))
     }
 
     /// The index of what a route that asks for `asked` means by a cluster.
@@ -233,6 +248,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
             priorities,
             connect_timeout: cluster.connect_timeout,
             max_connections: cluster.max_connections,
+            keepalive: self.keepalive(cluster),
             panic_threshold: cluster.panic_threshold,
             overprovisioning_factor: overprovisioning.unwrap_or(OVERPROVISIONING),
             locality_weighted,
@@ -278,6 +294,29 @@ impl<'a, 'b> Clusters<'a, 'b> {
         (built, eds)
     }
 
+    /// A 0 turns keepalive off (Envoy); what Linux does not take is left to the system.
+    fn keepalive(&mut self, cluster: &Cluster) -> Option<image::Keepalive> {
+        /// MAX_TCP_KEEPCNT; MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL, seconds.
+        const MOST: (u32, u32) = (127, 32_767);
+        let TcpKeepalive { probes, time, interval } = cluster.keepalive?;
+        if [probes, time, interval].contains(&Some(0)) {
+            return None;
+        }
+        let fits = |value: Option<u32>, most| value.is_none_or(|value| value <= most);
+        for (name, value, most) in [("probes", probes, MOST.0), ("time", time, MOST.1), ("interval", interval, MOST.1)]
+        {
+            if !fits(value, most) {
+                self.note(format!("cluster {}: keepalive_{name} over {most} is not honoured", cluster.name));
+            }
+        }
+        let narrow = |value: Option<u32>| value.filter(|value| *value <= MOST.1).and_then(|v| u16::try_from(v).ok());
+        Some(image::Keepalive {
+            probes: probes.filter(|probes| *probes <= MOST.0).and_then(|probes| u8::try_from(probes).ok()),
+            idle: narrow(time),
+            interval: narrow(interval),
+        })
+    }
+
     /// Gives slots to a cluster whose endpoints are known.
     fn give_slots(&mut self, cluster: &mut image::Cluster) {
         let hash = hash_bytes(cluster.name.as_bytes());
@@ -319,6 +358,7 @@ fn passing(name: &str, policy: Policy) -> image::Cluster {
         slot: None,
         connect_timeout: std::time::Duration::from_secs(5),
         max_connections: None,
+        keepalive: None,
         panic_threshold: 50.0,
         overprovisioning_factor: OVERPROVISIONING,
         locality_weighted: false,

@@ -1,14 +1,15 @@
 //! The endpoints of a cluster: by EDS, inline or by DNS.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::Input;
 use super::subset::Selection;
 use crate::image::{self, Priority};
 use crate::lb::MAX_PRIORITIES;
 use crate::resource::{
-    Cluster, Discovery, Endpoint, EndpointAddress, Health, LoadAssignment, Locality, LocalityEndpoints,
+    Cluster, Discovery, Dns, DnsFamily, DnsRefresh, Endpoint, EndpointAddress, Health, LoadAssignment, Locality,
+    LocalityEndpoints,
 };
 
 /// What a cluster's endpoints were gathered from.
@@ -31,7 +32,7 @@ pub(super) fn gather<'a>(
     input: &Input<'a>,
     cluster: &'a Cluster,
     selection: &Selection,
-    hostnames: &mut BTreeSet<String>,
+    hostnames: &mut BTreeMap<String, DnsRefresh>,
     notes: &mut BTreeSet<String>,
 ) -> Gathered<'a> {
     let gathered = Gathered { priorities: Some(Vec::new()), ..Gathered::default() };
@@ -63,7 +64,7 @@ fn keep_one(priorities: &mut [Priority]) {
 struct Gatherer<'a, 'b> {
     input: &'b Input<'a>,
     selection: &'b Selection,
-    hostnames: &'b mut BTreeSet<String>,
+    hostnames: &'b mut BTreeMap<String, DnsRefresh>,
     notes: &'b mut BTreeSet<String>,
     gathered: Gathered<'a>,
 }
@@ -74,19 +75,22 @@ impl<'a> Gatherer<'a, '_> {
             Discovery::Eds(name) => {
                 self.gathered.eds = Some(name);
                 match self.input.endpoints.get(name) {
-                    Some(assignment) => self.assignment(cluster, assignment, usize::MAX),
+                    Some(assignment) => self.assignment(cluster, assignment, None),
                     None => self.gathered.priorities = None,
                 }
             }
-            Discovery::Static(inline) | Discovery::StrictDns(inline) => self.assignment(cluster, inline, usize::MAX),
+            Discovery::Static(inline) => self.assignment(cluster, inline, None),
+            Discovery::StrictDns(inline, dns) => self.assignment(cluster, inline, Some((*dns, usize::MAX))),
             // The first address only.
-            Discovery::LogicalDns(inline) => self.assignment(cluster, inline, 1),
+            Discovery::LogicalDns(inline, dns) => self.assignment(cluster, inline, Some((*dns, 1))),
             Discovery::OriginalDst | Discovery::Aggregate(_) | Discovery::Unsupported(_) => {}
         }
     }
 
-    /// Appends an assignment's priorities; a host name counts for `addresses_per_name` addresses at most.
-    fn assignment(&mut self, cluster: &Cluster, assignment: &'a LoadAssignment, addresses_per_name: usize) {
+    /// Appends an assignment's priorities; `dns` is how host names are looked up, and for how many addresses each
+    /// counts at most.
+    fn assignment(&mut self, cluster: &Cluster, assignment: &'a LoadAssignment, dns: Option<(Dns, usize)>) {
+        let (dns, addresses_per_name) = dns.unwrap_or_default();
         self.gathered.overprovisioning = Some(assignment.overprovisioning_factor);
         let mut tiers: BTreeMap<u32, Priority> = BTreeMap::new();
         let (mut unanswered, mut found) = (false, false);
@@ -104,6 +108,11 @@ impl<'a> Gatherer<'a, '_> {
                     self.notes.insert(format!("cluster {}: draining endpoints were left out", cluster.name));
                     continue;
                 }
+                if endpoint.is_gateway {
+                    let why = "endpoints behind a TLS gateway of another network were left out";
+                    self.notes.insert(format!("cluster {}: {why}", cluster.name));
+                    continue;
+                }
                 let hash_key = hash_key(cluster, endpoint);
                 let hash_keys = &mut self.gathered.hash_keys;
                 let mut add = |address| {
@@ -116,12 +125,16 @@ impl<'a> Gatherer<'a, '_> {
                 match &endpoint.address {
                     EndpointAddress::Socket(address) => add(*address),
                     EndpointAddress::Hostname(name, port) => {
-                        if !self.hostnames.contains(name) {
-                            self.hostnames.insert(name.clone());
+                        match self.hostnames.get_mut(name) {
+                            Some(refresh) => *refresh = refresh.with(dns.refresh),
+                            None => {
+                                self.hostnames.insert(name.clone(), dns.refresh);
+                            }
                         }
                         match self.input.resolved.get(name) {
                             Some(ips) => {
-                                ips.iter().take(addresses_per_name).for_each(|ip| add(SocketAddr::new(*ip, *port)));
+                                let ips = of_family(ips, dns.family).take(addresses_per_name);
+                                ips.for_each(|ip| add(SocketAddr::new(ip, *port)));
                             }
                             None => unanswered = true,
                         }
@@ -143,6 +156,19 @@ impl<'a> Gatherer<'a, '_> {
             priorities.extend(tiers.into_values());
         }
     }
+}
+
+/// The addresses of a name that count.
+fn of_family(ips: &[IpAddr], family: DnsFamily) -> impl Iterator<Item = IpAddr> {
+    let (has_v4, has_v6) = (ips.iter().any(IpAddr::is_ipv4), ips.iter().any(IpAddr::is_ipv6));
+    let (v4, v6) = match family {
+        DnsFamily::Auto => (!has_v6, true),
+        DnsFamily::V4Only => (true, false),
+        DnsFamily::V6Only => (false, true),
+        DnsFamily::V4Preferred => (true, !has_v4),
+        DnsFamily::All => (true, true),
+    };
+    ips.iter().copied().filter(move |ip| if ip.is_ipv4() { v4 } else { v6 })
 }
 
 /// What hash policies know an endpoint by, unless it is its address.

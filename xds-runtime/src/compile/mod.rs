@@ -17,6 +17,7 @@ mod chains;
 mod clusters;
 mod destinations;
 mod endpoints;
+mod matching;
 mod names;
 mod outlier;
 mod routes;
@@ -27,8 +28,9 @@ mod zones;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
+use crate::config::NameList;
 use crate::image::Mesh;
-use crate::resource::{Cluster, Listener, LoadAssignment, Locality, NameTable, RouteConfiguration};
+use crate::resource::{Cluster, DnsRefresh, Listener, LoadAssignment, Locality, NameTable, RouteConfiguration};
 use crate::shm::hash_words;
 use clusters::Clusters;
 use destinations::Destinations;
@@ -50,6 +52,8 @@ pub struct Input<'a> {
     pub resolved: &'a BTreeMap<String, Vec<IpAddr>>,
     /// The pod's own addresses: never a destination.
     pub own_addresses: &'a [IpAddr],
+    /// Services whose connections pass where their HTTP rules depend on the request.
+    pub exact_http: &'a NameList,
     /// The node's locality. The control plane has already put it into priorities and weights; zone-aware routing
     /// compares it.
     pub locality: Locality,
@@ -67,8 +71,8 @@ pub struct Compiled {
     /// [`crate::shm::WordAddr::wanted_key`] of a destination's address to the EDS resources it leads to, sorted.
     /// Key 0 (no address has it) holds those that prefixes and wildcards lead to: they are always wanted.
     pub wanted: BTreeMap<u64, Vec<String>>,
-    /// Host names to resolve for DNS clusters.
-    pub hostnames: BTreeSet<String>,
+    /// Host names to resolve for DNS clusters, and how often.
+    pub hostnames: BTreeMap<String, DnsRefresh>,
     /// RDS names to subscribe: those whose routes decide a destination.
     pub route_names: BTreeSet<String>,
     /// What was left out and why, for `status`.

@@ -88,13 +88,32 @@ pub(super) fn hash_on(policy: &HashPolicy) -> HashOn {
     if *policy == HashPolicy::SourceIp { HashOn::SourceIp } else { HashOn::Nothing }
 }
 
+/// The names of a virtual host.
+fn names(host: &VirtualHost) -> impl Iterator<Item = &str> {
+    host.domains.iter().filter_map(|domain| match Domain::parse(domain) {
+        Domain::Host(name, _) => Some(name),
+        Domain::Any | Domain::Ip(..) => None,
+    })
+}
+
 /// What a connection to a virtual host means, and the rules that were left out.
 pub(super) fn action<'a>(host: &'a VirtualHost, clusters: &mut Clusters<'a, '_>) -> (Action, String) {
-    let mut left_out = Vec::new();
+    let mut left_out: Vec<_> = Vec::new();
     for route in &host.routes {
         if let Some(condition) = &route.condition {
             left_out.push(condition.as_str());
             continue;
+        }
+        if !left_out.is_empty() {
+            let rules = left_out.join("; ");
+            if names(host).any(|name| clusters.is_exact(name)) {
+                clusters.note(format!(
+                    "{}: connections pass, for its HTTP rules depend on the request: {rules}",
+                    host.name
+                ));
+                return (Action::Pass(PassReason::NeedsBytes), rules);
+            }
+            clusters.note(format!("{}: HTTP rules that depend on the request were left out: {rules}", host.name));
         }
         return match &route.action {
             RouteAction::Clusters(weighted, hash) => {

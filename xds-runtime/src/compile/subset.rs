@@ -112,7 +112,7 @@ fn carries(endpoint: &Metadata, asked: &Metadata, list_as_any: bool) -> bool {
 fn assignment<'a>(input: &Input<'a>, cluster: &'a Cluster) -> Option<&'a LoadAssignment> {
     match &cluster.discovery {
         Discovery::Eds(name) => input.endpoints.get(name),
-        Discovery::Static(inline) | Discovery::StrictDns(inline) | Discovery::LogicalDns(inline) => Some(inline),
+        Discovery::Static(inline) | Discovery::StrictDns(inline, _) | Discovery::LogicalDns(inline, _) => Some(inline),
         Discovery::OriginalDst | Discovery::Aggregate(_) | Discovery::Unsupported(_) => None,
     }
 }

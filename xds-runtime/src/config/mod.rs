@@ -17,6 +17,7 @@ mod bootstrap;
 mod control_plane;
 mod exe;
 mod identity;
+mod name_list;
 mod pod;
 pub(crate) mod read;
 mod scope;
@@ -34,6 +35,7 @@ pub use bootstrap::{Bootstrap, BootstrapError};
 pub use control_plane::{Authority, ControlPlane};
 pub use exe::ExeGlobs;
 pub use identity::{Locality, NodeIdentity};
+pub use name_list::NameList;
 pub use pod::Pod;
 pub use scope::{AddressRule, Rules, Scope, is_never_mesh};
 pub use upstream::{ConfigError, Roots, TlsFiles, Upstream};
@@ -64,6 +66,8 @@ pub struct Settings {
     pub scope: Scope,
     /// Executables that stay out.
     pub exclude_exe: ExeGlobs,
+    /// `LDMESH_EXACT_HTTP`: services whose HTTP rules must hold for each request, or nothing does.
+    pub exact_http: NameList,
     /// How much is logged.
     pub log: log::LevelFilter,
     /// Where it is logged; stderr when absent.
@@ -154,6 +158,7 @@ impl Default for Settings {
             connect_grace: Duration::from_millis(1),
             scope: Scope::default(),
             exclude_exe: ExeGlobs::default(),
+            exact_http: NameList::default(),
             log: log::LevelFilter::Off,
             log_file: None,
             run_dir: None,
@@ -221,7 +226,7 @@ struct Seen {
     problems: Vec<Problem>,
 }
 
-const KNOWN: [&str; 28] = [
+const KNOWN: [&str; 29] = [
     "LDMESH_XDS",
     "GRPC_XDS_BOOTSTRAP",
     "GRPC_XDS_BOOTSTRAP_CONFIG",
@@ -235,6 +240,7 @@ const KNOWN: [&str; 28] = [
     "LDMESH_EXCLUDE",
     "LDMESH_INCLUDE",
     "LDMESH_EXCLUDE_EXE",
+    "LDMESH_EXACT_HTTP",
     "LDMESH_LOG",
     "LDMESH_LOG_FILE",
     "LDMESH_RUN_DIR",
@@ -301,6 +307,12 @@ impl Seen {
         rules
     }
 
+    fn names(&mut self, name: &'static str) -> NameList {
+        let (list, bad) = self.text(name).map(|text| NameList::parse(&text)).unwrap_or_default();
+        self.problems.extend(bad.into_iter().map(|(entry, remedy)| Problem::new(name, &entry, remedy)));
+        list
+    }
+
     fn folder(&mut self, name: &'static str) -> Option<PathBuf> {
         let path = PathBuf::from(self.take_os(name)?);
         if path.is_absolute() {
@@ -336,6 +348,7 @@ impl Seen {
             connect_grace: self.parsed("LDMESH_CONNECT_GRACE", parse_duration).unwrap_or(default.connect_grace),
             scope: Scope { exclude: self.rules("LDMESH_EXCLUDE"), include: self.rules("LDMESH_INCLUDE") },
             exclude_exe: self.value("LDMESH_EXCLUDE_EXE").unwrap_or_default(),
+            exact_http: self.names("LDMESH_EXACT_HTTP"),
             log: self.parsed("LDMESH_LOG", log_level).unwrap_or(default.log),
             log_file: self.value("LDMESH_LOG_FILE"),
             run_dir: self.folder("LDMESH_RUN_DIR"),

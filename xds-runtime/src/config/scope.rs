@@ -42,8 +42,9 @@ pub struct Rules {
     addresses: Vec<AddressRule>,
 }
 
+/// A name or every name below one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum NameRule {
+pub(super) enum NameRule {
     Exact(String),
     /// `*.suffix`: the suffix with its leading dot; matches at least one more label before it.
     Below(String),
@@ -113,7 +114,7 @@ impl Rules {
 }
 
 impl NameRule {
-    fn parse(entry: &str) -> Option<NameRule> {
+    pub(super) fn parse(entry: &str) -> Option<NameRule> {
         let below = entry.strip_prefix('*').filter(|rest| rest.starts_with('.'));
         let labels = match below {
             Some(suffix) => suffix.get(1..)?,
@@ -132,7 +133,7 @@ impl NameRule {
         })
     }
 
-    fn matches(&self, name: &str) -> bool {
+    pub(super) fn matches(&self, name: &str) -> bool {
         match self {
             NameRule::Exact(exact) => name.eq_ignore_ascii_case(exact),
             NameRule::Below(suffix) => name

@@ -1,6 +1,7 @@
 //! [`Mesh`] to the words of one arena.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::image::balancing::Balancing;
@@ -103,6 +104,13 @@ fn narrow(value: usize) -> Result<u32, EncodeError> {
     u32::try_from(value).map_err(|_| EncodeError::TooLarge)
 }
 
+/// `1 << 63 | probes << 32 | idle << 16 | interval`, 0 = not stated.
+fn keepalive_word(keepalive: Keepalive) -> u64 {
+    let seconds = |value: Option<u16>| u64::from(value.unwrap_or(0));
+    let probes = u64::from(keepalive.probes.unwrap_or(0));
+    1 << 63 | probes << 32 | seconds(keepalive.idle) << 16 | seconds(keepalive.interval)
+}
+
 /// The words of a set of endpoints (see [`SET_WORDS`]).
 fn set_words<'a>(
     first: u32,
@@ -152,6 +160,7 @@ struct Tables {
     strings: Vec<u64>,
     tables: Vec<u64>,
     outliers: Vec<u64>,
+    server_names: Vec<u64>,
 }
 
 impl Tables {
@@ -191,7 +200,32 @@ impl Tables {
             }
             Action::Pass(reason) => (u64::from(KIND_PASS) << 8 | *reason as u64, 0),
             Action::Refuse => (u64::from(KIND_REFUSE) << 8, 0),
+            Action::ServerNames(names) => (u64::from(KIND_SERVER_NAMES) << 8, self.server_names(names)?),
         })
+    }
+
+    /// Appends the server names of one destination, in order of their hash. Clusters that several of them lead to are
+    /// written once: the same words are the same action.
+    fn server_names(&mut self, names: &[ServerName]) -> Result<u64, EncodeError> {
+        let mut written = HashMap::new();
+        let mut records = Vec::with_capacity(names.len());
+        for name in names {
+            let (kind, weighted) = match &name.action {
+                Action::Clusters { shares, hash } => match written.entry((shares, *hash == HashOn::SourceIp)) {
+                    Entry::Occupied(same) => *same.get(),
+                    Entry::Vacant(free) => *free.insert(self.action(&name.action)?),
+                },
+                // One decision by name is all that a connection can tell.
+                Action::ServerNames(_) => self.action(&Action::Pass(PassReason::NeedsBytes))?,
+                other => self.action(other)?,
+            };
+            let text = self.text(&name.pattern)?;
+            records.push([hash_bytes(name.pattern.as_bytes()), text, kind, weighted]);
+        }
+        records.sort_unstable_by_key(|[hash, ..]| *hash);
+        let first = narrow(self.server_names.len() / SERVER_NAME_WORDS)?;
+        self.server_names.extend(records.into_iter().flatten());
+        Ok(pack(first, narrow(names.len())?))
     }
 
     fn destination(&mut self, destination: &Destination) -> Result<(), EncodeError> {
@@ -248,6 +282,7 @@ impl Tables {
                 self.weighted.extend(members.iter().map(|member| pack(*member, 1)));
                 (POLICY_AGGREGATE, pack(first, narrow(members.len())?), 0)
             }
+            Policy::Refuse => (POLICY_REFUSE, 0, 0),
             Policy::Pass(reason, detail) => (POLICY_PASS, *reason as u64, self.text(detail)?),
         };
         let mut flags = 0;
@@ -279,6 +314,7 @@ impl Tables {
             pack(first, narrow(priorities.len())?),
             u64::from(cluster.overprovisioning_factor),
             u64::from(outlier),
+            cluster.keepalive.map_or(0, keepalive_word),
             balancing,
             cluster.owner.as_ref().map_or(hash, |owner| hash_bytes(owner.as_bytes())),
         ]);
@@ -384,6 +420,7 @@ impl Tables {
             (&self.strings, 1),
             (&self.tables, 1),
             (&self.outliers, SETTINGS_WORDS),
+            (&self.server_names, SERVER_NAME_WORDS),
         ];
         let mut words = vec![0_u64; CONTENT_HEADER];
         words.reserve_exact(sections.iter().map(|(table, _)| table.len()).sum());

@@ -38,18 +38,20 @@ pub enum Section {
     Tables = 13,
     /// Outlier detection of clusters.
     Outliers = 14,
+    /// TLS server names of destinations; each destination's in order of their hash.
+    ServerNames = 15,
 }
 
 /// Number of sections.
-pub const SECTIONS: usize = 15;
+pub const SECTIONS: usize = 16;
 /// Word that holds the default action (0 = pass, 1 = refuse).
-pub const DEFAULT_ACTION: usize = 15;
+pub const DEFAULT_ACTION: usize = SECTIONS;
 /// Word that holds the pod's seed.
-pub const SEED: usize = 16;
+pub const SEED: usize = SECTIONS + 1;
 /// Word of the pod's own addresses, as that of a section of addresses.
-pub const OWN: usize = 17;
+pub const OWN: usize = SECTIONS + 2;
 /// Words before the first section.
-pub const CONTENT_HEADER: usize = 18;
+pub const CONTENT_HEADER: usize = SECTIONS + 3;
 
 /// Words of a name: hash, text, addresses, flags.
 pub const NAME_WORDS: usize = 4;
@@ -69,8 +71,12 @@ pub const HASH_SOURCE: u64 = 1;
 pub const KIND_PASS: u8 = 1;
 /// Action kind: refuse.
 pub const KIND_REFUSE: u8 = 2;
+/// Action kind: by TLS server name; instead of weighted clusters, server names (offset, count).
+pub const KIND_SERVER_NAMES: u8 = 3;
+/// Words of a server name: hash, text, kind as in a destination, weighted (offset, count).
+pub const SERVER_NAME_WORDS: usize = 4;
 /// Words of a cluster; see `encode::cluster`.
-pub const CLUSTER_WORDS: usize = 12;
+pub const CLUSTER_WORDS: usize = 13;
 /// Words of what a cluster asks for beside its policy; see `balancing`.
 pub const BALANCING_WORDS: usize = 6;
 /// Cluster flag: endpoints are known.
@@ -89,6 +95,8 @@ pub const POLICY_RING_HASH: u8 = 4;
 pub const POLICY_MAGLEV: u8 = 5;
 /// The priorities of other clusters: their run of weighted clusters.
 pub const POLICY_AGGREGATE: u8 = 6;
+/// Refused.
+pub const POLICY_REFUSE: u8 = 254;
 /// Left to the kernel.
 pub const POLICY_PASS: u8 = 255;
 /// Words of a set of endpoints: `first << 32 | count`, `healthy << 32 | degraded`, `unhealthy << 32 | slot`,

@@ -77,6 +77,18 @@ pub enum Action {
     Pass(PassReason),
     /// Refuse it: the mesh's outbound policy or a black hole says so.
     Refuse,
+    /// It depends on the TLS server name that the program is going to ask for.
+    ServerNames(Vec<ServerName>),
+}
+
+/// What connections mean that ask for a TLS server name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerName {
+    /// `a.example` = this name, `.example` = every name below, empty = every other name; each once in a list. The most
+    /// specific one counts.
+    pub pattern: String,
+    /// What to do, not by server name again.
+    pub action: Action,
 }
 
 /// What a hash policy hashes.
@@ -154,6 +166,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Limit of connections of the whole pod.
     pub max_connections: Option<u32>,
+    /// TCP keepalive of its connections.
+    pub keepalive: Option<Keepalive>,
     /// Healthy panic threshold, percent.
     pub panic_threshold: f64,
     /// Overprovisioning factor, percent.
@@ -162,6 +176,17 @@ pub struct Cluster {
     pub locality_weighted: bool,
     /// Outlier detection.
     pub outlier: Option<outlier::Settings>,
+}
+
+/// TCP keepalive; `None` = the system's value. Values are over 0, within what Linux takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Keepalive {
+    /// Probes without an answer before the connection is dropped.
+    pub probes: Option<u8>,
+    /// Seconds of idleness before the first one.
+    pub idle: Option<u16>,
+    /// Seconds between them.
+    pub interval: Option<u16>,
 }
 
 /// How a cluster's endpoints are picked.
@@ -187,6 +212,8 @@ pub enum Policy {
     Aggregate(Vec<u32>),
     /// Connections are left to the kernel, for this reason; the text names the policy or resource.
     Pass(PassReason, String),
+    /// Connections are refused: the cluster goes nowhere.
+    Refuse,
 }
 
 /// The localities of one priority.

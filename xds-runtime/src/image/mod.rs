@@ -23,6 +23,6 @@ pub use encode::{EncodeError, encode, priority_tag};
 pub use file::{HEADER_WORDS, ImageFile, Publisher, ReadError, file_words};
 pub use mesh::*;
 pub use view::{
-    ActionView, ClusterView, DestinationView, EndpointView, LocalityView, NameView, PolicyView, PriorityView, SetView,
-    StrRef, Torn, View,
+    ActionView, ClusterView, DestinationView, EndpointView, LocalityView, NameView, PolicyView, PriorityView,
+    ServerNamesView, SetView, StrRef, Torn, View,
 };

@@ -2,13 +2,14 @@
 
 mod cluster;
 mod outlier;
+mod server_names;
 mod text;
 
 pub use cluster::{ClusterView, PolicyView};
 
 use crate::image::encode::{address_hash, destination_hash};
 use crate::image::layout::*;
-use crate::image::mesh::{DefaultAction, HashOn, PassReason};
+use crate::image::mesh::{DefaultAction, HashOn, Keepalive, PassReason};
 use crate::resource::Health;
 use crate::shm::{WordAddr, Words, hash_bytes, unpack};
 
@@ -77,7 +78,13 @@ pub enum ActionView {
     Pass(PassReason),
     /// Refuse it.
     Refuse,
+    /// By TLS server name: [`View::by_server_name`].
+    ServerNames(ServerNamesView),
 }
+
+/// The server names of a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerNamesView(Run);
 
 /// A destination.
 #[derive(Clone, Copy, Debug)]
@@ -456,8 +463,23 @@ const fn some(word: u32) -> Option<u32> {
     if word == NONE { None } else { Some(word) }
 }
 
+fn keepalive_from(word: u64) -> Option<Keepalive> {
+    let stated = |value: u16| if value == 0 { None } else { Some(value) };
+    (word >> 63 != 0).then(|| Keepalive {
+        probes: stated((word >> 32) as u8 as u16).map(|probes| probes as u8),
+        idle: stated((word >> 16) as u16),
+        interval: stated(word as u16),
+    })
+}
+
 fn destination_from([_, _, word, weighted, name, rules]: [u64; DESTINATION_WORDS]) -> Read<DestinationView> {
-    let action = match (word >> 8) as u8 {
+    let action = action_from(word, weighted)?;
+    let name = u32::try_from(name).map_err(|_| Torn)?.checked_sub(1);
+    Ok(DestinationView { action, name, rules_left_out: StrRef(rules) })
+}
+
+fn action_from(word: u64, weighted: u64) -> Read<ActionView> {
+    Ok(match (word >> 8) as u8 {
         KIND_CLUSTERS => {
             let (first, count) = unpack(weighted);
             let hash = if word as u8 == HASH_SOURCE as u8 { HashOn::SourceIp } else { HashOn::Nothing };
@@ -465,10 +487,9 @@ fn destination_from([_, _, word, weighted, name, rules]: [u64; DESTINATION_WORDS
         }
         KIND_PASS => ActionView::Pass(PassReason::from_code(word as u8).ok_or(Torn)?),
         KIND_REFUSE => ActionView::Refuse,
+        KIND_SERVER_NAMES => ActionView::ServerNames(ServerNamesView(Run::from_word(weighted))),
         _ => return Err(Torn),
-    };
-    let name = u32::try_from(name).map_err(|_| Torn)?.checked_sub(1);
-    Ok(DestinationView { action, name, rules_left_out: StrRef(rules) })
+    })
 }
 
 /// Whether `address` is in the prefix of `length` bits (as IPv6).

@@ -31,7 +31,7 @@ pub(super) struct Host {
 #[derive(Clone, Copy)]
 pub(super) struct Candidates<'a> {
     pub view: &'a View<'a>,
-    pub cluster: ClusterView,
+    pub cluster: &'a ClusterView,
     reading: &'a Reading<'a>,
     avoid: &'a [(WordAddr, u16)],
     /// Some endpoint is ejected, as far as the cluster's slot says (see [`crate::outlier`]), or it is not believed:
@@ -50,7 +50,7 @@ pub(super) struct Counts {
 }
 
 impl<'a> Candidates<'a> {
-    pub fn new(reading: &'a Reading<'a>, cluster: ClusterView, exact: bool) -> Self {
+    pub fn new(reading: &'a Reading<'a>, cluster: &'a ClusterView, exact: bool) -> Self {
         let Reading { view, call, .. } = *reading;
         let mut candidates = Self { view, cluster, reading, avoid: call.avoid, exact, starting: None };
         let slot = candidates.cluster_slot();

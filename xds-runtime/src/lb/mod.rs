@@ -22,18 +22,20 @@ mod priority;
 mod random;
 mod round_robin;
 mod schedule;
+mod server_name;
 mod slow_start;
 mod tiers;
 mod weighted;
 mod zone_aware;
 
 pub use entropy::{Entropy, Seeded};
+pub use server_name::{ServerNames, UNNAMED};
 pub use slow_start::tell_additions;
 pub(crate) use tiers::MAX_PRIORITIES;
 
 use std::net::IpAddr;
 
-use crate::image::{ActionView, ClusterView, DefaultAction, HashOn, PassReason, PolicyView, Torn, View};
+use crate::image::{ActionView, ClusterView, DefaultAction, HashOn, Keepalive, PassReason, PolicyView, Torn, View};
 use crate::shm::{Millis, WordAddr};
 use crate::state::{Member, SlotKind, State, named_tag};
 use entropy::Constant;
@@ -63,6 +65,8 @@ pub struct Pick {
     pub connect_timeout_ms: u32,
     /// The cluster's limit of connections.
     pub max_connections: Option<u32>,
+    /// The cluster's TCP keepalive.
+    pub keepalive: Option<Keepalive>,
     /// Another usable endpoint exists that is neither this one nor to be avoided.
     pub alternatives: bool,
 }
@@ -86,8 +90,10 @@ pub enum Choice {
     Endpoint(Pick),
     /// Leave it to the kernel.
     Pass(PassReason),
-    /// Refuse it: a black hole, or a destination outside the registry where only that is allowed.
-    Refuse,
+    /// Refuse it: its cluster goes nowhere.
+    BlackHole,
+    /// Refuse it: the mesh does not describe it, and only what it describes is allowed.
+    NotInRegistry,
     /// The mesh does not describe it.
     NotMesh,
 }
@@ -119,15 +125,34 @@ pub fn choose(
     call: &Call<'_>,
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Choice, Torn> {
+    choose_named(view, state, call, UNNAMED, entropy)
+}
+
+/// [`choose`], where the connection may be going to ask for a TLS server name.
+///
+/// # Errors
+/// As [`choose`].
+pub fn choose_named(
+    view: &View<'_>,
+    state: Option<&State>,
+    call: &Call<'_>,
+    names: &ServerNames<'_>,
+    entropy: &mut (impl Entropy + ?Sized),
+) -> Result<Choice, Torn> {
     let Some(found) = view.destination(call.address, call.port)? else {
         return Ok(match view.default_action(call.address)? {
             DefaultAction::Pass => Choice::NotMesh,
-            DefaultAction::Refuse => Choice::Refuse,
+            DefaultAction::Refuse => Choice::NotInRegistry,
         });
     };
-    match found.action {
+    let action = match found.action {
+        ActionView::ServerNames(patterns) => server_name::action(view, &patterns, names)?,
+        action => action,
+    };
+    match action {
+        ActionView::ServerNames(_) => Err(Torn),
         ActionView::Pass(reason) => Ok(Choice::Pass(reason)),
-        ActionView::Refuse => Ok(Choice::Refuse),
+        ActionView::Refuse => Ok(Choice::BlackHole),
         ActionView::Clusters { first, count, hash } => {
             let cluster = view.cluster(weighted::pick(view, first, count, entropy)?)?;
             let hash_key = |entropy: &mut _| match hash {
@@ -169,11 +194,14 @@ fn from_cluster(
     if let PolicyView::Pass(reason, _) = cluster.policy {
         return Ok(Choice::Pass(reason));
     }
+    if cluster.policy == PolicyView::Refuse {
+        return Ok(Choice::BlackHole);
+    }
     if !cluster.endpoints_known {
         return Ok(Choice::Pass(PassReason::NoEndpointsYet));
     }
     let reading = Reading::new(view, state, call);
-    let tiers = Tiers::new(&reading, cluster);
+    let tiers = Tiers::new(&reading, &cluster);
     let Some(picked) = priority::pick(&tiers, key, entropy)? else {
         return match cluster.balancing.otherwise {
             Some(index) => {
@@ -200,6 +228,7 @@ fn endpoint_pick(cluster: &ClusterView, host: &candidates::Host, alternatives: b
         cluster_tag: named_tag(SlotKind::Cluster, cluster.owner),
         connect_timeout_ms: cluster.connect_timeout_ms,
         max_connections: cluster.max_connections,
+        keepalive: cluster.keepalive,
         alternatives,
     }
 }

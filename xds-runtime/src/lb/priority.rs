@@ -9,7 +9,7 @@
 //! An aggregate shares its load over the priorities of its members as if they were one cluster's; whether one of
 //! them is in panic is then its own cluster's business.
 
-use super::candidates::{Class, Counts, Host};
+use super::candidates::{Candidates, Class, Counts, Host};
 use super::entropy::{Constant, Entropy};
 use super::tiers::{Tier, Tiers};
 use super::{bounded, hashed, least_request, locality, random, round_robin, zone_aware};
@@ -41,20 +41,19 @@ fn pick_counted(
 ) -> Result<Option<Picked>, Torn> {
     let Some((nth, class)) = choose(tiers, entropy)? else { return Ok(None) };
     let tier = tiers.at(nth)?;
-    let class = if tiers.is_aggregate() && panics(&tiers.of_member(&tier), &tier)? { Class::Any } else { class };
-    if class == Class::Any && tier.candidates.cluster.balancing.fail_on_panic
-        || tier.nth == 0 && zone_aware::fails(&tier.candidates, tier.reading)?
+    let class = if tiers.is_aggregate() && panics(tiers, &tier)? { Class::Any } else { class };
+    if class == Class::Any && tier.cluster.balancing.fail_on_panic
+        || tier.nth == 0 && zone_aware::fails(&tier.candidates(), tier.reading)?
     {
         return Ok(None);
     }
-    if let Some(picked) = pick_in(&tier, class, key, entropy)? {
+    if let Some(picked) = pick_in(&tier, &tier.candidates(), class, key, entropy)? {
         return Ok(Some(picked));
     }
-    let spare = others(tiers, |tier, class| pick_in(tier, class, key, entropy))?;
+    let spare = others(tiers, |tier, class| pick_in(tier, &tier.candidates(), class, key, entropy))?;
     if spare.is_none() && !tiers.reading.call.avoid.is_empty() {
         // Everything was tried: the same again is better than nothing.
-        let candidates = tier.candidates.without_avoid();
-        return pick_in(&Tier { candidates, ..tier }, class, key, entropy);
+        return pick_in(&tier, &tier.candidates().without_avoid(), class, key, entropy);
     }
     Ok(spare)
 }
@@ -74,8 +73,8 @@ fn others<T>(
     }
     for nth in 0..tiers.count()? {
         let tier = tiers.at(nth)?;
-        if !tier.candidates.cluster.balancing.fail_on_panic
-            && panics(&tiers.of_member(&tier), &tier)?
+        if !tier.cluster.balancing.fail_on_panic
+            && panics(tiers, &tier)?
             && let Some(found) = find(&tier, Class::Any)?
         {
             return Ok(Some(found));
@@ -87,29 +86,33 @@ fn others<T>(
 /// Whether the cluster holds a usable endpoint besides `picked`.
 pub(super) fn another_than(tiers: &Tiers<'_>, picked: &Host) -> Result<bool, Torn> {
     let another = |tier: &Tier<'_>, class| {
-        Ok(if tier.candidates.holds_another(&tier.view.set, class, picked)? { Some(()) } else { None })
+        Ok(if tier.candidates().holds_another(&tier.view.set, class, picked)? { Some(()) } else { None })
     };
     Ok(others(tiers, another)?.is_some())
 }
 
 fn pick_in(
     tier: &Tier<'_>,
+    candidates: &Candidates<'_>,
     class: Class,
     key: Option<u64>,
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Option<Picked>, Torn> {
-    let cluster = tier.candidates.cluster;
     let host = match key {
-        Some(key) if cluster.policy.hashes() => host_in(tier, class, &mut Constant(key)),
-        _ => host_in(tier, class, entropy),
+        Some(key) if tier.cluster.policy.hashes() => host_in(tier, candidates, class, &mut Constant(key)),
+        _ => host_in(tier, candidates, class, entropy),
     };
-    Ok(host?.map(|host| Picked { cluster, host }))
+    Ok(host?.map(|host| Picked { cluster: tier.cluster, host }))
 }
 
-fn host_in(tier: &Tier<'_>, class: Class, entropy: &mut (impl Entropy + ?Sized)) -> Result<Option<Host>, Torn> {
-    let candidates = &tier.candidates;
+fn host_in(
+    tier: &Tier<'_>,
+    candidates: &Candidates<'_>,
+    class: Class,
+    entropy: &mut (impl Entropy + ?Sized),
+) -> Result<Option<Host>, Torn> {
     if candidates.cluster.policy.hashes() {
-        return hashed_in(tier, class, entropy);
+        return hashed_in(tier, candidates, class, entropy);
     }
     let zone =
         if tier.nth == 0 { zone_aware::pick(tier.reading, candidates, &tier.view, class, entropy)? } else { None };
@@ -123,7 +126,11 @@ fn host_in(tier: &Tier<'_>, class: Class, entropy: &mut (impl Entropy + ?Sized))
             least_request::pick(candidates, &set, class, choice_count, bias_thousandths, entropy)
         }
         PolicyView::Random => random::evenly(candidates, &set, class, entropy),
-        PolicyView::RingHash | PolicyView::Maglev | PolicyView::Aggregate { .. } | PolicyView::Pass(..) => Ok(None),
+        PolicyView::RingHash
+        | PolicyView::Maglev
+        | PolicyView::Aggregate { .. }
+        | PolicyView::Pass(..)
+        | PolicyView::Refuse => Ok(None),
     }?;
     if picked.is_none() && set != tier.view.set {
         // A locality without a usable endpoint: the others of the priority.
@@ -133,8 +140,12 @@ fn host_in(tier: &Tier<'_>, class: Class, entropy: &mut (impl Entropy + ?Sized))
 }
 
 /// Tables span a priority; localities are in their weights. What is usable and in no table is still used.
-fn hashed_in(tier: &Tier<'_>, class: Class, entropy: &mut (impl Entropy + ?Sized)) -> Result<Option<Host>, Torn> {
-    let candidates = &tier.candidates;
+fn hashed_in(
+    tier: &Tier<'_>,
+    candidates: &Candidates<'_>,
+    class: Class,
+    entropy: &mut (impl Entropy + ?Sized),
+) -> Result<Option<Host>, Torn> {
     let key = entropy.next();
     let found = match candidates.cluster.policy {
         PolicyView::RingHash => hashed::ring(candidates, &tier.view, class, key)?,
@@ -180,7 +191,7 @@ impl Totals {
             return Ok(false);
         }
         for nth in 0..tiers.count()? {
-            if !self.panics(&tiers.cluster, &counts(&tiers.at(nth)?)?) {
+            if !self.panics(tiers.cluster, &counts(&tiers.at(nth)?)?) {
                 return Ok(false);
             }
         }
@@ -188,18 +199,19 @@ impl Totals {
     }
 }
 
-/// Whether a priority of a cluster (no aggregate) is in panic.
-fn panics(cluster: &Tiers<'_>, tier: &Tier<'_>) -> Result<bool, Torn> {
-    Ok(Totals::of(cluster)?.panics(&cluster.cluster, &counts(tier)?))
+/// Whether a priority is in panic as its own cluster sees it.
+fn panics(tiers: &Tiers<'_>, tier: &Tier<'_>) -> Result<bool, Torn> {
+    let own = Tiers { cluster: &tier.cluster, ..*tiers };
+    Ok(Totals::of(&own)?.panics(&tier.cluster, &counts(tier)?))
 }
 
 fn counts(tier: &Tier<'_>) -> Result<Counts, Torn> {
-    tier.candidates.counts(&tier.view.set)
+    tier.candidates().counts(&tier.view.set)
 }
 
 /// Healthy and degraded availability, percent.
 fn availability(tier: &Tier<'_>, counts: &Counts) -> (u64, u64) {
-    let factor = u64::from(tier.candidates.cluster.overprovisioning_factor);
+    let factor = u64::from(tier.cluster.overprovisioning_factor);
     let percent = |count: u64| (count * factor).checked_div(counts.total).unwrap_or(0).min(100);
     (percent(counts.healthy), percent(counts.degraded))
 }
@@ -231,7 +243,7 @@ fn choose(tiers: &Tiers<'_>, entropy: &mut (impl Entropy + ?Sized)) -> Result<Op
     let Some((nth, class)) = by_load(entropy, priorities, &[Class::Healthy, Class::Degraded], load)? else {
         return Err(Torn);
     };
-    let panics = !tiers.is_aggregate() && totals.panics(&tiers.cluster, &counts(&tiers.at(nth)?)?);
+    let panics = !tiers.is_aggregate() && totals.panics(tiers.cluster, &counts(&tiers.at(nth)?)?);
     Ok(Some((nth, if panics { Class::Any } else { class })))
 }
 

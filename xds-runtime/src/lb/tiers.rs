@@ -36,22 +36,31 @@ impl<'a> Reading<'a> {
 pub(super) struct Tiers<'a> {
     pub reading: &'a Reading<'a>,
     /// The cluster, or the aggregate.
-    pub cluster: ClusterView,
+    pub cluster: &'a ClusterView,
     /// Count endpoints one by one, whatever the clusters' slots say of ejections.
     pub exact: bool,
 }
 
-/// One priority, as its cluster sees it.
+/// One priority of one cluster.
 pub(super) struct Tier<'a> {
-    pub candidates: Candidates<'a>,
+    pub cluster: ClusterView,
     pub view: PriorityView,
     /// Which priority of its cluster it is.
     pub nth: u32,
     pub reading: &'a Reading<'a>,
+    exact: bool,
+}
+
+impl Tier<'_> {
+    /// Its endpoints as this call sees them. Made when they are looked at: a cluster's description is large, and the
+    /// stack of whoever connects may be small.
+    pub fn candidates(&self) -> Candidates<'_> {
+        Candidates::new(self.reading, &self.cluster, self.exact)
+    }
 }
 
 impl<'a> Tiers<'a> {
-    pub const fn new(reading: &'a Reading<'a>, cluster: ClusterView) -> Self {
+    pub const fn new(reading: &'a Reading<'a>, cluster: &'a ClusterView) -> Self {
         Self { reading, cluster, exact: false }
     }
 
@@ -85,15 +94,9 @@ impl<'a> Tiers<'a> {
                 continue;
             }
             let view = self.reading.view.priority(&cluster, nth)?;
-            let candidates = Candidates::new(self.reading, cluster, self.exact);
-            return Ok(Tier { candidates, view, nth, reading: self.reading });
+            return Ok(Tier { cluster, view, nth, reading: self.reading, exact: self.exact });
         }
         Err(Torn)
-    }
-
-    /// The member cluster of a tier, on its own.
-    pub const fn of_member(&self, tier: &Tier<'a>) -> Self {
-        Self { cluster: tier.candidates.cluster, ..*self }
     }
 
     fn members(&self) -> Result<u32, Torn> {
@@ -105,7 +108,7 @@ impl<'a> Tiers<'a> {
     }
 
     fn member(&self, nth: u32) -> Result<ClusterView, Torn> {
-        let PolicyView::Aggregate { first, .. } = self.cluster.policy else { return Ok(self.cluster) };
+        let PolicyView::Aggregate { first, .. } = self.cluster.policy else { return Ok(*self.cluster) };
         let member = self.reading.view.cluster(self.reading.view.weighted(first, nth)?.0)?;
         // Compile names members that have endpoints of their own.
         if matches!(member.policy, PolicyView::Aggregate { .. }) { Err(Torn) } else { Ok(member) }

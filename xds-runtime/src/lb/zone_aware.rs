@@ -10,7 +10,7 @@
 use super::candidates::{Candidates, Class, Counts};
 use super::entropy::{Entropy, below};
 use super::tiers::Reading;
-use crate::image::{PriorityView, SetView, Torn, ZoneAware};
+use crate::image::{ClusterView, PriorityView, SetView, Torn, ZoneAware};
 use crate::resource::Health;
 
 /// The whole of a share.
@@ -32,7 +32,8 @@ pub(super) fn pick(
     {
         return Ok(None);
     }
-    let callers = Callers::of(candidates, reading, &settings)?;
+    let local = candidates.view.cluster(settings.local)?;
+    let callers = Callers::of(reading, &local, &settings)?;
     if callers.panic(candidates)? {
         return Ok(None);
     }
@@ -75,7 +76,10 @@ pub(super) fn pick(
 pub(super) fn fails(candidates: &Candidates<'_>, reading: &Reading<'_>) -> Result<bool, Torn> {
     let balancing = candidates.cluster.balancing;
     match balancing.zone_aware.filter(|_| balancing.fail_on_panic) {
-        Some(settings) => Callers::of(candidates, reading, &settings)?.panic(candidates),
+        Some(settings) => {
+            let local = candidates.view.cluster(settings.local)?;
+            Callers::of(reading, &local, &settings)?.panic(candidates)
+        }
         None => Ok(false),
     }
 }
@@ -89,10 +93,9 @@ struct Callers<'a> {
 }
 
 impl<'a> Callers<'a> {
-    fn of(candidates: &Candidates<'a>, reading: &'a Reading<'a>, settings: &ZoneAware) -> Result<Self, Torn> {
-        let cluster = candidates.view.cluster(settings.local)?;
+    fn of(reading: &'a Reading<'a>, cluster: &'a ClusterView, settings: &ZoneAware) -> Result<Self, Torn> {
         let callers = Candidates::new(reading, cluster, false);
-        let priority = candidates.view.priority(&cluster, 0)?;
+        let priority = reading.view.priority(cluster, 0)?;
         let whole = healthy_weight(&callers, &priority.set, settings.by_weight)?;
         Ok(Self { candidates: callers, priority, whole, by_weight: settings.by_weight })
     }

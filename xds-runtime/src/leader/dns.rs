@@ -1,6 +1,7 @@
 //! Host names of DNS clusters, resolved by an own resolver, kept fresh by their TTL; the last good answer stays.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use hickory_resolver::config::LookupIpStrategy;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// A TTL below this counts as this (Envoy refreshes every 5 s without looking at the TTL).
-const TTL_LEAST: Duration = Duration::from_secs(1);
-/// And one above as this.
-const TTL_MOST: Duration = Duration::from_secs(300);
-/// After a failure.
+use crate::resource::DnsRefresh;
+
+/// No name is looked up more often than this, whatever its TTL or its cluster says.
+const PAUSE_LEAST: Duration = Duration::from_secs(1);
+/// Without a resolver.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// One finished look-up.
@@ -31,23 +32,37 @@ enum Outcome {
     Failed(String),
 }
 
+/// A name.
+struct Watched {
+    refresh: DnsRefresh,
+    /// When it is due; `None` = a look-up is under way.
+    due: Option<Instant>,
+    /// Failures in a row.
+    failures: u32,
+}
+
 /// The names being watched.
 #[derive(Default)]
 pub struct Hostnames {
     resolver: Option<TokioResolver>,
-    /// When each is due; `None` = a look-up is under way.
-    due: BTreeMap<String, Option<Instant>>,
+    names: BTreeMap<String, Watched>,
     resolved: BTreeMap<String, Vec<IpAddr>>,
     running: JoinSet<Answer>,
 }
 
 impl Hostnames {
     /// Watches exactly these names.
-    pub fn watch(&mut self, names: &BTreeSet<String>) {
-        self.due.retain(|name, _| names.contains(name));
-        self.resolved.retain(|name, _| names.contains(name));
-        for name in names {
-            self.due.entry(name.clone()).or_insert_with(|| Some(Instant::now()));
+    pub fn watch(&mut self, names: &BTreeMap<String, DnsRefresh>) {
+        self.names.retain(|name, _| names.contains_key(name));
+        self.resolved.retain(|name, _| names.contains_key(name));
+        for (name, refresh) in names {
+            let new = || Watched { refresh: *refresh, due: Some(Instant::now()), failures: 0 };
+            let watched = self.names.entry(name.clone()).or_insert_with(new);
+            if watched.refresh != *refresh {
+                // An answer that was to live long may be wanted fresher now.
+                watched.refresh = *refresh;
+                watched.due = watched.due.map(|due| due.min(Instant::now() + refresh.interval));
+            }
         }
         self.start_due();
     }
@@ -59,13 +74,13 @@ impl Hostnames {
 
     /// When [`Hostnames::start_due`] is due next.
     pub fn next_due(&self) -> Option<Instant> {
-        self.due.values().flatten().min().copied()
+        self.names.values().filter_map(|watched| watched.due).min()
     }
 
     /// Starts the look-ups that are due.
     pub fn start_due(&mut self) {
         let now = Instant::now();
-        for (name, due) in &mut self.due {
+        for (name, Watched { due, .. }) in &mut self.names {
             if due.is_none_or(|due| due > now) {
                 continue;
             }
@@ -96,17 +111,25 @@ impl Hostnames {
 
     /// Takes an answer; true when addresses changed.
     pub fn take(&mut self, answer: Answer) -> bool {
-        let Some(due) = self.due.get_mut(&answer.name) else { return false };
+        let Some(watched) = self.names.get_mut(&answer.name) else { return false };
+        let refresh = watched.refresh;
         let (found, pause) = match answer.outcome {
-            Outcome::Found(addresses, ttl) => (Some(addresses), ttl.clamp(TTL_LEAST, TTL_MOST)),
+            Outcome::Found(addresses, ttl) => {
+                watched.failures = 0;
+                let by_ttl = refresh.respect_ttl && !ttl.is_zero();
+                (Some(addresses), if by_ttl { ttl } else { refresh.interval })
+            }
             // Last good stays; a name that never had an address is known to have none.
-            Outcome::Nothing => ((!self.resolved.contains_key(&answer.name)).then(Vec::new), RETRY),
+            Outcome::Nothing => (
+                (!self.resolved.contains_key(&answer.name)).then(Vec::new),
+                watched.failed(RandomState::new().hash_one(())),
+            ),
             Outcome::Failed(reason) => {
                 log::warn!("{}: {reason}; the last good addresses stay", answer.name);
-                (None, RETRY)
+                (None, watched.failed(RandomState::new().hash_one(())))
             }
         };
-        *due = Some(Instant::now() + pause);
+        watched.due = Some(Instant::now() + pause.max(PAUSE_LEAST));
         match found {
             Some(addresses) if self.resolved.get(&answer.name) != Some(&addresses) => {
                 self.resolved.insert(answer.name, addresses);
@@ -114,6 +137,23 @@ impl Hostnames {
             }
             _ => false,
         }
+    }
+}
+
+impl Watched {
+    /// The pause after a failure: a random part of a bound that doubles with each one in a row, but for the first
+    /// `retry` (a cluster without `dns_failure_refresh_rate` has a fixed one).
+    fn failed(&mut self, random: u64) -> Duration {
+        let DnsRefresh { retry, retry_most, .. } = self.refresh;
+        let doublings = self.failures.min(16);
+        self.failures = self.failures.saturating_add(1);
+        if retry == retry_most {
+            return retry;
+        }
+        let bound = retry.saturating_mul(1 << doublings).min(retry_most);
+        let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+        // The high word of the product is uniform in 0..nanos.
+        Duration::from_nanos(((u128::from(random) * u128::from(nanos)) >> 64) as u64)
     }
 }
 
@@ -129,10 +169,8 @@ async fn look_up(resolver: TokioResolver, name: String) -> Answer {
     // The final dot: a host name of the mesh is never completed by a search list.
     let outcome = match resolver.lookup_ip(format!("{name}.")).await {
         Ok(found) => {
-            let mut addresses: Vec<IpAddr> = found.iter().collect();
-            // An answer in another order is the same answer.
-            addresses.sort_unstable();
-            addresses.dedup();
+            // In the answer's order: its first address is a LOGICAL_DNS cluster's endpoint.
+            let addresses: Vec<IpAddr> = found.iter().collect();
             let ttl = found.valid_until().saturating_duration_since(std::time::Instant::now());
             Outcome::Found(addresses, ttl)
         }
@@ -150,37 +188,83 @@ mod tests {
         Answer { name: "db.example".to_owned(), outcome }
     }
 
-    fn watched() -> Hostnames {
+    fn watched(refresh: DnsRefresh) -> Hostnames {
         let mut names = Hostnames::default();
-        names.due.insert("db.example".to_owned(), None);
+        names.names.insert("db.example".to_owned(), Watched { refresh, due: None, failures: 0 });
         names
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn next(names: &Hostnames) -> Duration {
+        names.next_due().unwrap() - Instant::now()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_failed_look_up_keeps_the_last_good_addresses_and_is_repeated() {
-        let mut names = watched();
+        let mut names = watched(DnsRefresh::default());
         let addresses: Vec<IpAddr> = vec!["192.0.2.1".parse().unwrap()];
-        assert!(names.take(answer(Outcome::Found(addresses.clone(), Duration::from_secs(30)))));
-        assert_eq!(names.next_due(), Some(Instant::now() + Duration::from_secs(30)));
+        assert!(names.take(answer(Outcome::Found(addresses.clone(), seconds(30)))));
         assert!(!names.take(answer(Outcome::Found(addresses.clone(), Duration::ZERO))), "no change");
         assert!(!names.take(answer(Outcome::Failed("timed out".to_owned()))));
         assert!(!names.take(answer(Outcome::Nothing)));
         assert_eq!(names.resolved()["db.example"], addresses);
-        assert_eq!(names.next_due(), Some(Instant::now() + RETRY));
+        assert_eq!(next(&names), seconds(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_is_looked_up_at_its_clusters_rate_or_by_its_ttl() {
+        let found = |ttl| answer(Outcome::Found(Vec::new(), ttl));
+        let mut names = watched(DnsRefresh { interval: seconds(7), ..DnsRefresh::default() });
+        names.take(found(seconds(300)));
+        assert_eq!(next(&names), seconds(7), "the TTL has no say");
+        let mut names = watched(DnsRefresh { interval: seconds(7), respect_ttl: true, ..DnsRefresh::default() });
+        names.take(found(seconds(3600)));
+        assert_eq!(next(&names), seconds(3600));
+        names.take(found(Duration::ZERO));
+        assert_eq!(next(&names), seconds(7), "a TTL of 0 says nothing");
+        names.take(found(Duration::from_millis(1)));
+        assert_eq!(next(&names), PAUSE_LEAST);
+    }
+
+    #[test]
+    fn pauses_after_failures_grow_to_their_bound_and_a_success_ends_the_row() {
+        let refresh = DnsRefresh { retry: seconds(2), retry_most: seconds(10), ..DnsRefresh::default() };
+        let mut watched = Watched { refresh, due: None, failures: 0 };
+        let bounds: Vec<_> = (0..5).map(|_| watched.failed(u64::MAX).as_secs_f64().round()).collect();
+        assert_eq!(bounds, [2.0, 4.0, 8.0, 10.0, 10.0]);
+        assert_eq!(watched.failed(0), Duration::ZERO, "jitter over the whole bound");
+        watched.failures = 0;
+        assert!(watched.failed(u64::MAX) <= seconds(2));
+        watched.refresh = DnsRefresh::default();
+        assert_eq!((watched.failed(0), watched.failed(u64::MAX)), (seconds(5), seconds(5)), "a fixed pause");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cluster_that_wants_it_fresher_brings_the_look_up_forward() {
+        let slow = DnsRefresh { interval: seconds(600), ..DnsRefresh::default() };
+        let mut names = watched(slow);
+        names.take(answer(Outcome::Found(Vec::new(), Duration::ZERO)));
+        assert_eq!(next(&names), seconds(600));
+        let both = slow.with(DnsRefresh { interval: seconds(20), ..DnsRefresh::default() });
+        names.watch(&BTreeMap::from([("db.example".to_owned(), both)]));
+        assert_eq!(next(&names), seconds(20));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_name_that_never_existed_is_known_to_have_no_address() {
-        let mut names = watched();
+        let mut names = watched(DnsRefresh::default());
         assert!(names.take(answer(Outcome::Nothing)));
         assert_eq!(names.resolved()["db.example"], Vec::<IpAddr>::new());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_name_that_nobody_names_any_more_is_forgotten() {
-        let mut names = watched();
-        names.take(answer(Outcome::Found(Vec::new(), TTL_LEAST)));
-        names.watch(&BTreeSet::new());
+        let mut names = watched(DnsRefresh::default());
+        names.take(answer(Outcome::Found(Vec::new(), seconds(1))));
+        names.watch(&BTreeMap::new());
         assert!(names.resolved().is_empty() && names.next_due().is_none());
         assert!(!names.take(answer(Outcome::Nothing)));
     }

@@ -24,6 +24,7 @@ use super::subscriptions::is_answered;
 use crate::ads::Node;
 use crate::boot::BootId;
 use crate::compile::{Compiled, Input, compile};
+use crate::config::NameList;
 use crate::control::{Control, Term};
 use crate::image::{EncodeError, encode, file_words};
 use crate::lb::tell_additions;
@@ -62,6 +63,7 @@ pub struct Pipeline {
     slots: SlotAllocator,
     images: ImageFiles,
     own_addresses: Vec<IpAddr>,
+    exact_http: NameList,
     locality: Locality,
     local_cluster: Option<String>,
     /// Last good resources.
@@ -85,6 +87,7 @@ impl Pipeline {
         boot: BootId,
         control: Control,
         own_addresses: Vec<IpAddr>,
+        exact_http: NameList,
         node: &Node,
     ) -> Result<Self, FileError> {
         let state = state_file::open_or_create(dir, boot)?;
@@ -95,6 +98,7 @@ impl Pipeline {
             slots: SlotAllocator::recover(state),
             images: ImageFiles::new(Arc::clone(dir), boot, control, 0),
             own_addresses,
+            exact_http,
             locality: node.locality.clone(),
             local_cluster: node.metadata_text(LOCAL_CLUSTER).map(str::to_owned),
             resources: Resources::default(),
@@ -180,6 +184,7 @@ impl Pipeline {
             names: resources.names.as_ref(),
             resolved: self.hostnames.resolved(),
             own_addresses: &self.own_addresses,
+            exact_http: &self.exact_http,
             locality: self.locality.clone(),
             local_cluster: self.local_cluster.as_deref(),
         };

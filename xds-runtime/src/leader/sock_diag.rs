@@ -15,15 +15,17 @@ const NLM_F_REQUEST: u16 = 1;
 const IPPROTO_TCP: u8 = 6;
 const HEADER: usize = 16;
 const REQUEST: usize = HEADER + 56;
+/// `idiag_inode` of `struct inet_diag_msg`, its last word.
+const INODE: usize = HEADER + 68;
 
 /// What the kernel says of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Established, or on its way out with the program still holding it.
+    /// Established, or on its way out with a program still holding it.
     Open,
     /// SYN sent.
     Connecting,
-    /// Gone, or only its TIME_WAIT is left.
+    /// Gone, or nobody holds it any more: its TIME_WAIT, or an end that the peer has not answered with its own.
     Gone,
 }
 
@@ -116,8 +118,11 @@ fn answer(bytes: &[u8], sequence: u32) -> Option<Result<Found, Errno>> {
         // ESTALE: the four-tuple belongs to another socket by now.
         return Some(if matches!(error, Errno::NOENT | Errno::STALE) { Ok(Found::Gone) } else { Err(error) });
     }
+    // Without an inode no descriptor is left: the kernel says goodbye on its own.
+    let is_held = word(INODE)? != 0;
     // tcp_states.h
     Some(match bytes.get(HEADER + 1)? {
+        _ if !is_held => Ok(Found::Gone),
         2 | 3 => Ok(Found::Connecting),
         6 | 7 | 10 | 12 => Ok(Found::Gone),
         _ => Ok(Found::Open),
@@ -150,6 +155,20 @@ mod tests {
     #[test]
     fn an_open_connection_is_found_and_a_closed_one_is_gone() {
         check_life("127.0.0.1:0");
+    }
+
+    #[test]
+    fn a_connection_that_only_the_peer_still_holds_is_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let (local, remote, cookie) = (client.local_addr().unwrap(), client.peer_addr().unwrap(), cookie(&client));
+        let mut diag = SockDiag::open().unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(diag.find(local, remote, cookie), Ok(Found::Open), "the program may still read");
+        drop(client);
+        assert_eq!(diag.find(local, remote, cookie), Ok(Found::Gone));
+        drop(server);
     }
 
     #[test]

@@ -79,7 +79,8 @@ impl Running {
         let dir = Arc::new(dir);
         let own = own_addresses(&settings);
         let endpoint = upstream::endpoint(&upstream);
-        let mut pipeline = match Pipeline::new(&dir, boot, control, own, &endpoint.node) {
+        let exact_http = settings.exact_http.clone();
+        let mut pipeline = match Pipeline::new(&dir, boot, control, own, exact_http, &endpoint.node) {
             Ok(pipeline) => pipeline,
             Err(error) => return Err((term, error)),
         };

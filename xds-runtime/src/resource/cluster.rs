@@ -6,15 +6,16 @@ use envoy_types::pb::envoy::config::cluster::v3 as proto;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
-use envoy_types::pb::envoy::extensions::clusters::{aggregate, dns};
-use proto::cluster::{ClusterDiscoveryType, DiscoveryType, common_lb_config::LocalityConfigSpecifier};
+use envoy_types::pb::envoy::extensions::clusters::aggregate;
+use envoy_types::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
+use proto::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig, common_lb_config::LocalityConfigSpecifier};
 
 use super::any::{message_name, unpack};
 use super::balancing::{ZoneAware, hash_balance_factor, percentage};
 use super::endpoint::{Hosts, assignment};
 use super::invalid::{Invalid, Under};
-use super::model::{Cluster, Discovery, LbPolicy, LoadAssignment, TcpKeepalive};
-use super::{lb_policy, outlier, scalar, subsets, tls};
+use super::model::{Cluster, Discovery, Dns, LbPolicy, LoadAssignment, TcpKeepalive};
+use super::{dns, lb_policy, outlier, scalar, subsets, tls};
 
 /// Envoy's default `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -103,7 +104,13 @@ fn combined_with_a_list(wire: &proto::Cluster) -> Result<(), Invalid> {
 /// Fields that concern connections, are set, and are not honoured.
 fn left_out(wire: &proto::Cluster) -> impl Iterator<Item = &'static str> {
     let per_host = |b: &proto::CircuitBreakers| b.per_host_thresholds.iter().any(|t| t.max_connections.is_some());
+    let (by_header, by_metadata) = match &wire.lb_config {
+        Some(LbConfig::OriginalDstLbConfig(config)) => (config.use_http_header, config.metadata_key.is_some()),
+        _ => (false, false),
+    };
     [
+        (by_header, "original_dst_lb_config.use_http_header"),
+        (by_metadata, "original_dst_lb_config.metadata_key"),
         (!wire.health_checks.is_empty(), "health_checks"),
         (wire.circuit_breakers.as_ref().is_some_and(per_host), "circuit_breakers.per_host_thresholds"),
         (wire.upstream_bind_config.is_some(), "upstream_bind_config"),
@@ -133,9 +140,15 @@ fn discovery(wire: &mut proto::Cluster) -> Result<Discovery, Invalid> {
     match DiscoveryType::try_from(wire_type) {
         Ok(DiscoveryType::Eds) => eds(wire),
         Ok(DiscoveryType::Static) => Ok(Discovery::Static(inline(wire, Hosts::Addresses)?)),
-        Ok(DiscoveryType::StrictDns) => Ok(Discovery::StrictDns(inline(wire, Hosts::Names)?)),
-        Ok(DiscoveryType::LogicalDns) => logical_dns(wire),
-        Ok(DiscoveryType::OriginalDst) => Ok(Discovery::OriginalDst),
+        Ok(DiscoveryType::StrictDns) => {
+            let dns = dns::of_cluster(wire)?;
+            Ok(Discovery::StrictDns(inline(wire, Hosts::Names)?, dns))
+        }
+        Ok(DiscoveryType::LogicalDns) => {
+            let dns = dns::of_cluster(wire)?;
+            logical_dns(wire, dns)
+        }
+        Ok(DiscoveryType::OriginalDst) => Ok(original_dst(wire)),
         Err(_) => Err(Invalid::new("type", format!("{wire_type} is not defined"))),
     }
 }
@@ -153,11 +166,12 @@ fn custom_type(wire: &mut proto::Cluster, custom: &proto::cluster::CustomCluster
             Ok(Discovery::Aggregate(config.clusters))
         }
         "envoy.extensions.clusters.dns.v3.DnsCluster" => {
-            let config: dns::v3::DnsCluster = unpack(any)?;
+            let config: DnsCluster = unpack(any)?;
+            let dns = dns::of_extension(&config)?;
             if config.all_addresses_in_single_endpoint {
-                return logical_dns(wire);
+                return logical_dns(wire, dns);
             }
-            Ok(Discovery::StrictDns(inline(wire, Hosts::Names)?))
+            Ok(Discovery::StrictDns(inline(wire, Hosts::Names)?, dns))
         }
         _ => Ok(Discovery::Unsupported(custom.name.clone())),
     }
@@ -185,11 +199,22 @@ fn inline(wire: &mut proto::Cluster, hosts: Hosts) -> Result<LoadAssignment, Inv
     assignment(wire_assignment, hosts).under("load_assignment")
 }
 
+/// The address that the program dialled. A header or metadata may name another one for a request; the port that a
+/// cluster puts in place of the dialled one would have to be dialled.
+fn original_dst(wire: &proto::Cluster) -> Discovery {
+    match &wire.lb_config {
+        Some(LbConfig::OriginalDstLbConfig(config)) if config.upstream_port_override.is_some() => {
+            Discovery::Unsupported("original_dst_lb_config.upstream_port_override".to_owned())
+        }
+        _ => Discovery::OriginalDst,
+    }
+}
+
 /// Envoy: LOGICAL_DNS has exactly one locality with exactly one endpoint.
-fn logical_dns(wire: &mut proto::Cluster) -> Result<Discovery, Invalid> {
+fn logical_dns(wire: &mut proto::Cluster, dns: Dns) -> Result<Discovery, Invalid> {
     let assignment = inline(wire, Hosts::Names)?;
     match assignment.localities.as_slice() {
-        [one] if one.endpoints.len() == 1 => Ok(Discovery::LogicalDns(assignment)),
+        [one] if one.endpoints.len() == 1 => Ok(Discovery::LogicalDns(assignment, dns)),
         _ => Err(Invalid::new("load_assignment", "LOGICAL_DNS needs exactly one endpoint")),
     }
 }

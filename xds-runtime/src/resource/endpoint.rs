@@ -14,6 +14,9 @@ use super::scalar;
 /// Envoy's default `overprovisioning_factor`, percent.
 const OVERPROVISIONING: u32 = 140;
 
+/// The port of Istio's east-west gateways for mTLS passed on by server name, where metadata does not tell.
+const GATEWAY_PORT: u16 = 15443;
+
 /// Whether an endpoint may be a host name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hosts {
@@ -83,6 +86,7 @@ fn locality_endpoints(
         health: Health::Healthy,
         weight: 1,
         tls_mode_istio: false,
+        is_gateway: false,
         hash_key: None,
         hostname: String::new(),
         metadata: Metadata::new(),
@@ -134,11 +138,19 @@ fn endpoint(
         let why = format!("{host:?} is no IP address");
         return Err(Invalid::new("endpoint.address.socket_address.address", why));
     }
+    let gateway_port = matches!(address, EndpointAddress::Socket(at) if at.port() == GATEWAY_PORT);
+    let is_gateway = tls_mode_istio
+        && wire
+            .metadata
+            .as_ref()
+            .and_then(|metadata| text(metadata, "istio", "workload"))
+            .map_or(gateway_port, is_nobody);
     Ok(Endpoint {
         address,
         health: health(wire.health_status)?,
         weight: scalar::weight(wire.load_balancing_weight)?.unwrap_or(1),
         tls_mode_istio,
+        is_gateway,
         hash_key,
         hostname: endpoint.hostname,
         metadata: metadata::of_load_balancing(wire.metadata),
@@ -159,6 +171,13 @@ fn health(wire: i32) -> Result<Health, Invalid> {
 /// Istio marks endpoints that speak its mTLS in the metadata that Envoy matches transport sockets on.
 fn says_tls_mode_istio(metadata: &core::Metadata) -> bool {
     text(metadata, "envoy.transport_socket_match", "tlsMode") == Some("istio")
+}
+
+/// Istio describes the workload of an endpoint as `workload;namespace;service;revision;cluster`. The gateway that stands
+/// for a network's endpoints has no workload of its own: all but the cluster is empty.
+fn is_nobody(workload: &str) -> bool {
+    let mut parts = workload.split(';');
+    parts.next() == Some("") && parts.next() == Some("")
 }
 
 /// A field of text in the metadata of a filter.

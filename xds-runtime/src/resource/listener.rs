@@ -1,5 +1,6 @@
 //! LDS: listeners, their filter chains and terminal filters.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -71,6 +72,15 @@ fn chains(
     for (i, chain) in wire.into_iter().enumerate() {
         listener.chains.push(filter_chain(chain).under_at("filter_chains", i)?);
     }
+    // Envoy: matches are unique. Chains with a condition that is not kept cannot be compared.
+    let mut seen = HashMap::new();
+    let comparable = |chain: &&FilterChain| !matches!(chain.filter, NetworkFilter::Unsupported(_));
+    for (i, chain) in listener.chains.iter().enumerate().filter(|(_, chain)| comparable(chain)) {
+        if let Some(other) = seen.insert(&chain.matches, i) {
+            let why = format!("the same as that of filter_chains[{other}]");
+            return Err(Invalid::new(format!("filter_chains[{i}].filter_chain_match"), why));
+        }
+    }
     listener.default_chain = default.map(filter_chain).transpose().under("default_filter_chain")?;
     Ok(())
 }
@@ -123,6 +133,11 @@ fn chain_match(wire: proto::FilterChainMatch) -> Result<(ChainMatch, Option<&'st
         Some(value) => Some(scalar::port(value, "destination_port")?),
         None => None,
     };
+    for (i, name) in wire.server_names.iter().enumerate() {
+        if name.contains('*') && !name.starts_with("*.") {
+            return Err(Invalid::new(format!("server_names[{i}]"), format!("{name:?}: a wildcard is its first label")));
+        }
+    }
     let left_out = [
         (!wire.address_suffix.is_empty() || wire.suffix_len.is_some(), "address_suffix"),
         (!wire.direct_source_prefix_ranges.is_empty(), "direct_source_prefix_ranges"),

@@ -14,6 +14,7 @@
 mod any;
 mod balancing;
 mod cluster;
+mod dns;
 mod endpoint;
 mod invalid;
 mod lb_policy;

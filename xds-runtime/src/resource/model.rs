@@ -115,7 +115,7 @@ pub struct FilterChain {
 }
 
 /// `FilterChainMatch`, as far as an outbound client can evaluate it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ChainMatch {
     /// Destination port.
     pub destination_port: Option<u16>,
@@ -274,15 +274,73 @@ pub enum Discovery {
     /// Inline addresses.
     Static(LoadAssignment),
     /// Inline host names; every address of each is an endpoint.
-    StrictDns(LoadAssignment),
+    StrictDns(LoadAssignment, Dns),
     /// One inline host name; its current first address is the endpoint.
-    LogicalDns(LoadAssignment),
+    LogicalDns(LoadAssignment, Dns),
     /// The address the program dialled.
     OriginalDst,
     /// Other clusters in order of priority.
     Aggregate(Vec<String>),
     /// Anything else, named.
     Unsupported(String),
+}
+
+/// How the host names of a cluster are looked up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Which of their addresses count.
+    pub family: DnsFamily,
+    /// When they are looked up again.
+    pub refresh: DnsRefresh,
+}
+
+/// `dns_lookup_family`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DnsFamily {
+    /// IPv6 addresses, IPv4 ones where there are none.
+    #[default]
+    Auto,
+    /// IPv4 addresses.
+    V4Only,
+    /// IPv6 addresses.
+    V6Only,
+    /// IPv4 addresses, IPv6 ones where there are none.
+    V4Preferred,
+    /// All.
+    All,
+}
+
+/// When a name is looked up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DnsRefresh {
+    /// `dns_refresh_rate`; Envoy's default is 5 s.
+    pub interval: Duration,
+    /// `respect_dns_ttl`: the answer's TTL instead, unless it is 0.
+    pub respect_ttl: bool,
+    /// The bound of the first pause after a failure; it doubles with each one.
+    pub retry: Duration,
+    /// The bound of every pause after a failure.
+    pub retry_most: Duration,
+}
+
+impl Default for DnsRefresh {
+    fn default() -> Self {
+        let interval = Duration::from_secs(5);
+        Self { interval, respect_ttl: false, retry: interval, retry_most: interval }
+    }
+}
+
+impl DnsRefresh {
+    /// What suits two clusters that name the same host: the more eager of each.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            interval: self.interval.min(other.interval),
+            respect_ttl: self.respect_ttl && other.respect_ttl,
+            retry: self.retry.min(other.retry),
+            retry_most: self.retry_most.min(other.retry_most),
+        }
+    }
 }
 
 /// Load-balancing policies of Envoy.
@@ -457,6 +515,8 @@ pub struct Endpoint {
     pub weight: u32,
     /// True when its metadata says `envoy.transport_socket_match: {tlsMode: istio}`.
     pub tls_mode_istio: bool,
+    /// True when it is the gateway of another network and stands for the endpoints behind it: it takes Istio's mTLS only.
+    pub is_gateway: bool,
     /// What hash policies know it by (metadata `envoy.lb: {hash_key: ..}`), instead of its address.
     pub hash_key: Option<String>,
     /// `hostname`; may be empty.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use xds_runtime::boot::BootId;
 use xds_runtime::compile::{Input, compile};
+use xds_runtime::config::NameList;
 use xds_runtime::image::{Endpoint as Compiled, Mesh, View, encode};
 use xds_runtime::lb::{Call, Choice, Seeded, choose, tell_additions};
 use xds_runtime::resource::*;
@@ -37,6 +38,7 @@ pub fn host(port: u16) -> Endpoint {
         health: Health::Healthy,
         weight: 1,
         tls_mode_istio: false,
+        is_gateway: false,
         hash_key: None,
         hostname: String::new(),
         metadata: Metadata::new(),
@@ -146,6 +148,7 @@ impl Rig {
             names: None,
             resolved: &BTreeMap::new(),
             own_addresses: &[],
+            exact_http: &NameList::default(),
             locality: Locality { region: "r".into(), zone: "z0".into(), sub_zone: String::new() },
             local_cluster: Some(&local),
         };

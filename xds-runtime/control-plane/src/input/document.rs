@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::scalar::{Base64, nullable};
-use super::{DestinationRule, EndpointSlice, InputError, Node, Pod, Service, ServiceEntry, VirtualService};
+use super::{DestinationRule, EndpointSlice, InputError, Node, Pod, Service, ServiceEntry, Sidecar, VirtualService};
 
 /// Metadata of an object, as far as it matters here.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -53,6 +53,7 @@ pub(crate) enum Document {
     DestinationRule(Box<Object<DestinationRule>>),
     VirtualService(Box<Object<VirtualService>>),
     ServiceEntry(Box<Object<ServiceEntry>>),
+    Sidecar(Object<Sidecar>),
     XdsResource(RawResource),
     List(Vec<Document>),
     /// Known to describe nothing for clients (a Deployment, a Namespace).
@@ -161,6 +162,7 @@ impl<'de> DeserializeSeed<'de> for &Header {
             ("networking.istio.io", "DestinationRule") => Document::DestinationRule(Deserialize::deserialize(from)?),
             ("networking.istio.io", "VirtualService") => Document::VirtualService(Deserialize::deserialize(from)?),
             ("networking.istio.io", "ServiceEntry") => Document::ServiceEntry(Deserialize::deserialize(from)?),
+            ("networking.istio.io", "Sidecar") => Document::Sidecar(Deserialize::deserialize(from)?),
             ("ldmesh.io", "XdsResource") => Document::XdsResource(Object::<RawResource>::deserialize_bare(from)?),
             ("", "List") => {
                 let items = match &self.items {

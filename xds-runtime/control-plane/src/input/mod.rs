@@ -9,6 +9,7 @@ mod kubernetes;
 mod policy;
 mod scalar;
 mod service_entry;
+mod sidecar;
 mod source;
 mod virtual_service;
 
@@ -20,8 +21,9 @@ pub(crate) use policy::{
 };
 pub(crate) use scalar::{Address, ClusterIp, PortRef};
 pub(crate) use service_entry::{ServiceEntry, ServiceEntryResolution};
+pub(crate) use sidecar::{OutboundMode, Sidecar};
 pub use source::Source;
-pub(crate) use virtual_service::{Destination, HttpMatch, HttpRoute, StringMatch, TcpRoute, VirtualService, Weighted};
+pub(crate) use virtual_service::{Destination, HttpMatch, HttpRoute, StringMatch, TcpMatch, VirtualService, Weighted};
 
 /// Why an input cannot be used. Its display is one line that names the file, the line and the field.
 #[derive(Debug, thiserror::Error)]

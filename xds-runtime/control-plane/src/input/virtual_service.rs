@@ -90,6 +90,12 @@ pub(crate) struct TcpMatch {
     pub port: Option<NonZeroU16>,
     #[serde(deserialize_with = "nullable")]
     pub destination_subnets: Vec<Address>,
+    #[serde(deserialize_with = "nullable")]
+    pub source_labels: BTreeMap<String, String>,
+    #[serde(deserialize_with = "nullable")]
+    pub source_namespace: String,
+    #[serde(deserialize_with = "nullable")]
+    pub gateways: Vec<String>,
 }
 
 /// A destination with its share.

@@ -30,6 +30,7 @@ impl Mesh {
                 Document::DestinationRule(object) => mesh.rules.push(rule(*object)),
                 Document::VirtualService(object) => mesh.add_routes(*object),
                 Document::ServiceEntry(object) => mesh.add_entry(&object),
+                Document::Sidecar(object) => mesh.sidecars.push((object.metadata.namespace, object.spec)),
                 Document::XdsResource(raw) => mesh.raw.push(raw),
                 Document::Irrelevant => {}
                 Document::Unknown(title) => {

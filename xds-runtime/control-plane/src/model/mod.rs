@@ -15,7 +15,7 @@ use std::num::NonZeroU16;
 pub(crate) use protocol::Protocol;
 
 use crate::input::{Address, DestinationRule, OutlierDetection, TrafficPolicy, VirtualService};
-use crate::input::{ConnectionPool, LoadBalancer};
+use crate::input::{ConnectionPool, LoadBalancer, OutboundMode, Sidecar};
 
 /// The suffix of Kubernetes service names.
 pub(crate) const CLUSTER_SUFFIX: &str = "svc.cluster.local";
@@ -31,6 +31,8 @@ pub(crate) struct Mesh {
     rules: Vec<Rule>,
     /// VirtualServices that hold for sidecars, in order of appearance.
     pub routes: Vec<Routes>,
+    /// Sidecars with their namespace, in order of appearance.
+    sidecars: Vec<(String, Sidecar)>,
     /// Resources served as they are.
     pub raw: Vec<crate::input::RawResource>,
     /// What was ignored and why, one line each.
@@ -195,6 +197,21 @@ impl Mesh {
                 .filter(|rule| rule.namespace == namespace && host_matches(&rule.host, &service.host))
                 .max_by_key(|rule| (!rule.host.starts_with('*'), rule.host.len()))
         })
+    }
+
+    /// Whether unknown destinations are refused for a client: the Sidecar that selects its labels counts, then that of
+    /// its namespace, then that of the root namespace.
+    pub fn is_registry_only(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        let selects = |sidecar: &Sidecar| match &sidecar.workload_selector {
+            Some(selector) => selector.labels.iter().all(|(key, value)| labels.get(key) == Some(value)),
+            None => false,
+        };
+        let own = || self.sidecars.iter().filter(|(of, _)| of == namespace).map(|(_, sidecar)| sidecar);
+        let root = || self.sidecars.iter().filter(|(of, _)| of == ROOT_NAMESPACE).map(|(_, sidecar)| sidecar);
+        let for_all = |sidecar: &&Sidecar| sidecar.workload_selector.is_none();
+        let sidecar = own().find(|own| selects(own)).or_else(|| own().find(for_all)).or_else(|| root().find(for_all));
+        let policy = sidecar.and_then(|sidecar| sidecar.outbound_traffic_policy.as_ref());
+        policy.is_some_and(|policy| policy.mode == OutboundMode::RegistryOnly)
     }
 
     /// The first VirtualService for a host.

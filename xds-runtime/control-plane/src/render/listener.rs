@@ -45,9 +45,10 @@ pub(super) fn listeners(mesh: &Mesh, proxy: &Proxy) -> Vec<Listener> {
             add_port(&mut drafts, mesh, proxy, service, port);
         }
     }
+    let unknown = if mesh.is_registry_only(&proxy.namespace, &proxy.labels) { BLACK_HOLE } else { PASSTHROUGH };
     let mut listeners: Vec<Listener> =
-        drafts.into_iter().map(|((ip, port), draft)| listener(ip, port, draft)).collect();
-    listeners.push(catch_all_outbound());
+        drafts.into_iter().map(|((ip, port), draft)| listener(ip, port, draft, unknown)).collect();
+    listeners.push(catch_all_outbound(unknown));
     listeners.push(catch_all_inbound());
     listeners
 }
@@ -64,24 +65,22 @@ fn add_port(
         drafts.entry((WILDCARD, port.number)).or_default().http = Some(port.number.to_string());
         return;
     }
-    let chain = || tcp::chain(mesh, proxy, service, port);
+    let chains = || tcp::chains(mesh, proxy, service, port);
     let binds = binds(service, proxy);
     // Several services may share the wildcard address; the first by name is what its default means.
     let sniffed = port.protocol == Protocol::Undeclared;
     if binds.is_empty() {
         let draft = drafts.entry((WILDCARD, port.number)).or_default();
+        let tcp::Chains { narrow, rest } = chains();
+        draft.chains.extend(narrow);
         if port.protocol == Protocol::Tls {
-            draft.chains.push(FilterChain {
-                filter_chain_match: Some(FilterChainMatch {
-                    server_names: vec![service.host.clone()],
-                    ..Default::default()
-                }),
-                ..chain()
-            });
+            let server_names = vec![service.host.clone()];
+            let matches = FilterChainMatch { server_names, ..Default::default() };
+            draft.chains.push(FilterChain { filter_chain_match: Some(matches), ..rest });
         } else if let Some(matches) = tcp::prefix_match(service) {
-            draft.chains.push(FilterChain { filter_chain_match: Some(matches), ..chain() });
+            draft.chains.push(FilterChain { filter_chain_match: Some(matches), ..rest });
         } else {
-            draft.fallback.get_or_insert_with(chain);
+            draft.fallback.get_or_insert(rest);
         }
         if sniffed {
             draft.http.get_or_insert_with(|| port.number.to_string());
@@ -90,7 +89,11 @@ fn add_port(
     }
     for ip in binds {
         let draft = drafts.entry((ip, port.number)).or_default();
-        draft.fallback.get_or_insert_with(chain);
+        if draft.fallback.is_none() {
+            let tcp::Chains { narrow, rest } = chains();
+            draft.chains.extend(narrow);
+            draft.fallback = Some(rest);
+        }
         if sniffed {
             draft.http.get_or_insert_with(|| format!("{}:{}", service.host, port.number));
         }
@@ -110,7 +113,8 @@ fn binds(service: &Service, proxy: &Proxy) -> Vec<IpAddr> {
     pods.collect()
 }
 
-fn listener(ip: IpAddr, port: NonZeroU16, draft: Draft) -> Listener {
+/// `unknown` is the cluster of what nothing describes.
+fn listener(ip: IpAddr, port: NonZeroU16, draft: Draft, unknown: &str) -> Listener {
     let sniffs = draft.http.is_some();
     let mut chains = draft.chains;
     if let Some(routes) = draft.http {
@@ -120,7 +124,7 @@ fn listener(ip: IpAddr, port: NonZeroU16, draft: Draft) -> Listener {
         // One meaning only: a plain chain, and nothing to fall back from.
         Some(only) if chains.is_empty() => (vec![only], None),
         Some(fallback) => (chains, Some(fallback)),
-        None => (chains, Some(passthrough_chain("PassthroughFilterChain"))),
+        None => (chains, Some(unknown_chain("PassthroughFilterChain", unknown))),
     };
     // A wildcard listener of dual-stack clients binds both families.
     let additional_addresses = if ip.is_unspecified() {
@@ -187,11 +191,11 @@ fn network_filter(name: &str, config: Any) -> Filter {
     Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(config)) }
 }
 
-fn passthrough_chain(name: &str) -> FilterChain {
-    FilterChain { name: name.to_owned(), ..tcp::to_cluster(PASSTHROUGH) }
+fn unknown_chain(name: &str, cluster: &str) -> FilterChain {
+    FilterChain { name: name.to_owned(), ..tcp::to_cluster(cluster) }
 }
 
-fn catch_all_outbound() -> Listener {
+fn catch_all_outbound(unknown: &str) -> Listener {
     let loops = FilterChain {
         name: "virtualOutbound-blackhole".to_owned(),
         filter_chain_match: Some(FilterChainMatch {
@@ -204,7 +208,7 @@ fn catch_all_outbound() -> Listener {
         name: "virtualOutbound".to_owned(),
         address: Some(address("0.0.0.0", OUTBOUND_PORT)),
         use_original_dst: bool_value(true),
-        filter_chains: vec![loops, passthrough_chain("virtualOutbound-catchall-tcp")],
+        filter_chains: vec![loops, unknown_chain("virtualOutbound-catchall-tcp", unknown)],
         traffic_direction: core::TrafficDirection::Outbound.into(),
         ..Default::default()
     }

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::google::protobuf::Value;
-use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Value, value::Kind};
 
 use crate::model::Locality;
 
@@ -13,7 +12,7 @@ use crate::model::Locality;
 pub struct Proxy {
     pub(super) namespace: String,
     pub(super) locality: Locality,
-    /// Its labels (node metadata `LABELS`).
+    /// Labels of the client's pod.
     pub(super) labels: BTreeMap<String, String>,
     /// The client resolves names itself and is given allocated addresses.
     pub(super) auto_allocated: bool,
@@ -43,17 +42,17 @@ impl Proxy {
         self
     }
 
-    /// The same client with a label.
-    #[must_use]
-    pub fn labelled(mut self, key: &str, value: &str) -> Self {
-        self.labels.insert(key.to_owned(), value.to_owned());
-        self
-    }
-
     /// The same client with `DNS_CAPTURE` and `DNS_AUTO_ALLOCATE`.
     #[must_use]
     pub fn with_auto_allocated_addresses(mut self) -> Self {
         self.auto_allocated = true;
+        self
+    }
+
+    /// The same client with a label.
+    #[must_use]
+    pub fn with_label(mut self, key: &str, value: &str) -> Self {
+        self.labels.insert(key.to_owned(), value.to_owned());
         self
     }
 
@@ -79,23 +78,21 @@ impl Proxy {
             zone: locality.zone.clone(),
             sub_zone: locality.sub_zone.clone(),
         });
-        let labels = match node.metadata.as_ref().and_then(|all| all.fields.get("LABELS")?.kind.as_ref()) {
-            Some(Kind::StructValue(labels)) => labels.fields.iter().filter_map(text_label).collect(),
-            _ => BTreeMap::new(),
+        let labels =
+            node.metadata.as_ref().and_then(|metadata| match metadata.fields.get("LABELS")?.kind.as_ref()? {
+                Kind::StructValue(labels) => Some(&labels.fields),
+                _ => None,
+            });
+        let label = |(key, value): (&String, &Value)| match value.kind.as_ref()? {
+            Kind::StringValue(text) => Some((key.clone(), text.clone())),
+            _ => None,
         };
         Self {
             namespace: namespace.unwrap_or("default").to_owned(),
             locality,
-            labels,
+            labels: labels.into_iter().flatten().filter_map(label).collect(),
             auto_allocated: metadata("DNS_CAPTURE") == Some("true") && metadata("DNS_AUTO_ALLOCATE") == Some("true"),
         }
-    }
-}
-
-fn text_label((key, value): (&String, &Value)) -> Option<(String, String)> {
-    match value.kind.as_ref()? {
-        Kind::StringValue(text) => Some((key.clone(), text.clone())),
-        _ => None,
     }
 }
 
@@ -114,11 +111,11 @@ mod tests {
     }
 
     #[test]
-    fn labels_come_from_the_metadata() {
+    fn the_labels_are_those_of_the_metadata() {
         let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
-        let labels = Struct { fields: [("version".to_owned(), text("v2"))].into() };
-        let labels = Value { kind: Some(Kind::StructValue(labels)) };
-        let metadata = Some(Struct { fields: [("LABELS".to_owned(), labels)].into() });
-        assert_eq!(Proxy::of_node(&Node { metadata, ..Node::default() }), Proxy::default().labelled("version", "v2"));
+        let labels = Struct { fields: [("app".to_owned(), text("front"))].into() };
+        let fields = [("LABELS".to_owned(), Value { kind: Some(Kind::StructValue(labels)) })].into();
+        let node = Node { metadata: Some(Struct { fields }), ..Node::default() };
+        assert_eq!(Proxy::of_node(&node), Proxy::default().with_label("app", "front"));
     }
 }

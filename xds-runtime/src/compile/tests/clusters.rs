@@ -73,9 +73,9 @@ fn hostname(name: &str) -> Endpoint {
 #[test]
 fn dns_clusters_have_the_addresses_of_their_names() {
     let inline = assignment("a", vec![hostname("x.example"), hostname("y.example")]);
-    let mut world = leading_to(Discovery::StrictDns(inline.clone()), |_| {});
+    let mut world = leading_to(Discovery::StrictDns(inline.clone(), Dns::default()), |_| {});
     let compiled = world.compile();
-    assert_eq!(compiled.hostnames, BTreeSet::from(["x.example".to_owned(), "y.example".to_owned()]));
+    assert_eq!(compiled.hostnames.keys().collect::<Vec<_>>(), ["x.example", "y.example"]);
     assert_eq!(compiled.mesh.clusters[0].priorities, None, "nothing was answered yet");
     let ips = |ips: &[&str]| ips.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<IpAddr>>();
     world.resolved.insert("x.example".into(), ips(&["192.0.2.2", "192.0.2.1"]));
@@ -84,7 +84,8 @@ fn dns_clusters_have_the_addresses_of_their_names() {
     world.resolved.insert("y.example".into(), Vec::new());
     assert_eq!(endpoints(&world.compile()), [[""; 0]], "answered without an address");
 
-    let mut world = leading_to(Discovery::LogicalDns(assignment("a", vec![hostname("x.example")])), |_| {});
+    let mut world =
+        leading_to(Discovery::LogicalDns(assignment("a", vec![hostname("x.example")]), Dns::default()), |_| {});
     world.resolved.insert("x.example".into(), ips(&["192.0.2.2", "192.0.2.1"]));
     assert_eq!(endpoints(&world.compile()), [["192.0.2.2:443"]]);
 }
@@ -251,4 +252,81 @@ fn the_node_s_own_cluster_is_wanted_wherever_zones_count() {
     world.locality.zone = "b".into();
     world.clusters.get_mut("a").unwrap().policy = LbPolicy::Maglev { table_size: 7 };
     assert_eq!(zones(&world).0, None, "tables know no zones");
+}
+
+#[test]
+fn endpoints_behind_a_gateway_of_another_network_are_left_out_and_said() {
+    let gateway = Endpoint { tls_mode_istio: true, is_gateway: true, ..socket("203.0.113.9:15443") };
+    let direct = Endpoint { tls_mode_istio: true, ..socket("10.1.0.1:80") };
+    let compiled = World::default()
+        .cluster(Cluster { tls: UpstreamTls::ByEndpoint, ..cluster("c", Discovery::Eds("c".into())) })
+        .assignment(assignment("c", vec![gateway, direct]))
+        .listener("10.0.0.1_1", "10.0.0.1:1", vec![chain(tcp(&[("c", 1)]))], None)
+        .compile();
+    let priorities = compiled.mesh.clusters[0].priorities.as_ref().unwrap();
+    let endpoints = &priorities[0].localities[0].endpoints;
+    assert_eq!(endpoints.iter().map(|e| e.address.to_string()).collect::<Vec<_>>(), ["10.1.0.1:80"]);
+    assert_eq!(compiled.notes, ["cluster c: endpoints behind a TLS gateway of another network were left out"]);
+}
+
+#[test]
+fn keepalive_is_what_the_cluster_says_a_zero_turns_it_off_and_too_much_is_said() {
+    let keepalive = |probes, time, interval| {
+        let keepalive = Some(TcpKeepalive { probes, time, interval });
+        let compiled = World::default()
+            .cluster(Cluster {
+                keepalive,
+                ..cluster("c", Discovery::Static(assignment("c", vec![socket("10.1.0.1:80")])))
+            })
+            .listener("10.0.0.1_1", "10.0.0.1:1", vec![chain(tcp(&[("c", 1)]))], None)
+            .compile();
+        (compiled.mesh.clusters[0].keepalive, compiled.notes)
+    };
+    let stated = |probes, idle, interval| Some(crate::image::Keepalive { probes, idle, interval });
+    assert_eq!(keepalive(Some(3), Some(7200), Some(75)), (stated(Some(3), Some(7200), Some(75)), vec![]));
+    assert_eq!(keepalive(None, None, None), (stated(None, None, None), vec![]), "on, with the system's values");
+    assert_eq!(keepalive(None, Some(0), Some(75)), (None, vec![]));
+    let too_much = "cluster c: keepalive_time over 32767 is not honoured".to_owned();
+    assert_eq!(keepalive(Some(3), Some(86_400), None), (stated(Some(3), None, None), vec![too_much]));
+}
+
+#[test]
+fn the_lookup_family_of_a_dns_cluster_says_which_addresses_count() {
+    let (v4, v6) = ("192.0.2.1:443", "[2001:db8::1]:443");
+    let check = |family, answer: &[&str], strict: &[&str], logical: &[&str]| {
+        let inline = assignment("a", vec![hostname("x.example")]);
+        let dns = Dns { family, ..Dns::default() };
+        for (discovery, expected) in
+            [(Discovery::StrictDns(inline.clone(), dns), strict), (Discovery::LogicalDns(inline, dns), logical)]
+        {
+            let mut world = leading_to(discovery, |_| {});
+            world.resolved.insert("x.example".into(), answer.iter().map(|ip| ip.parse().unwrap()).collect());
+            assert_eq!(endpoints(&world.compile()), [expected], "{family:?} of {answer:?}");
+        }
+    };
+    let both = ["192.0.2.1", "2001:db8::1"];
+    check(DnsFamily::Auto, &both, &[v6], &[v6]);
+    check(DnsFamily::Auto, &both[..1], &[v4], &[v4]);
+    check(DnsFamily::V4Only, &both, &[v4], &[v4]);
+    check(DnsFamily::V4Only, &both[1..], &[], &[]);
+    check(DnsFamily::V6Only, &both, &[v6], &[v6]);
+    check(DnsFamily::V4Preferred, &both, &[v4], &[v4]);
+    check(DnsFamily::V4Preferred, &both[1..], &[v6], &[v6]);
+    check(DnsFamily::All, &both, &[v4, v6], &[v4]);
+}
+
+#[test]
+fn a_name_of_two_clusters_is_looked_up_as_the_more_eager_says() {
+    let named = |name: &str, interval, respect_ttl| {
+        let interval = Duration::from_secs(interval);
+        let dns = Dns { refresh: DnsRefresh { interval, respect_ttl, ..DnsRefresh::default() }, ..Dns::default() };
+        cluster(name, Discovery::StrictDns(assignment(name, vec![hostname("x.example")]), dns))
+    };
+    let compiled = World::default()
+        .cluster(named("slow", 60, true))
+        .cluster(named("fast", 10, false))
+        .listener("10.0.0.1_1", "10.0.0.1:1", vec![chain(tcp(&[("slow", 1), ("fast", 1)]))], None)
+        .compile();
+    let refresh = compiled.hostnames["x.example"];
+    assert_eq!((refresh.interval, refresh.respect_ttl), (Duration::from_secs(10), false));
 }

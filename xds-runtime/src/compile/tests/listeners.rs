@@ -63,27 +63,6 @@ fn a_concrete_listener_wins_over_the_wildcard_s_routes() {
     assert_eq!(compiled.mesh.destinations.len(), 1);
 }
 
-fn by_server_name(name: &str, to: &str) -> FilterChain {
-    let matches =
-        ChainMatch { server_names: vec![name.into()], transport_protocol: "tls".into(), ..ChainMatch::default() };
-    matching(matches, tcp(&[(to, 1)]))
-}
-
-#[test]
-fn server_names_that_lead_apart_need_bytes() {
-    let world = |other: &str, default| {
-        let chains = vec![by_server_name("a.example", "a"), by_server_name("b.example", other)];
-        World::default().eds(&["a", "b"]).listener("0.0.0.0_443", "0.0.0.0:443", chains, default).compile()
-    };
-    check_clusters(&world("a", None), "0.0.0.0:443", &[("a", 1)]);
-    let needs_bytes = Action::Pass(PassReason::NeedsBytes);
-    check_action(&world("b", None), "0.0.0.0:443", &needs_bytes);
-    check_action(&world("a", Some(passthrough())), "0.0.0.0:443", &needs_bytes);
-    let compiled = world("b", None);
-    let left_out = &destination(&compiled, "0.0.0.0:443").unwrap().rules_left_out;
-    assert_eq!(left_out, "server name a.example, b.example");
-}
-
 #[test]
 fn the_catch_all_decides_what_is_not_described() {
     let with = |name: &str| {
@@ -114,6 +93,17 @@ fn a_black_hole_refuses_and_an_original_destination_passes() {
     check_action(&compiled, "10.0.0.1:2", &Action::Pass(PassReason::OriginalDestination));
     check_action(&compiled, "10.0.0.1:3", &Action::Pass(PassReason::NoCluster));
     assert!(compiled.notes.iter().any(|note| note.contains("gone")), "{:?}", compiled.notes);
+}
+
+#[test]
+fn a_share_of_the_black_hole_is_refused() {
+    let compiled = World::default()
+        .eds(&["a"])
+        .cluster(cluster("BlackHoleCluster", Discovery::Static(assignment("BlackHoleCluster", vec![]))))
+        .listener("10.0.0.1_1", "10.0.0.1:1", vec![chain(tcp(&[("a", 90), ("BlackHoleCluster", 10)]))], None)
+        .compile();
+    check_clusters(&compiled, "10.0.0.1:1", &[("a", 90), ("BlackHoleCluster", 10)]);
+    assert_eq!(compiled.mesh.clusters[1].policy, Policy::Refuse);
 }
 
 #[test]

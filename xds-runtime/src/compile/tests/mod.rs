@@ -2,8 +2,10 @@
 
 mod clusters;
 mod listeners;
+mod matching;
 mod names;
 mod routes;
+mod server_names;
 mod subsets;
 
 use std::net::SocketAddr;
@@ -26,6 +28,7 @@ struct World {
     own: Vec<IpAddr>,
     locality: Locality,
     local_cluster: Option<&'static str>,
+    exact_http: NameList,
 }
 
 impl World {
@@ -90,6 +93,7 @@ impl World {
             names: self.names.as_ref(),
             resolved: &self.resolved,
             own_addresses: &self.own,
+            exact_http: &self.exact_http,
             locality: self.locality.clone(),
             local_cluster: self.local_cluster,
         };
@@ -121,6 +125,7 @@ fn endpoint(address: EndpointAddress) -> Endpoint {
         health: Health::Healthy,
         weight: 1,
         tls_mode_istio: false,
+        is_gateway: false,
         hash_key: None,
         hostname: String::new(),
         metadata: Metadata::new(),

@@ -108,3 +108,34 @@ fn an_outbound_policy_of_registry_only_refuses_unknown_addresses_of_an_http_port
         .compile();
     check_action(&compiled, "0.0.0.0:80", &Action::Refuse);
 }
+
+#[test]
+fn a_service_that_is_to_be_exact_passes_where_its_rules_depend_on_the_request() {
+    let conditional = |domains: &[&str], to: &str| {
+        let mut host = host(domains, to);
+        let to = RouteAction::Clusters(weighted(&[("canary", 1)]), HashPolicy::None);
+        host.routes.insert(0, rule(Some("header x-user"), to));
+        host
+    };
+    let hosts = vec![
+        conditional(&["a.shop.svc.cluster.local", "a.shop.svc.cluster.local:80", "10.0.0.1"], "a"),
+        conditional(&["b.shop.svc.cluster.local", "10.0.0.2"], "b"),
+        host(&["c.bank.svc.cluster.local", "10.0.0.3"], "c"),
+    ];
+    let mut world = World::default().eds(&["a", "b", "c", "canary"]).route("80", hosts).listener(
+        "0.0.0.0_80",
+        "0.0.0.0:80",
+        vec![chain(rds("80"))],
+        None,
+    );
+    let left_out = "a.shop.svc.cluster.local: HTTP rules that depend on the request were left out: header x-user";
+    assert!(world.compile().notes.iter().any(|note| note == left_out), "{:?}", world.compile().notes);
+    world.exact_http = NameList::parse("a.shop.svc.cluster.local,*.bank.svc.cluster.local").0;
+    let compiled = world.compile();
+    check_action(&compiled, "10.0.0.1:80", &Action::Pass(PassReason::NeedsBytes));
+    assert_eq!(destination(&compiled, "10.0.0.1:80").unwrap().rules_left_out, "header x-user");
+    check_clusters(&compiled, "10.0.0.2:80", &[("b", 1)]);
+    check_clusters(&compiled, "10.0.0.3:80", &[("c", 1)]);
+    let passes = "a.shop.svc.cluster.local: connections pass, for its HTTP rules depend on the request: header x-user";
+    assert!(compiled.notes.iter().any(|note| note == passes), "{:?}", compiled.notes);
+}

@@ -1,9 +1,9 @@
 //! Clusters: their policies, settings and members.
 
-use super::{Read, Run, StrRef, Torn, View, some};
+use super::{Read, Run, StrRef, Torn, View, keepalive_from, some};
 use crate::image::balancing::Balancing;
 use crate::image::layout::*;
-use crate::image::mesh::PassReason;
+use crate::image::mesh::{Keepalive, PassReason};
 use crate::shm::unpack;
 
 /// A cluster.
@@ -31,6 +31,8 @@ pub struct ClusterView {
     pub connect_timeout_ms: u32,
     /// Limit of connections.
     pub max_connections: Option<u32>,
+    /// TCP keepalive.
+    pub keepalive: Option<Keepalive>,
     /// Panic threshold in hundredths of a percent.
     pub panic_threshold: u32,
     /// Overprovisioning factor, percent.
@@ -74,6 +76,8 @@ pub enum PolicyView {
     },
     /// Left to the kernel.
     Pass(PassReason, StrRef),
+    /// Refused.
+    Refuse,
 }
 
 impl PolicyView {
@@ -102,6 +106,7 @@ impl<'a> View<'a> {
             priorities,
             factor,
             outlier,
+            keepalive,
             balancing,
             owner,
         ] = self.record::<CLUSTER_WORDS>(Section::Clusters, index)?;
@@ -118,6 +123,7 @@ impl<'a> View<'a> {
                 let (first, count) = unpack(parameter);
                 PolicyView::Aggregate { first, count }
             }
+            POLICY_REFUSE => PolicyView::Refuse,
             POLICY_PASS => PolicyView::Pass(PassReason::from_code(parameter as u8).ok_or(Torn)?, StrRef(detail)),
             _ => return Err(Torn),
         };
@@ -136,6 +142,7 @@ impl<'a> View<'a> {
             slot: some(slot),
             connect_timeout_ms,
             max_connections: some(limit),
+            keepalive: keepalive_from(keepalive),
             panic_threshold,
             overprovisioning_factor: factor as u32,
             outlier: outlier as u32,

@@ -37,7 +37,7 @@ fn outside_the_registry_is_refused_when_the_mesh_says_so() {
     let rig = Rig::edited(vec![(cluster, 1)], |mesh| mesh.default_action = DefaultAction::Refuse);
     let view = View::new(Words::new(&rig.content));
     let choice = choose(&view, None, &call(WordAddr::new([8, 8, 8, 8].into()), 80, &[]), &mut Seeded(1));
-    assert_eq!(choice, Ok(Choice::Refuse));
+    assert_eq!(choice, Ok(Choice::NotInRegistry));
 }
 
 #[test]

@@ -17,6 +17,7 @@ use std::time::Duration;
 use super::*;
 use crate::boot::BootId;
 use crate::compile::{Input, compile};
+use crate::config::NameList;
 use crate::image::{Mesh, encode};
 use crate::outlier::Detector;
 use crate::outlier::testing::ANYBODY;
@@ -52,6 +53,7 @@ fn assignment(shape: &Shape) -> LoadAssignment {
                 health: *health,
                 weight: *weight,
                 tls_mode_istio: false,
+                is_gateway: false,
                 hash_key: None,
                 hostname: String::new(),
                 metadata: Metadata::new(),
@@ -144,6 +146,7 @@ impl Rig {
                 names: None,
                 resolved: &BTreeMap::new(),
                 own_addresses: &[],
+                exact_http: &NameList::default(),
                 locality: Locality { region: "r".into(), zone: "z0".into(), sub_zone: String::new() },
                 local_cluster: Some("callers"),
             },

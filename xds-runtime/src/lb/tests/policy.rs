@@ -178,7 +178,7 @@ fn a_healthy_pick_of_ten_thousand_looks_at_a_few() {
         let cluster = view.cluster(0).unwrap();
         let call = call(WordAddr::new(VIP.into()), 80, &[]);
         let reading = Reading::new(&view, Some(&rig.state), &call);
-        let tiers = Tiers::new(&reading, cluster);
+        let tiers = Tiers::new(&reading, &cluster);
         let picked = priority::pick(&tiers, None, &mut Seeded(1)).unwrap().unwrap();
         assert!(priority::another_than(&tiers, &picked.host).unwrap());
         assert!(reading.looked_at() <= 4, "{} endpoints looked at", reading.looked_at());

@@ -38,6 +38,7 @@ fn mesh_of(hosts: u8, settings: Option<Settings>, book: &mut SlotAllocator) -> M
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
         locality_weighted: false,
+        keepalive: None,
         outlier: settings,
     };
     Mesh { clusters: vec![cluster], ..Mesh::default() }

@@ -80,7 +80,7 @@ fn a_static_cluster_may_be_empty_and_a_logical_dns_cluster_has_one_endpoint() {
         let assignment = endpoint::ClusterLoadAssignment { endpoints: vec![locality], ..Default::default() };
         proto::Cluster { load_assignment: Some(assignment), ..of_type(DiscoveryType::LogicalDns) }
     };
-    assert!(matches!(decoded(&with(1)).discovery, Discovery::LogicalDns(_)));
+    assert!(matches!(decoded(&with(1)).discovery, Discovery::LogicalDns(..)));
     check(&with(2), "load_assignment: LOGICAL_DNS needs exactly one endpoint");
     let fixed = proto::Cluster { load_assignment: with(1).load_assignment, ..of_type(DiscoveryType::Static) };
     check(
@@ -198,4 +198,65 @@ fn tls_is_demanded_of_the_cluster_or_by_its_endpoints() {
     check_tls(&[(Some("istio"), true), (None, true)], None, UpstreamTls::Required);
     check_tls(&[(Some("other"), true), (None, false)], None, UpstreamTls::Required);
     check_tls(&[(Some("other"), false)], None, UpstreamTls::None);
+}
+
+#[test]
+#[allow(deprecated, reason = "control planes send them")]
+fn a_dns_cluster_says_how_its_names_are_looked_up() {
+    use envoy_types::pb::envoy::extensions::clusters::common::dns::v3::DnsLookupFamily as Family;
+    use envoy_types::pb::envoy::extensions::clusters::dns::v3::{DnsCluster, dns_cluster};
+    let dns = |wire: &proto::Cluster| match decoded(wire).discovery {
+        Discovery::StrictDns(_, dns) | Discovery::LogicalDns(_, dns) => dns,
+        other => panic!("{other:?}"),
+    };
+    let strict = || of_type(DiscoveryType::StrictDns);
+    let rate = |base, most| {
+        let rate = proto::cluster::RefreshRate { base_interval: base, max_interval: most };
+        proto::Cluster { dns_failure_refresh_rate: Some(rate), ..strict() }
+    };
+    let of_seconds = |interval, respect_ttl, retry, retry_most| DnsRefresh {
+        interval: Duration::from_secs(interval),
+        respect_ttl,
+        retry: Duration::from_secs(retry),
+        retry_most: Duration::from_secs(retry_most),
+    };
+    assert_eq!(dns(&strict()), Dns { family: DnsFamily::Auto, refresh: of_seconds(5, false, 5, 5) });
+    let family = proto::cluster::DnsLookupFamily::V4Only as i32;
+    let wire =
+        proto::Cluster { dns_lookup_family: family, dns_refresh_rate: seconds(60), respect_dns_ttl: true, ..strict() };
+    assert_eq!(dns(&wire), Dns { family: DnsFamily::V4Only, refresh: of_seconds(60, true, 60, 60) });
+    assert_eq!(dns(&rate(seconds(2), None)).refresh, of_seconds(5, false, 2, 20));
+    assert_eq!(dns(&rate(seconds(2), seconds(7))).refresh, of_seconds(5, false, 2, 7));
+    let extension = DnsCluster {
+        dns_lookup_family: Family::All as i32,
+        dns_refresh_rate: seconds(9),
+        dns_failure_refresh_rate: Some(dns_cluster::RefreshRate { base_interval: seconds(1), max_interval: None }),
+        ..Default::default()
+    };
+    let custom = proto::cluster::CustomClusterType {
+        name: "envoy.clusters.dns".to_owned(),
+        typed_config: Some(typed_any("envoy.extensions.clusters.dns.v3.DnsCluster", &extension)),
+    };
+    let wire = proto::Cluster {
+        cluster_discovery_type: Some(proto::cluster::ClusterDiscoveryType::ClusterType(custom)),
+        ..strict()
+    };
+    assert_eq!(dns(&wire), Dns { family: DnsFamily::All, refresh: of_seconds(9, false, 1, 10) });
+    check(&rate(None, seconds(7)), "dns_failure_refresh_rate.base_interval: required and missing");
+    check(&rate(seconds(9), seconds(7)), "dns_failure_refresh_rate.max_interval: is below base_interval");
+}
+
+#[test]
+fn an_original_destination_is_the_dialled_address_and_what_would_change_it_is_named() {
+    let with = |config| {
+        let lb_config = Some(proto::cluster::LbConfig::OriginalDstLbConfig(config));
+        decoded(&proto::Cluster { lb_config, ..of_type(DiscoveryType::OriginalDst) })
+    };
+    let config = proto::cluster::OriginalDstLbConfig { use_http_header: true, ..Default::default() };
+    let found = with(config.clone());
+    assert_eq!(found.discovery, Discovery::OriginalDst);
+    assert_eq!(found.unsupported, ["original_dst_lb_config.use_http_header"]);
+    let port = proto::cluster::OriginalDstLbConfig { upstream_port_override: u32v(8443), ..config };
+    let named = "original_dst_lb_config.upstream_port_override";
+    assert_eq!(with(port).discovery, Discovery::Unsupported(named.to_owned()));
 }

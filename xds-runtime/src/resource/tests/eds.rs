@@ -33,6 +33,7 @@ fn an_endpoint_keeps_health_weight_and_tls_mode() {
         health,
         weight,
         tls_mode_istio,
+        is_gateway: false,
         hash_key: None,
         hostname: String::new(),
         metadata: Metadata::new(),
@@ -118,4 +119,34 @@ fn weights_are_at_least_1_and_their_sums_stay_within_32_bits() {
         "endpoints.load_balancing_weight: the sum of weights is over 4294967295",
     );
     valid(ResourceType::Endpoint, &assignment(vec![heavy(0, u32::MAX), heavy(1, u32::MAX)]));
+}
+
+#[test]
+fn a_gateway_of_another_network_is_told_by_its_lack_of_a_workload() {
+    let is_gateway = |port, tls: &str, workload: Option<&str>| {
+        let mut wire = lb_endpoint("203.0.113.9", port);
+        let mut metadata = core::Metadata::default();
+        metadata.filter_metadata.insert("envoy.transport_socket_match".to_owned(), tls_mode(tls));
+        if let Some(workload) = workload {
+            let kind = Some(protobuf::value::Kind::StringValue(workload.to_owned()));
+            let fields = [("workload".to_owned(), protobuf::Value { kind })].into();
+            metadata.filter_metadata.insert("istio".to_owned(), protobuf::Struct { fields });
+        }
+        wire.metadata = Some(metadata);
+        let group = endpoint::LocalityLbEndpoints { lb_endpoints: vec![wire], ..Default::default() };
+        let wire = endpoint::ClusterLoadAssignment {
+            cluster_name: "it".to_owned(),
+            endpoints: vec![group],
+            ..Default::default()
+        };
+        let Resource::Endpoints(found) = valid(ResourceType::Endpoint, &wire) else { panic!("no endpoints") };
+        found.localities[0].endpoints[0].is_gateway
+    };
+    assert!(is_gateway(15443, "istio", Some(";;;;cluster-2")));
+    assert!(is_gateway(443, "istio", Some(";;;;cluster-2")), "whatever its port");
+    assert!(is_gateway(15443, "istio", None), "without metadata the port tells");
+    assert!(!is_gateway(8080, "istio", None));
+    assert!(!is_gateway(15443, "istio", Some("gateway;istio-system;gateway;;cluster-1")), "a pod that listens there");
+    assert!(!is_gateway(15443, "istio", Some(";shop;;;cluster-1")), "a ServiceEntry's endpoint");
+    assert!(!is_gateway(15443, "disabled", Some(";;;;cluster-2")), "one that takes plain text");
 }

@@ -123,3 +123,28 @@ fn required_parts_of_a_listener_are_required() {
     let at = "filter_chains[0].filters[0].tcp_proxy.cluster_specifier";
     check_rejected(ResourceType::Listener, &listener(vec![chain(vec![empty])]), &without(at));
 }
+
+#[test]
+fn a_wildcard_in_a_server_name_is_its_first_label() {
+    let with = |name: &str| {
+        let matches = proto::FilterChainMatch { server_names: vec![name.to_owned()], ..Default::default() };
+        listener(vec![proto::FilterChain { filter_chain_match: Some(matches), ..chain(vec![to_cluster("c")]) }])
+    };
+    let at = "filter_chains[0].filter_chain_match.server_names[0]";
+    for name in ["*", "a.*.example", "*a.example"] {
+        let reason = format!("{at}: {name:?}: a wildcard is its first label");
+        check_rejected(ResourceType::Listener, &with(name), &reason);
+    }
+    assert_eq!(decoded(&with("*.example")).chains[0].matches.server_names, ["*.example"]);
+}
+
+#[test]
+fn chains_with_the_same_match_are_rejected() {
+    let on = |port, cluster: &str| {
+        let matches = proto::FilterChainMatch { destination_port: u32v(port), ..Default::default() };
+        proto::FilterChain { filter_chain_match: Some(matches), ..chain(vec![to_cluster(cluster)]) }
+    };
+    let reason = "filter_chains[2].filter_chain_match: the same as that of filter_chains[0]";
+    check_rejected(ResourceType::Listener, &listener(vec![on(80, "a"), on(81, "b"), on(80, "c")]), reason);
+    decoded(&listener(vec![on(80, "a"), on(81, "b"), chain(vec![to_cluster("c")])]));
+}

@@ -13,19 +13,54 @@ use super::super::route::shares;
 use super::super::target::{cluster_name, policy};
 use super::super::wire::{any, cidr, duration};
 use super::network_filter;
-use crate::input::TcpRoute;
+use crate::input::TcpMatch;
 use crate::model::{Mesh, Port, Service};
 
-/// The chain of a port: what its VirtualService says, else the port's own cluster.
-pub(super) fn chain(mesh: &Mesh, proxy: &Proxy, service: &Service, port: &Port) -> FilterChain {
+/// The gateway that stands for sidecars.
+const MESH: &str = "mesh";
+
+/// What a port's connections may take.
+pub(super) struct Chains {
+    /// For some of the destination's addresses only, each with its prefixes.
+    pub narrow: Vec<FilterChain>,
+    /// For all the others.
+    pub rest: FilterChain,
+}
+
+/// The chains of a port: what the TCP rules of its VirtualService say for this client, else the port's own cluster. A
+/// rule for every address ends the list; one for subnets comes before it (as istiod builds them).
+pub(super) fn chains(mesh: &Mesh, proxy: &Proxy, service: &Service, port: &Port) -> Chains {
+    let mut narrow = Vec::new();
+    if let Some(routes) = mesh.routes_of(&service.host) {
+        for route in &routes.spec.tcp {
+            let to =
+                || to_shares(mesh, proxy, service, port, &shares(mesh, &routes.namespace, &route.route, port.number));
+            if route.matches.is_empty() {
+                return Chains { narrow, rest: to() };
+            }
+            let mut subnets = Vec::new();
+            for matches in route.matches.iter().filter(|matches| holds_for(matches, proxy, port)) {
+                if matches.destination_subnets.is_empty() {
+                    return Chains { narrow, rest: to() };
+                }
+                subnets.extend(matches.destination_subnets.iter().map(|subnet| {
+                    let whole = if subnet.ip.is_ipv4() { 32 } else { 128 };
+                    cidr(subnet.ip, subnet.prefix.unwrap_or(whole))
+                }));
+            }
+            if !subnets.is_empty() {
+                let matches = FilterChainMatch { prefix_ranges: subnets, ..Default::default() };
+                narrow.push(FilterChain { filter_chain_match: Some(matches), ..to() });
+            }
+        }
+    }
+    Chains { narrow, rest: to_shares(mesh, proxy, service, port, &[]) }
+}
+
+/// A chain to weighted clusters, or to the port's own.
+fn to_shares(mesh: &Mesh, proxy: &Proxy, service: &Service, port: &Port, clusters: &[(String, u32)]) -> FilterChain {
     let own = cluster_name(port.number, "", &service.host);
-    let routes = mesh.routes_of(&service.host);
-    let route = routes.and_then(|routes| routes.spec.tcp.iter().find(|route| holds_for(route, port)));
-    let clusters = match (routes, route) {
-        (Some(routes), Some(route)) => shares(mesh, &routes.namespace, &route.route, port.number),
-        _ => Vec::new(),
-    };
-    let specifier = match clusters.as_slice() {
+    let specifier = match clusters {
         [] => ClusterSpecifier::Cluster(own.clone()),
         [(only, _)] => ClusterSpecifier::Cluster(only.clone()),
         several => ClusterSpecifier::WeightedClusters(WeightedCluster {
@@ -67,13 +102,12 @@ pub(super) fn prefix_match(service: &Service) -> Option<FilterChainMatch> {
     (!ranges.is_empty()).then(|| FilterChainMatch { prefix_ranges: ranges, ..Default::default() })
 }
 
-/// Whether a TCP rule holds for every connection to this port. Rules for parts of the destination's addresses do not
-/// apply: a service here has whole addresses.
-fn holds_for(route: &TcpRoute, port: &Port) -> bool {
-    route.matches.is_empty()
-        || route.matches.iter().any(|matches| {
-            matches.destination_subnets.is_empty() && matches.port.is_none_or(|number| number == port.number)
-        })
+/// Whether one alternative of a TCP rule's condition holds for this client and port, wherever it connects to.
+fn holds_for(matches: &TcpMatch, proxy: &Proxy, port: &Port) -> bool {
+    let labels = || matches.source_labels.iter().all(|(key, value)| proxy.labels.get(key) == Some(value));
+    let namespace = || matches.source_namespace.is_empty() || matches.source_namespace == proxy.namespace;
+    let gateway = || matches.gateways.is_empty() || matches.gateways.iter().any(|gateway| gateway == MESH);
+    matches.port.is_none_or(|number| number == port.number) && labels() && namespace() && gateway()
 }
 
 fn tcp_chain(proxy: TcpProxy) -> FilterChain {

@@ -1,0 +1,89 @@
+//! max_connections: a limit of the whole pod, whatever its processes do.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use ctests::{Finished, Manifest, Mode, Pod, Running, c_program, wait_until};
+use rustix::process::Signal;
+
+const VIP: &str = "10.96.0.10";
+
+/// The greeter with a limit of connections.
+fn limited(endpoints: u8, limit: u32) -> Manifest {
+    Manifest::greeter(endpoints).and(&format!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: greeter, namespace: default}}\n\
+         spec: {{host: greeter, trafficPolicy: {{connectionPool: {{tcp: {{maxConnections: {limit}}}}}}}}}\n"
+    ))
+}
+
+fn dial(pod: &Pod) -> Finished {
+    Finished::of(pod.mesh(c_program("dial")).args([VIP, "80"]))
+}
+
+/// A program that holds connections until it is killed, and what it said first.
+fn holder(pod: &Pod, count: &str) -> Running {
+    let mut command = pod.mesh(c_program("holds_connections"));
+    command.args([VIP, "80", count]).stdin(Stdio::piped());
+    Running::start(&mut command)
+}
+
+/// The active connections of the cluster as the pod counts them.
+fn active(pod: &Pod) -> Option<u64> {
+    let status = Finished::of(&mut pod.ldmesh(&["status", "--json"]));
+    let status: serde_json::Value = serde_json::from_str(status.success()).ok()?;
+    let clusters = status.get("clusters")?.as_array()?;
+    clusters.iter().find(|cluster| cluster["name"].as_str().is_some_and(|name| name.contains("greeter")))?["active"]
+        .as_u64()
+}
+
+#[test]
+fn eight_processes_of_four_threads_never_exceed_the_limit() {
+    let pod = Pod::new();
+    let backend = pod.backend_of(Mode::Echo, "127.0.1.1:8080", "greeter-1");
+    let _control_plane = pod.serve(&limited(1, 10));
+    Finished::of(pod.mesh(c_program("lookup")).args(["greeter", "80", "inet"])).success();
+    let answer = Finished::of(pod.mesh(c_program("churns")).args([VIP, "80", "8", "4", "5"]));
+    answer.success();
+    let field = |key: &str| -> usize { answer.field(key).unwrap().parse().unwrap() };
+    assert_eq!(field("failed"), 0, "{answer}");
+    // More than once over, so that closed connections made room, and more wanted than could.
+    assert!(field("made") > 20 && field("refused") > 0, "{answer}");
+    wait_until("the backend said all", Duration::from_secs(5), || pod.dump(), || backend.accepted() >= field("made"));
+    assert_eq!(backend.peak(), 10, "{answer}");
+}
+
+#[test]
+fn connections_in_time_wait_do_not_count() {
+    let pod = Pod::new();
+    let _backend = pod.backend_of(Mode::Echo, "127.0.1.1:8080", "greeter-1");
+    let _control_plane = pod.serve(&limited(1, 2));
+    Finished::of(pod.mesh(c_program("lookup")).args(["greeter", "80", "inet"])).success();
+    for _ in 0..6 {
+        let again = || dial(&pod).status.success();
+        wait_until("a closed connection makes room", Duration::from_secs(5), || pod.dump(), again);
+    }
+    let sockets = Finished::of(pod.command("ss").args(["-tanH", "state", "time-wait"]));
+    let waiting = sockets.success().lines().filter(|line| line.contains("127.0.1.1:8080")).count();
+    assert!(waiting > 2, "more than the limit are in TIME_WAIT: {sockets}");
+}
+
+#[test]
+fn a_killed_process_gives_its_connections_back_within_a_second_whatever_the_peer_does() {
+    let pod = Pod::new();
+    let _backend = pod.backend_of(Mode::Hold, "127.0.1.1:8080", "greeter-1");
+    let _control_plane = pod.serve(&limited(1, 4));
+    Finished::of(pod.mesh(c_program("lookup")).args(["greeter", "80", "inet"])).success();
+    for _ in 0..3 {
+        let mut held = holder(&pod, "6");
+        let input = held.stdin();
+        wait_until("the limit is reached", Duration::from_secs(5), || pod.dump(), || active(&pod) == Some(4));
+        let refused = Finished::of(pod.mesh(c_program("holds_connections")).args([VIP, "80", "1"]));
+        assert_eq!(refused.field("refused"), Some("1"), "{refused}");
+        held.signal(Signal::KILL);
+        wait_until("the count is right again", Duration::from_secs(1), || pod.dump(), || active(&pod) == Some(0));
+        drop(input);
+        let ended = held.finish();
+        assert_eq!((ended.field("held"), ended.field("refused")), (Some("4"), Some("2")), "{ended}");
+    }
+}
