@@ -13,7 +13,7 @@ use crate::run::Running;
 use crate::wait::{must, wait_for, wait_until};
 use crate::{Manifest, Pod, artifacts};
 
-const LISTEN: &str = "127.0.0.1:15010";
+pub(crate) const LISTEN: &str = "127.0.0.1:15010";
 /// Where each pod has its control plane.
 pub const CONTROL_PLANE_URL: &str = "http://127.0.0.1:15010";
 const READY: Duration = Duration::from_secs(5);

@@ -10,12 +10,18 @@
 //! there with [`Pod::mesh`] (preloaded) or [`Pod::command`] (not preloaded).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod agreement;
 mod artifacts;
+mod assignment;
 mod backend;
 mod client;
 mod compatibility;
 mod control_plane;
+mod dials;
+mod endpoints;
+mod envoy;
 mod flavour;
+mod greeters;
 mod gunicorn;
 mod libc;
 mod manifest;
@@ -29,14 +35,22 @@ mod run;
 mod server;
 mod skip;
 mod trace;
+mod twin;
 mod wait;
 
+pub use agreement::Comparison;
 pub use artifacts::{Artifacts, artifacts, portable_library};
+pub use assignment::{Assignment, Member};
 pub use backend::{Backend, Mode};
 pub use client::Client;
 pub use compatibility::{Cell, Works};
 pub use control_plane::{CONTROL_PLANE_URL, ControlPlane, Stats};
+pub use dials::{Answers, Dials, HeldDials};
+pub use endpoints::MeshEndpoint;
+pub use envoy::{ENVOY, Envoy, EnvoyHost, TcpProxy};
+pub use envoy_types::pb::envoy::config::core::v3::HealthStatus;
 pub use flavour::{c_library, sanitized_program};
+pub use greeters::Greeters;
 pub use gunicorn::gunicorn;
 pub use libc::{Libc, LibcPod};
 pub use manifest::{Manifest, Port, Service};
@@ -47,4 +61,5 @@ pub use program::{app, c_program, compiled};
 pub use run::{Finished, Running};
 pub use skip::{can_map_users, skipped};
 pub use trace::{Syscall, Trace};
+pub use twin::{Twin, TwinEndpoint};
 pub use wait::{wait_for, wait_until};

@@ -139,11 +139,15 @@ impl Manifest {
         // ClusterLoadAssignment { cluster_name: 1, policy: 4 { overprovisioning_factor: 3 {} } }
         let length = u8::try_from(cluster.len()).unwrap_or(u8::MAX);
         let message = [&[0x0a, length], cluster.as_bytes(), &[0x22, 2, 0x1a, 0]].concat();
+        self.and_resource("envoy.config.endpoint.v3.ClusterLoadAssignment", cluster, &message)
+    }
+
+    /// With an xDS resource as its bytes are. It takes the place of the one that the YAML would give.
+    pub fn and_resource(self, message: &str, name: &str, bytes: &[u8]) -> Self {
         self.and(&format!(
-            "apiVersion: ldmesh.io/v1\nkind: XdsResource\nmetadata: {{name: rejected}}\nspec:\n  \
-             typeUrl: type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment\n  \
-             name: '{cluster}'\n  base64: '{}'\n",
-            base64(&message)
+            "apiVersion: ldmesh.io/v1\nkind: XdsResource\nmetadata: {{name: raw}}\nspec:\n  \
+             typeUrl: type.googleapis.com/{message}\n  name: '{name}'\n  base64: '{}'\n",
+            base64(bytes)
         ))
     }
 

@@ -75,6 +75,7 @@ pub fn without_configuration<R>(context: &Context, socket: Socket, why: Why) -> 
 pub fn choose_first(context: &Context, mesh: &dyn Mesh, socket: Socket, dialled: Inet) -> Chosen {
     let control = mesh.control();
     let mut identity = None;
+    let mut looked_again = false;
     // The pod's deadline is another process's word: no wait is longer than this process would make it.
     let patience_ends = shm::now().saturating_add(context.settings.ready_timeout.as_millis() as Millis);
     loop {
@@ -100,6 +101,8 @@ pub fn choose_first(context: &Context, mesh: &dyn Mesh, socket: Socket, dialled:
             Settled::Pick(pick) => return shadowed(context, dialled, Verdict::Redirect((pick, known))),
             Settled::Refuse(refusal) => return shadowed(context, dialled, Verdict::Fail(refusal)),
             Settled::Pass(why) => return Verdict::Pass(why),
+            Settled::Answered(why) if looked_again => return Verdict::Pass(why),
+            Settled::Answered(_) => looked_again = true,
             Settled::Wait(why, deadline)
                 if now >= deadline.min(patience_ends) || context.settings.mode == Mode::Shadow =>
             {
@@ -126,6 +129,8 @@ enum Settled {
     Pick(Pick),
     Refuse(Refusal),
     Pass(Why),
+    /// There may be endpoints by now, for the leader has published what it was asked for; if not, pass.
+    Answered(Why),
     /// Until then, something may yet come; then pass for this reason.
     Wait(Why, Millis),
 }
@@ -165,9 +170,9 @@ fn settle(
         Choice::Endpoint(pick) if reachable(socket, dialled, &pick) => Settled::Pick(pick),
         Choice::Endpoint(_) => Settled::Pass(Why::OtherFamily),
         Choice::Pass(reason) => match (Why::from(reason), wish) {
-            (why @ Why::NoEndpointsYet, Some(wish)) if leads && !wish.answered => {
-                Settled::Wait(why, wish.first.saturating_add(patience))
-            }
+            // The answer may have come after the look.
+            (why @ Why::NoEndpointsYet, Some(wish)) if wish.answered => Settled::Answered(why),
+            (why @ Why::NoEndpointsYet, Some(wish)) if leads => Settled::Wait(why, wish.first.saturating_add(patience)),
             (why, _) => Settled::Pass(why),
         },
     }
@@ -249,11 +254,13 @@ pub fn reachable(socket: Socket, dialled: Inet, pick: &Pick) -> bool {
 #[cfg(test)]
 mod tests {
     use std::os::fd::{AsRawFd, OwnedFd};
-    use std::sync::atomic::Ordering;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    use xds_runtime::control::Control;
     use xds_runtime::image::{Action, HashOn, Mesh as Tables, Policy, ServerName};
     use xds_runtime::names::NameFiles;
+    use xds_runtime::state::State;
 
     use super::*;
     use crate::core::answered;
@@ -332,6 +339,50 @@ mod tests {
         let empty = MemoryPod::empty();
         check_passes(&empty, &blocking(), dial(Form::V4, VIP, 80), Why::NoImage);
         assert!(empty.called.load(Ordering::Relaxed) > 0, "a leader is called for");
+    }
+
+    /// A pod whose leader publishes endpoints between the look into the image and the one at the wish.
+    struct Overtaken {
+        before: MemoryPod,
+        after: MemoryPod,
+        looks: AtomicUsize,
+    }
+
+    impl Mesh for Overtaken {
+        fn control(&self) -> Control {
+            self.after.control()
+        }
+
+        fn image(&self) -> Option<ImageFile> {
+            if self.looks.fetch_add(1, Ordering::Relaxed) == 0 { self.before.image() } else { self.after.image() }
+        }
+
+        fn state(&self) -> Option<State> {
+            None
+        }
+
+        fn call_leader(&self, _: Occasion, _: Millis) {}
+    }
+
+    #[test]
+    fn endpoints_that_come_while_a_connect_looks_are_found() {
+        let (before, after) = (MemoryPod::with(&greeter(None)), MemoryPod::with(&greeter(Some(&["10.1.0.1"]))));
+        let pod = Overtaken { before, after, looks: AtomicUsize::new(0) };
+        let (fd, dialled) = (blocking(), dial(Form::V4, VIP, 80));
+        let (control, now) = (pod.control(), shm::now());
+        control.want(WordAddr::new(dialled.ip).wanted_key(), now, WISH_EXPIRY_MS);
+        control.sweep_wanted(now, WISH_EXPIRY_MS, |_| true);
+        let verdict = choose_first(context(&[]), &pod, Socket::of(fd.as_raw_fd()), dialled);
+        assert!(matches!(verdict, Verdict::Redirect(_)), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_wish_that_was_answered_with_nothing_is_not_waited_for() {
+        let pod = MemoryPod::with(&greeter(None));
+        let dialled = dial(Form::V4, VIP, 80);
+        pod.control().want(WordAddr::new(dialled.ip).wanted_key(), shm::now(), WISH_EXPIRY_MS);
+        pod.control().sweep_wanted(shm::now(), WISH_EXPIRY_MS, |_| true);
+        check_passes(&pod, &blocking(), dialled, Why::NoEndpointsYet);
     }
 
     #[test]

@@ -175,6 +175,17 @@ impl<'a> Candidates<'a> {
         class: Class,
         entropy: &mut (impl Entropy + ?Sized),
     ) -> Result<Option<Host>, Torn> {
+        self.scan_by(set, class, entropy, |host| self.weight(host))
+    }
+
+    /// One of the usable hosts by a weight of the caller's, looking at all of them.
+    pub fn scan_by(
+        &self,
+        set: &SetView,
+        class: Class,
+        entropy: &mut (impl Entropy + ?Sized),
+        weigh: impl Fn(&Host) -> f64,
+    ) -> Result<Option<Host>, Torn> {
         let mut sum = 0.0;
         let mut taken = None;
         for index in 0..set.len() {
@@ -183,7 +194,7 @@ impl<'a> Candidates<'a> {
                 continue;
             }
             // Reservoir sampling: each host stays with probability weight / sum.
-            let weight = self.weight(&host);
+            let weight = weigh(&host);
             sum += weight;
             if happens(weight / sum, entropy) {
                 taken = Some(host);

@@ -10,7 +10,7 @@
 //! them is in panic is then its own cluster's business.
 
 use super::candidates::{Candidates, Class, Counts, Host};
-use super::entropy::{Constant, Entropy, below};
+use super::entropy::{Constant, Entropy};
 use super::tiers::{Tier, Tiers};
 use super::{bounded, hashed, least_request, locality, random, round_robin, zone_aware};
 use crate::image::{ClusterView, PolicyView, Torn};
@@ -125,7 +125,7 @@ fn host_in(
         PolicyView::LeastRequest { choice_count, bias_thousandths } => {
             least_request::pick(candidates, &set, class, choice_count, bias_thousandths, entropy)
         }
-        PolicyView::Random => random::pick(candidates, &set, class, entropy),
+        PolicyView::Random => random::evenly(candidates, &set, class, entropy),
         PolicyView::RingHash
         | PolicyView::Maglev
         | PolicyView::Aggregate { .. }
@@ -235,22 +235,16 @@ fn choose(tiers: &Tiers<'_>, entropy: &mut (impl Entropy + ?Sized)) -> Result<Op
         return Ok(Some((0, Class::Healthy)));
     }
     let whole = totals.available.min(100);
-    // The draw falls into the load of one priority: percent of the whole, healthy shares first.
-    let mut left = below(entropy, whole);
-    for class in [Class::Healthy, Class::Degraded] {
-        for nth in 0..priorities {
-            let tier = tiers.at(nth)?;
-            let counts = counts(&tier)?;
-            let (healthy, degraded) = availability(&tier, &counts);
-            let share = if class == Class::Healthy { healthy } else { degraded };
-            if left < share {
-                let panics = !tiers.is_aggregate() && totals.panics(tiers.cluster, &counts);
-                return Ok(Some((nth, if panics { Class::Any } else { class })));
-            }
-            left -= share;
-        }
-    }
-    Err(Torn)
+    let load = |nth, class| {
+        let tier = tiers.at(nth)?;
+        let (healthy, degraded) = availability(&tier, &counts(&tier)?);
+        Ok((if class == Class::Healthy { healthy } else { degraded }) * 100 / whole)
+    };
+    let Some((nth, class)) = by_load(entropy, priorities, &[Class::Healthy, Class::Degraded], load)? else {
+        return Err(Torn);
+    };
+    let panics = !tiers.is_aggregate() && totals.panics(tiers.cluster, &counts(&tiers.at(nth)?)?);
+    Ok(Some((nth, if panics { Class::Any } else { class })))
 }
 
 /// Everything in panic: by number of endpoints.
@@ -259,13 +253,36 @@ fn by_endpoints(
     totals: Totals,
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Option<(u32, Class)>, Torn> {
-    let mut left = below(entropy, totals.endpoints);
-    for nth in 0..tiers.count()? {
-        let total = counts(&tiers.at(nth)?)?.total;
-        if left < total {
-            return Ok(Some((nth, if tiers.is_aggregate() { Class::Healthy } else { Class::Any })));
+    let class = if tiers.is_aggregate() { Class::Healthy } else { Class::Any };
+    let load = |nth, _| Ok((counts(&tiers.at(nth)?)?.total * 100).checked_div(totals.endpoints).unwrap_or(0));
+    by_load(entropy, tiers.count()?, &[class], load)
+}
+
+/// The priority and class that a draw falls to. Loads are whole percent and fill a hundred in order; what rounding
+/// leaves of it goes to the first that has any. A connection's hash is drawn by its remainder, as Envoy does, so that
+/// a source stays with its priority and goes to the one where Envoy would send it.
+fn by_load(
+    entropy: &mut (impl Entropy + ?Sized),
+    priorities: u32,
+    classes: &[Class],
+    load: impl Fn(u32, Class) -> Result<u64, Torn>,
+) -> Result<Option<(u32, Class)>, Torn> {
+    const WHOLE: u64 = 100;
+    let all = || classes.iter().flat_map(|class| (0..priorities).map(move |nth| (nth, *class)));
+    let mut unloaded = WHOLE;
+    for (nth, class) in all() {
+        unloaded = unloaded.saturating_sub(load(nth, class)?);
+    }
+    let mut left = entropy.next() % WHOLE;
+    for (nth, class) in all() {
+        let mut share = load(nth, class)?;
+        if share > 0 {
+            share += std::mem::take(&mut unloaded);
         }
-        left -= total;
+        match left.checked_sub(share) {
+            Some(rest) => left = rest,
+            None => return Ok(Some((nth, class))),
+        }
     }
     Ok(None)
 }

@@ -1,7 +1,7 @@
-//! Weighted random.
+//! Random: by weight for policies that sample so, and Envoy's RANDOM, which weighs nothing.
 
 use super::candidates::{Candidates, Class, Host};
-use super::entropy::Entropy;
+use super::entropy::{Entropy, below};
 use super::schedule;
 use crate::image::{SetView, Torn};
 
@@ -16,4 +16,24 @@ pub(super) fn pick(
         let position = (u128::from(random()) * u128::from(set.sum)) >> 64;
         schedule::at(candidates.view, set, position as u64)
     })
+}
+
+/// A usable endpoint, each as likely as any other, whatever it weighs.
+pub(super) fn evenly(
+    candidates: &Candidates<'_>,
+    set: &SetView,
+    class: Class,
+    entropy: &mut (impl Entropy + ?Sized),
+) -> Result<Option<Host>, Torn> {
+    const DRAWS: u32 = 32;
+    if set.len() == 0 {
+        return Ok(None);
+    }
+    for _ in 0..DRAWS {
+        let host = candidates.host(set, below(entropy, u64::from(set.len())) as u32)?;
+        if candidates.usable(&host, class) {
+            return Ok(Some(host));
+        }
+    }
+    candidates.scan_by(set, class, entropy, |_| 1.0)
 }

@@ -1,8 +1,11 @@
 //! Weighted round robin over a cursor that all processes of the pod share.
+//!
+//! Degraded endpoints are drawn at random by weight: turns of two classes on one cursor would skew both, because a
+//! class always goes on where the other stopped.
 
 use super::candidates::{Candidates, Class, Host};
 use super::entropy::Entropy;
-use super::schedule;
+use super::{random, schedule};
 use crate::image::{SetView, Torn};
 
 /// The next usable endpoint. Without a cursor (STATE is full) a random place of the schedule.
@@ -12,6 +15,9 @@ pub(super) fn pick(
     class: Class,
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Option<Host>, Torn> {
+    if class == Class::Degraded {
+        return random::pick(candidates, set, class, entropy);
+    }
     let cursor = candidates.cursor(set);
     // Pods begin at different places.
     let begin = candidates.view.seed()? ^ candidates.cluster.hash;

@@ -59,7 +59,7 @@ impl Row {
     }
 }
 
-/// The policies that balance by weight, as what connections find in them when nobody is busy.
+/// The policies that balance without a hash, as what connections find in them when nobody is busy.
 fn weighting() -> [(&'static str, LbPolicy); 3] {
     [("round robin", LbPolicy::RoundRobin), ("least request", LEAST_REQUEST), ("random", LbPolicy::Random)]
 }
@@ -105,10 +105,12 @@ fn weighted_rows() -> Vec<Row> {
             Rig::new(vec![flat(of.clone(), weighing(&[1; 5]))]),
             counted(&[1, 2, 3, 4, 5].map(|port| (port, 1.0)), &[1, 2, 3, 4, 5].map(|port| (port, 20_000))),
         );
+        // Envoy's random policy has no weights of endpoints.
+        let weights = if of == LbPolicy::Random { [1.0; 3] } else { [1.0, 2.0, 5.0] };
         row(
             "weights 1, 2, 5",
             Rig::new(vec![flat(of.clone(), weighing(&[1, 2, 5]))]),
-            counted(&[(1, 1.0), (2, 2.0), (3, 5.0)], &[(1, 12_500), (2, 25_000), (3, 62_500)]),
+            counted(&[(1, weights[0]), (2, weights[1]), (3, weights[2])], &[(1, 12_500), (2, 25_000), (3, 62_500)]),
         );
         let localities = vec![zone(0, 0, 1, hosts(1, 2, 0, 0)), zone(1, 0, 3, hosts(11, 3, 0, 0))];
         let located = Cluster { locality_weighted: true, ..cluster("c", of.clone(), localities) };

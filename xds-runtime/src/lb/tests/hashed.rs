@@ -117,6 +117,22 @@ fn a_panic_takes_the_unhealthy_in() {
 }
 
 #[test]
+fn the_hash_chooses_the_priority_too() {
+    let of = |first: u16, healthy: usize| -> Vec<(u32, Vec<(u16, u32, Health)>)> {
+        let health = |n| if n < healthy { Health::Healthy } else { Health::Unhealthy };
+        vec![(1, (0..4).map(|n| (first + n as u16, 1, health(n))).collect())]
+    };
+    for policy in [RING, MAGLEV] {
+        // Of the first priority 2 of 4: 70 percent.
+        let rig = Rig::new(cluster_of(policy, &vec![of(1000, 2), of(2000, 4)]));
+        for source in sources() {
+            let hash = xxhash_rust::xxh64::xxh64(source.unwrap().to_string().as_bytes(), 0);
+            assert_eq!(from(&rig, source, &[]) < 2000, hash % 100 < 70, "{source:?}");
+        }
+    }
+}
+
+#[test]
 fn a_key_leaves_an_endpoint_that_has_more_than_its_share_and_comes_back() {
     for policy in [RING, MAGLEV] {
         let mut cluster = cluster_of(policy.clone(), &weights(&[1, 1, 2]));

@@ -85,20 +85,30 @@ fn pods_begin_at_different_endpoints() {
 }
 
 #[test]
-fn random_follows_the_weights() {
+fn random_weighs_nothing() {
     let mut rig = Rig::new(cluster_of(LbPolicy::Random, &weights(&[1, 2, 3, 10])));
-    check_shares(&rig.tally(20_000), &[(1, 1.0), (2, 2.0), (3, 3.0), (4, 10.0)]);
+    check_shares(&rig.tally(20_000), &[(1, 1.0), (2, 1.0), (3, 1.0), (4, 1.0)]);
 }
 
 #[test]
-fn random_over_unhealthy_ones_keeps_the_proportions_of_the_rest() {
+fn random_over_unhealthy_ones_weighs_nothing_either() {
     let mut endpoints: Vec<_> = (1..=400).map(|port| (port, 1, Health::Unhealthy)).collect();
     endpoints[10] = (11, 3, Health::Healthy);
     endpoints[390] = (391, 1, Health::Healthy);
     let mut cluster = cluster_of(LbPolicy::Random, &vec![vec![(1, endpoints)]]);
     cluster.panic_threshold = 0.0;
     let tally = Rig::new(cluster).tally(4000);
-    check_shares(&tally, &[(11, 3.0), (391, 1.0)]);
+    check_shares(&tally, &[(11, 1.0), (391, 1.0)]);
+}
+
+#[test]
+fn turns_of_healthy_and_degraded_endpoints_skew_neither() {
+    let of = |port, health| (port, 1, health);
+    let healthy = (1..=3).map(|port| of(port, Health::Healthy));
+    let endpoints = healthy.chain((4..=5).map(|port| of(port, Health::Degraded))).collect();
+    let mut rig = Rig::new(cluster_of(LbPolicy::RoundRobin, &vec![vec![(1, endpoints)]]));
+    // 3 of 5 times 1.4: 84 percent, the rest to the degraded.
+    check_shares(&rig.tally(20_000), &[(1, 28.0), (2, 28.0), (3, 28.0), (4, 8.0), (5, 8.0)]);
 }
 
 #[test]
