@@ -69,6 +69,7 @@ fn cluster(name: &str, tiers: &[u8], settings: Option<Settings>, panic: f64, boo
         slot: book.slot(named_tag(SlotKind::Cluster, hash)),
         connect_timeout: Duration::from_secs(1),
         max_connections: None,
+        keepalive: None,
         panic_threshold: panic,
         overprovisioning_factor: 140,
         locality_weighted: false,
@@ -135,6 +136,7 @@ impl Pod {
             cluster_tag,
             connect_timeout_ms: 0,
             max_connections: None,
+            keepalive: None,
             alternatives: false,
         }
     }

@@ -63,6 +63,7 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use xds_runtime::boot::BootId;
+    use xds_runtime::outlier::Thresholds;
     use xds_runtime::state::{SlotAllocator, State, state_words};
 
     use super::*;
@@ -79,7 +80,7 @@ mod tests {
         slot.succeeded(1000);
         assert_eq!(patience(Some(slot), grace, 1000 + LATELY_MS - 1), Duration::ZERO);
         assert_eq!(patience(Some(slot), grace, 1000 + LATELY_MS), grace, "not lately");
-        slot.failed();
+        slot.failed(Thresholds::NEVER, 1000);
         assert_eq!(patience(Some(slot), grace, 1001), grace, "it failed since");
     }
 }
