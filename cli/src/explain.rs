@@ -294,13 +294,13 @@ impl Explainer {
         };
         let limit = cluster.max_connections.map_or(String::new(), |limit| format!(", at most {limit} connections"));
         lines.push(format!("  policy    {policy}, connect timeout {} ms{limit}", cluster.connect_timeout_ms));
+        if let Some(settings) = view.outlier(cluster)? {
+            lines.push(format!("  outlier   {}", outlier_detection(&settings)));
+        }
         if let Some(Keepalive { probes, idle, interval }) = cluster.keepalive {
             let value = |value: Option<u16>| value.map_or("the system's".to_owned(), |value| value.to_string());
             let (probes, idle, interval) = (value(probes.map(u16::from)), value(idle), value(interval));
             lines.push(format!("  keepalive after {idle} s, every {interval} s, {probes} probes"));
-        }
-        if let Some(settings) = view.outlier(cluster)? {
-            lines.push(format!("  outlier   {}", outlier_detection(&settings)));
         }
         if !cluster.endpoints_known {
             lines.push(

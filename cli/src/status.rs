@@ -120,6 +120,8 @@ struct Endpoint {
     consecutive_failures: u32,
     /// How often it was ejected.
     ejections: u32,
+    /// The last ejection was so many base times long; shrinks while it is back.
+    ejection_multiplier: u32,
     /// Remaining; absent = not ejected.
     ejected_for: Option<u64>,
     /// The detector that ejected it; absent = not ejected.

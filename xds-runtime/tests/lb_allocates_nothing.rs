@@ -1,4 +1,4 @@
-//! A pick allocates nothing: it may happen in a signal handler, or under the program's own malloc lock.
+//! A pick allocates nothing, and neither does an ejection: they may happen in a signal handler, or under the program's own malloc lock.
 #![allow(clippy::unwrap_used)] // a test: what fails here is to be seen
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -9,6 +9,7 @@ use std::time::Duration;
 use xds_runtime::boot::BootId;
 use xds_runtime::image::*;
 use xds_runtime::lb::{Call, Choice, Seeded, choose};
+use xds_runtime::outlier::{FailurePercentage, Settings, SuccessRate, failed_in};
 use xds_runtime::resource::Health;
 use xds_runtime::shm::{WordAddr, Words, hash_bytes};
 use xds_runtime::state::{SlotAllocator, SlotKind, State, endpoint_tag, named_tag, state_words};
@@ -37,6 +38,23 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
+
+const DETECTION: Settings = Settings {
+    split: false,
+    row: 2,
+    enforcing_row: 100,
+    gateway: 3,
+    enforcing_gateway: 100,
+    success_rate: SuccessRate { enforcing: 100, minimum_hosts: 5, request_volume: 100, stdev_factor: 1900 },
+    failure_percentage: FailurePercentage { enforcing: 0, threshold: 85, minimum_hosts: 5, request_volume: 50 },
+    interval: 10_000,
+    base_ejection_time: 100,
+    max_ejection_time: 1_000,
+    max_ejection_time_jitter: 10,
+    max_ejection_percent: 50,
+    always_eject_one_host: false,
+    draining: 0,
+};
 
 fn mesh(policy: Policy, book: &mut SlotAllocator) -> Mesh {
     let hash = hash_bytes(b"c");
@@ -72,7 +90,7 @@ fn mesh(policy: Policy, book: &mut SlotAllocator) -> Mesh {
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
         locality_weighted: true,
-        outlier: None,
+        outlier: Some(DETECTION),
     };
     let destination = Destination {
         address: [10, 0, 0, 1].into(),
@@ -82,6 +100,36 @@ fn mesh(policy: Policy, book: &mut SlotAllocator) -> Mesh {
         rules_left_out: String::new(),
     };
     Mesh { destinations: vec![destination], clusters: vec![cluster], ..Mesh::default() }
+}
+
+/// STATE, and an image of a mesh with this policy.
+fn published(policy: Policy) -> (State, ImageFile, Vec<u64>) {
+    let boot = BootId::from_words([1, 2]);
+    let state = State::format(Box::leak((0..state_words(64)).map(|_| AtomicU64::new(0)).collect()), boot).unwrap();
+    let mesh = mesh(policy, &mut SlotAllocator::recover(state));
+    let content = encode(&mesh).unwrap();
+    let words = Box::leak((0..file_words(content.len())).map(|_| AtomicU64::new(0)).collect::<Box<[_]>>());
+    Publisher::format(words, boot, 1, 0).unwrap().publish(&content).unwrap();
+    (state, ImageFile::open(words, boot, 1).unwrap(), content)
+}
+
+#[test]
+fn a_failure_that_ejects_and_the_picks_after_it_allocate_nothing() {
+    let (state, image, _) = published(Policy::Random);
+    let mut entropy = Seeded(1);
+    let vip = WordAddr::new([10, 0, 0, 1].into());
+    let before = ALLOCATIONS.get();
+    let (mut ejections, mut picked) = (0, 0);
+    for now in 1..5_000 {
+        let call = Call { address: vip, port: 80, source: &|| None, now, avoid: &[] };
+        let Ok(Choice::Endpoint(pick)) = image.read(|view| choose(view, Some(&state), &call, &mut entropy)) else {
+            continue;
+        };
+        picked += 1;
+        ejections += u32::from(failed_in(Some(&image), &state, &pick.member(), now, &mut entropy).is_some());
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert!(ejections > 10 && picked > 4_000, "{ejections} ejections, {picked} picks");
 }
 
 #[test]
@@ -95,13 +143,7 @@ fn a_pick_allocates_nothing() {
         Policy::Maglev,
     ];
     for policy in policies {
-        let boot = BootId::from_words([1, 2]);
-        let state = State::format(Box::leak((0..state_words(64)).map(|_| AtomicU64::new(0)).collect()), boot).unwrap();
-        let mesh = mesh(policy.clone(), &mut SlotAllocator::recover(state));
-        let content = encode(&mesh).unwrap();
-        let words = Box::leak((0..file_words(content.len())).map(|_| AtomicU64::new(0)).collect::<Box<[_]>>());
-        Publisher::format(words, boot, 1, 0).unwrap().publish(&content).unwrap();
-        let image = ImageFile::open(words, boot, 1).unwrap();
+        let (state, image, content) = published(policy.clone());
         let view_of_content: Vec<_> = content.iter().map(|word| AtomicU64::new(*word)).collect();
         let view = View::new(Words::new(&view_of_content));
         let vip = WordAddr::new([10, 0, 0, 1].into());

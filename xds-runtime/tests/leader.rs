@@ -7,6 +7,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use control_plane::{Handle, Listener, Server, Snapshot};
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig};
+use envoy_types::pb::envoy::config::cluster::v3::{Cluster, OutlierDetection};
+use envoy_types::pb::envoy::config::core::v3::{AggregatedConfigSource, ConfigSource, config_source};
+use envoy_types::pb::google::protobuf;
+use prost::Message;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use xds_runtime::config::Settings;
@@ -15,8 +20,10 @@ use xds_runtime::image::{ImageFile, Torn, View};
 use xds_runtime::leader::run_dir::Open;
 use xds_runtime::leader::status::Status;
 use xds_runtime::leader::{Ended, Failed, Host, HostKind, NotLeading, attempt};
+use xds_runtime::outlier::{Detector, Thresholds};
 use xds_runtime::pod::{Pod, names};
 use xds_runtime::shm::{WordAddr, now};
+use xds_runtime::state::{Slot, State};
 
 const DEADLINE: Duration = Duration::from_secs(15);
 const VIP: &str = "10.96.0.10";
@@ -215,6 +222,45 @@ fn greeters(view: &View<'_>) -> Result<Option<Vec<String>>, Torn> {
     Ok(None)
 }
 
+/// The slots of the greeter's endpoints, in order of their addresses.
+fn greeter_slots(image: &ImageFile, state: State) -> Vec<Slot<'static>> {
+    let read = |view: &View<'_>| {
+        let mut found = Vec::new();
+        for index in 0..view.cluster_count()? {
+            let cluster = view.cluster(index)?;
+            if view.string(cluster.name)? == GREETER {
+                let set = view.priority(&cluster, 0)?.set;
+                for nth in 0..set.len() {
+                    found.push(state.slot_at(view.endpoint(&set, nth)?.slot.unwrap()).unwrap());
+                }
+            }
+        }
+        Ok(found)
+    };
+    image.read(read).unwrap()
+}
+
+/// A cluster in the place of the one that its service would give.
+fn with_cluster(yaml: &str, cluster: &Cluster) -> String {
+    format!(
+        "{yaml}apiVersion: ldmesh.io/v1\nkind: XdsResource\nmetadata: {{name: cluster}}\nspec:\n  \
+         typeUrl: type.googleapis.com/envoy.config.cluster.v3.Cluster\n  name: '{}'\n  base64: '{}'\n",
+        cluster.name,
+        base64(&cluster.encode_to_vec())
+    )
+}
+
+/// RFC 4648, section 4.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = |chunk: &[u8]| {
+        let word = (0..3).fold(0, |word, nth| word << 8 | usize::from(chunk.get(nth).copied().unwrap_or(0)));
+        let digit = |nth: usize| if nth <= chunk.len() { char::from(DIGITS[word >> (18 - 6 * nth) & 63]) } else { '=' };
+        [0, 1, 2, 3].map(digit)
+    };
+    bytes.chunks(3).flat_map(digits).collect()
+}
+
 fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(ToString::to_string).collect()
 }
@@ -378,4 +424,51 @@ fn a_leader_whose_run_directory_is_gone_ends() {
     fixture.wait_until("a first publish", |_| true);
     fixture.pod.run_dir().unwrap().remove_file(names::CONTROL).unwrap();
     assert!(matches!(leader.end(), Ended::Vanished));
+}
+
+#[test]
+fn at_the_end_of_an_interval_the_leader_ejects_by_success_rate_and_its_successor_shrinks_the_multiplier() {
+    let ads = config_source::ConfigSourceSpecifier::Ads(AggregatedConfigSource::default());
+    let source = ConfigSource { config_source_specifier: Some(ads), ..Default::default() };
+    let millis = |millis: i32| Some(protobuf::Duration { seconds: 0, nanos: millis * 1_000_000 });
+    let number = |value| Some(protobuf::UInt32Value { value });
+    let cluster = Cluster {
+        name: GREETER.to_owned(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
+        eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(source), ..Default::default() }),
+        outlier_detection: Some(OutlierDetection {
+            interval: millis(400),
+            base_ejection_time: millis(500),
+            success_rate_minimum_hosts: number(3),
+            success_rate_stdev_factor: number(1_000),
+            max_ejection_percent: number(50),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let yaml = with_cluster(&mesh(&["127.0.1.1", "127.0.1.2", "127.0.1.3"]), &cluster);
+    let control_plane = ControlPlane::start("127.0.0.1:0", &yaml);
+    let fixture = Fixture::new(control_plane.handle.address());
+    let leader = fixture.lead();
+    fixture.want_greeter();
+    fixture.wait_for_greeters(&["127.0.1.1", "127.0.1.2", "127.0.1.3"]);
+    let slots = greeter_slots(&fixture.pod.image().unwrap(), fixture.pod.state().unwrap());
+    // A hundred connects each, again and again: whatever interval ends sees enough of them.
+    fixture.wait_until("an ejection", |_| {
+        for _ in 0..100 {
+            slots[0].succeeded(now());
+            slots[1].succeeded(now());
+            slots[2].failed(Thresholds::NEVER, now());
+        }
+        slots[2].ejection().times > 0
+    });
+    let ejection = slots[2].ejection();
+    assert_eq!((ejection.detector, ejection.multiplier), (Some(Detector::SuccessRate), 1));
+    assert!(slots[..2].iter().all(|slot| slot.ejection().times == 0));
+    leader.stop();
+    let successor = fixture.lead();
+    fixture.wait_until("an interval in which it was back", |_| slots[2].ejection().multiplier == 0);
+    assert!(now() >= ejection.until + 400, "it was back for less than an interval");
+    assert_eq!(slots[2].ejection().times, 1);
+    successor.stop();
 }

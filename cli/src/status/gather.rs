@@ -159,6 +159,7 @@ fn endpoint(
         consecutive_failures: slot.map_or(0, |slot| slot.failures_in_a_row()),
         successes: slot.map_or(0, |slot| slot.successes()),
         ejections: slot.map_or(0, |slot| slot.ejection().times),
+        ejection_multiplier: slot.map_or(0, |slot| slot.ejection().multiplier),
         ejected_for: ejection.map(|ejection| ejection.until.saturating_sub(now)),
         ejected_by: ejection.and_then(|ejection| Some(ejection.detector?.to_string())),
     }

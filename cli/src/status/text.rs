@@ -128,6 +128,7 @@ mod tests {
                     successes: 5,
                     consecutive_failures: 1,
                     ejections: 1,
+                    ejection_multiplier: 1,
                     ejected_for: Some(4_900),
                     ejected_by: Some("success rate".to_owned()),
                 }],
