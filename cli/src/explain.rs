@@ -102,7 +102,7 @@ impl Explainer {
         let candidates = match files.whose(host, Families::ANY) {
             Whose::Libc(why) => {
                 println!("name        {host} is libc's business: {why:?}");
-                return Ok(());
+                return port.map_or(Ok(()), |port| self.foreign(host, port));
             }
             Whose::Unknown(why) => {
                 println!("name        {host} passes to libc: {why}");

@@ -112,7 +112,7 @@ fn an_exact_http_service_passes_where_its_rules_depend_on_the_request() {
         Finished::of(lookup.env("LDMESH_EXACT_HTTP", exact).args(["greeter", "80", "inet"])).success();
         let answer = Finished::of(pod.mesh(c_program("dial")).args([VIP, "80"]));
         assert_eq!(answer.field("connect"), Some(expected), "{exact}: {answer}");
-        let named = || Finished::of(&mut pod.ldmesh(&["status"])).success().contains("path prefix /v2");
+        let named = || Finished::of(&mut pod.ldmesh(&["status"])).success().contains("path under /v2");
         wait_until("status names the rule", Duration::from_secs(5), || pod.dump(), named);
     }
 }
