@@ -8,6 +8,7 @@ use super::candidates::{Candidates, Class, Host};
 use crate::image::{SetView, Torn};
 
 /// The endpoint for a key whose own is `first`.
+#[inline(never)]
 pub(super) fn pick(
     candidates: &Candidates<'_>,
     set: &SetView,

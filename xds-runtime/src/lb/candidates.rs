@@ -169,6 +169,7 @@ impl<'a> Candidates<'a> {
     }
 
     /// One of the usable hosts by weight, looking at all of them.
+    #[inline(never)]
     pub fn scan(
         &self,
         set: &SetView,

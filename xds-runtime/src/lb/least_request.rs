@@ -16,6 +16,7 @@ use crate::image::{SetView, Torn};
 const SAMPLE: u32 = 16;
 
 /// A usable endpoint.
+#[inline(never)]
 pub(super) fn pick(
     candidates: &Candidates<'_>,
     set: &SetView,

@@ -6,6 +6,9 @@
 //! panic threshold, while the sum is under 100, is in panic: its load goes to any of its endpoints. With all of them
 //! in panic, they get load by their number of endpoints.
 //!
+//! Steps are functions of their own also in the optimised library (`inline(never)`): one frame would hold what every
+//! policy needs, and whoever connects may have a small stack.
+//!
 //! An aggregate shares its load over the priorities of its members as if they were one cluster's; whether one of
 //! them is in panic is then its own cluster's business.
 
@@ -34,6 +37,7 @@ pub(super) fn pick(
     pick_counted(&tiers.exactly(), key, entropy)
 }
 
+#[inline(never)]
 fn pick_counted(
     tiers: &Tiers<'_>,
     key: Option<u64>,
@@ -59,6 +63,7 @@ fn pick_counted(
 }
 
 /// What `find` finds first: healthy and degraded endpoints in order of priority, then those of priorities in panic.
+#[inline(never)]
 fn others<T>(
     tiers: &Tiers<'_>,
     mut find: impl FnMut(&Tier<'_>, Class) -> Result<Option<T>, Torn>,
@@ -105,6 +110,7 @@ fn pick_in(
     Ok(host?.map(|host| Picked { cluster: tier.cluster, host }))
 }
 
+#[inline(never)]
 fn host_in(
     tier: &Tier<'_>,
     candidates: &Candidates<'_>,
@@ -140,6 +146,7 @@ fn host_in(
 }
 
 /// Tables span a priority; localities are in their weights. What is usable and in no table is still used.
+#[inline(never)]
 fn hashed_in(
     tier: &Tier<'_>,
     candidates: &Candidates<'_>,
@@ -180,6 +187,7 @@ impl Totals {
     }
 
     /// Whether a priority is in panic, by the threshold of `cluster`.
+    #[inline(never)]
     fn panics(&self, cluster: &ClusterView, counts: &Counts) -> bool {
         let good = ((counts.healthy + counts.degraded) * 10_000).checked_div(counts.total).unwrap_or(0);
         self.available < 100 && good < u64::from(cluster.panic_threshold)
@@ -217,6 +225,7 @@ fn availability(tier: &Tier<'_>, counts: &Counts) -> (u64, u64) {
 }
 
 /// The priority whose turn it is, and which of its endpoints; of an aggregate without regard to panic.
+#[inline(never)]
 fn choose(tiers: &Tiers<'_>, entropy: &mut (impl Entropy + ?Sized)) -> Result<Option<(u32, Class)>, Torn> {
     let priorities = tiers.count()?;
     if priorities == 0 {
@@ -248,6 +257,7 @@ fn choose(tiers: &Tiers<'_>, entropy: &mut (impl Entropy + ?Sized)) -> Result<Op
 }
 
 /// Everything in panic: by number of endpoints.
+#[inline(never)]
 fn by_endpoints(
     tiers: &Tiers<'_>,
     totals: Totals,

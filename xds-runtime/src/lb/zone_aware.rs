@@ -17,6 +17,7 @@ use crate::resource::Health;
 const WHOLE: u64 = 10_000;
 
 /// The locality to pick from; `None`: without regard to localities.
+#[inline(never)]
 pub(super) fn pick(
     reading: &Reading<'_>,
     candidates: &Candidates<'_>,
@@ -73,6 +74,7 @@ pub(super) fn pick(
 }
 
 /// Whether no endpoint is to be had because too few of the callers themselves are healthy.
+#[inline(never)]
 pub(super) fn fails(candidates: &Candidates<'_>, reading: &Reading<'_>) -> Result<bool, Torn> {
     let balancing = candidates.cluster.balancing;
     match balancing.zone_aware.filter(|_| balancing.fail_on_panic) {
