@@ -1,7 +1,7 @@
 //! The wanted set: destinations that some process of the pod resolved or dialled, by the key of their address.
 //!
-//! Bounded, expiring, open-addressed. A writer that dies between its two stores leaves a key without times,
-//! which counts as wanted since the beginning of time and so expires at once.
+//! Bounded, expiring, open-addressed. Times are there before the key: whoever sees a key sees when it was wanted. A
+//! writer that loses the place to another one leaves its times there, which only makes that wish a little younger.
 
 use std::sync::atomic::Ordering;
 
@@ -37,15 +37,18 @@ pub struct Wanted {
 impl Control {
     /// Wants a destination; wakes the leader when it is new. `None` when the table is full around its place.
     pub fn want(&self, key: u64, now: Millis, expiry: Millis) -> Option<Wanted> {
-        let (at, fresh) = self.find_or_claim(key, now, expiry)?;
-        let last = self.cell(at + LAST);
-        if fresh || now.saturating_sub(last.load(Ordering::Relaxed)) >= RENEW_MS {
-            last.store(now, Ordering::Relaxed);
-        }
-        if fresh {
-            self.tell_wish();
-        }
-        self.wanted_at(at)
+        // An expired wish may go to another key just when it is renewed: then it is a new one, elsewhere.
+        (0..2).find_map(|_| {
+            let (at, fresh) = self.find_or_claim(key, now, expiry)?;
+            let last = self.cell(at + LAST);
+            if now.saturating_sub(last.load(Ordering::Relaxed)) >= RENEW_MS {
+                last.store(now, Ordering::Relaxed);
+            }
+            if fresh {
+                self.tell_wish();
+            }
+            self.wanted_at(at).filter(|wish| wish.key == key)
+        })
     }
 
     /// Every wish that is not expired.
@@ -94,9 +97,13 @@ impl Control {
             if found == key {
                 return Some((at, false));
             }
-            if free && cell.compare_exchange(found, key, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                self.cell(at + ANSWERED).store(0, Ordering::Relaxed);
-                self.cell(at + FIRST).store(now, Ordering::Relaxed);
+            if !free {
+                continue;
+            }
+            self.cell(at + ANSWERED).store(0, Ordering::Relaxed);
+            self.cell(at + FIRST).store(now, Ordering::Relaxed);
+            self.cell(at + LAST).store(now, Ordering::Relaxed);
+            if cell.compare_exchange(found, key, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 return Some((at, true));
             }
         }
@@ -135,6 +142,33 @@ mod tests {
         control.sweep_wanted(2000, 500, |_| true);
         assert_eq!(control.wanted(2000, 500).count(), 0);
         assert_eq!(control.want(7, 2000, 500).unwrap().first, 2000);
+    }
+
+    #[test]
+    fn a_leader_that_sweeps_while_a_wish_is_made_never_takes_it_away() {
+        use std::sync::atomic::AtomicBool;
+
+        // Long after the boot, so that a wish without a time would be an old one.
+        const NOW: Millis = 10 * WISH_EXPIRY_MS;
+        let control = control();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    control.sweep_wanted(NOW, WISH_EXPIRY_MS, |_| false);
+                }
+            });
+            let lost = (1..WANTED as u64 * 200).find(|key| {
+                let made = control.want(*key, NOW, WISH_EXPIRY_MS);
+                // A fresh place for the next one.
+                let at = WANTED_AT + *key as usize % WANTED * WANTED_WORDS;
+                control.cell(at + KEY).store(0, Ordering::Release);
+                control.cell(at + LAST).store(0, Ordering::Relaxed);
+                made.is_none()
+            });
+            over.store(true, Ordering::Relaxed);
+            assert_eq!(lost, None);
+        });
     }
 
     #[test]
