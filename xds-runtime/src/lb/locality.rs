@@ -9,6 +9,7 @@ use super::entropy::{Entropy, below};
 use crate::image::{LocalityView, PriorityView, SetView, Torn};
 
 /// The set to pick from.
+#[inline(never)]
 pub(super) fn pick(
     candidates: &Candidates<'_>,
     priority: &PriorityView,

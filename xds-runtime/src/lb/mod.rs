@@ -39,6 +39,7 @@ use crate::image::{ActionView, ClusterView, DefaultAction, HashOn, Keepalive, Pa
 use crate::shm::{Millis, WordAddr};
 use crate::state::{Member, SlotKind, State, named_tag};
 use entropy::Constant;
+use priority::Picked;
 use tiers::{Reading, Tiers};
 
 /// Endpoints that one call looks at before it gives the image up as corrupt.
@@ -139,11 +140,46 @@ pub fn choose_named(
     names: &ServerNames<'_>,
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Choice, Torn> {
+    let (mut index, key, hashes) = match target(view, call, names, entropy)? {
+        Target::Cluster { index, key, hashes } => (index, key, hashes),
+        Target::Other(choice) => return Ok(choice),
+    };
+    let reading = Reading::new(view, state, call);
+    // Once more at most: a corrupt image may lead in circles.
+    for may_go_on in [true, false] {
+        let (choice, otherwise) = match key.filter(|_| hashes) {
+            Some(key) => from_cluster(&reading, index, None, &mut Constant(key))?,
+            None => from_cluster(&reading, index, key, entropy)?,
+        };
+        match (choice, otherwise) {
+            (Choice::Pass(PassReason::NoHealthyEndpoint), Some(other)) if may_go_on => index = other,
+            (choice, _) => return Ok(choice),
+        }
+    }
+    Err(Torn)
+}
+
+/// Where a destination leads.
+enum Target {
+    /// To the cluster at this index; `key` where it or a member of it hashes, `hashes` where it does itself.
+    Cluster { index: u32, key: Option<u64>, hashes: bool },
+    /// To none.
+    Other(Choice),
+}
+
+// Its frame is gone when the cluster is picked from: whoever connects may have a small stack.
+#[inline(never)]
+fn target(
+    view: &View<'_>,
+    call: &Call<'_>,
+    names: &ServerNames<'_>,
+    entropy: &mut (impl Entropy + ?Sized),
+) -> Result<Target, Torn> {
     let Some(found) = view.destination(call.address, call.port)? else {
-        return Ok(match view.default_action(call.address)? {
+        return Ok(Target::Other(match view.default_action(call.address)? {
             DefaultAction::Pass => Choice::NotMesh,
             DefaultAction::Refuse => Choice::NotInRegistry,
-        });
+        }));
     };
     let action = match found.action {
         ActionView::ServerNames(patterns) => server_name::action(view, &patterns, names)?,
@@ -151,20 +187,18 @@ pub fn choose_named(
     };
     match action {
         ActionView::ServerNames(_) => Err(Torn),
-        ActionView::Pass(reason) => Ok(Choice::Pass(reason)),
-        ActionView::Refuse => Ok(Choice::BlackHole),
+        ActionView::Pass(reason) => Ok(Target::Other(Choice::Pass(reason))),
+        ActionView::Refuse => Ok(Target::Other(Choice::BlackHole)),
         ActionView::Clusters { first, count, hash } => {
-            let cluster = view.cluster(weighted::pick(view, first, count, entropy)?)?;
-            let hash_key = |entropy: &mut _| match hash {
-                HashOn::SourceIp => hashed::source_key(view, call),
-                HashOn::Nothing => Ok(Entropy::next(entropy)),
+            let index = weighted::pick(view, first, count, entropy)?;
+            let cluster = view.cluster(index)?;
+            let hashes = cluster.policy.hashes();
+            let key = match hash {
+                _ if !hashes && !hashes_somewhere(view, &cluster)? => None,
+                HashOn::SourceIp => Some(hashed::source_key(view, call)?),
+                HashOn::Nothing => Some(entropy.next()),
             };
-            if cluster.policy.hashes() {
-                let key = hash_key(entropy)?;
-                return from_cluster(view, state, cluster, call, None, &mut Constant(key));
-            }
-            let key = if hashes_somewhere(view, &cluster)? { Some(hash_key(entropy)?) } else { None };
-            from_cluster(view, state, cluster, call, key, entropy)
+            Ok(Target::Cluster { index, key, hashes })
         }
     }
 }
@@ -183,11 +217,21 @@ fn hashes_somewhere(view: &View<'_>, cluster: &ClusterView) -> Result<bool, Torn
     Ok(false)
 }
 
+/// A cluster's choice, and the cluster that stands for it where it has no healthy endpoint.
+#[inline(never)]
 fn from_cluster(
-    view: &View<'_>,
-    state: Option<&State>,
-    cluster: ClusterView,
-    call: &Call<'_>,
+    reading: &Reading<'_>,
+    index: u32,
+    key: Option<u64>,
+    entropy: &mut (impl Entropy + ?Sized),
+) -> Result<(Choice, Option<u32>), Torn> {
+    let cluster = reading.view.cluster(index)?;
+    Ok((pick_from(reading, &cluster, key, entropy)?, cluster.balancing.otherwise))
+}
+
+fn pick_from(
+    reading: &Reading<'_>,
+    cluster: &ClusterView,
     key: Option<u64>,
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Choice, Torn> {
@@ -200,25 +244,18 @@ fn from_cluster(
     if !cluster.endpoints_known {
         return Ok(Choice::Pass(PassReason::NoEndpointsYet));
     }
-    let reading = Reading::new(view, state, call);
-    let tiers = Tiers::new(&reading, &cluster);
+    let tiers = Tiers::new(reading, cluster);
     let Some(picked) = priority::pick(&tiers, key, entropy)? else {
-        return match cluster.balancing.otherwise {
-            Some(index) => {
-                // Once: a corrupt image may lead in circles.
-                let mut any = view.cluster(index)?;
-                any.balancing.otherwise = None;
-                from_cluster(view, state, any, call, key, entropy)
-            }
-            None => Ok(Choice::Pass(PassReason::NoHealthyEndpoint)),
-        };
+        return Ok(Choice::Pass(PassReason::NoHealthyEndpoint));
     };
     let alternatives = priority::another_than(&tiers, &picked.host)?;
-    Ok(Choice::Endpoint(endpoint_pick(&picked.cluster, &picked.host, alternatives)))
+    Ok(Choice::Endpoint(endpoint_pick(reading.view, &picked, alternatives)?))
 }
 
-fn endpoint_pick(cluster: &ClusterView, host: &candidates::Host, alternatives: bool) -> Pick {
-    Pick {
+#[inline(never)]
+fn endpoint_pick(view: &View<'_>, picked: &Picked, alternatives: bool) -> Result<Pick, Torn> {
+    let (cluster, host) = (view.cluster(picked.cluster)?, &picked.host);
+    Ok(Pick {
         address: host.endpoint.address,
         port: host.endpoint.port,
         endpoint_slot: host.endpoint.slot,
@@ -230,7 +267,7 @@ fn endpoint_pick(cluster: &ClusterView, host: &candidates::Host, alternatives: b
         max_connections: cluster.max_connections,
         keepalive: cluster.keepalive,
         alternatives,
-    }
+    })
 }
 
 #[cfg(test)]

@@ -18,9 +18,9 @@ use super::tiers::{Tier, Tiers};
 use super::{bounded, hashed, least_request, locality, random, round_robin, zone_aware};
 use crate::image::{ClusterView, PolicyView, Torn};
 
-/// An endpoint and the cluster that it is of: the one that was asked for, or a member of it.
+/// An endpoint and the index of the cluster that it is of: the one that was asked for, or a member of it.
 pub(super) struct Picked {
-    pub cluster: ClusterView,
+    pub cluster: u32,
     pub host: Host,
 }
 
@@ -68,27 +68,26 @@ fn others<T>(
     tiers: &Tiers<'_>,
     mut find: impl FnMut(&Tier<'_>, Class) -> Result<Option<T>, Torn>,
 ) -> Result<Option<T>, Torn> {
-    for nth in 0..tiers.count()? {
+    // One loop: two would have two descriptions of a tier on the stack.
+    let count = tiers.count()?;
+    let first = [Class::Healthy, Class::Degraded];
+    for (classes, nth) in (0..count).map(|nth| (&first[..], nth)).chain((0..count).map(|nth| (&[Class::Any][..], nth)))
+    {
         let tier = tiers.at(nth)?;
-        for class in [Class::Healthy, Class::Degraded] {
-            if let Some(found) = find(&tier, class)? {
+        for class in classes {
+            if *class == Class::Any && (tier.cluster.balancing.fail_on_panic || !panics(tiers, &tier)?) {
+                continue;
+            }
+            if let Some(found) = find(&tier, *class)? {
                 return Ok(Some(found));
             }
-        }
-    }
-    for nth in 0..tiers.count()? {
-        let tier = tiers.at(nth)?;
-        if !tier.cluster.balancing.fail_on_panic
-            && panics(tiers, &tier)?
-            && let Some(found) = find(&tier, Class::Any)?
-        {
-            return Ok(Some(found));
         }
     }
     Ok(None)
 }
 
 /// Whether the cluster holds a usable endpoint besides `picked`.
+#[inline(never)]
 pub(super) fn another_than(tiers: &Tiers<'_>, picked: &Host) -> Result<bool, Torn> {
     let another = |tier: &Tier<'_>, class| {
         Ok(if tier.candidates().holds_another(&tier.view.set, class, picked)? { Some(()) } else { None })
@@ -107,7 +106,7 @@ fn pick_in(
         Some(key) if tier.cluster.policy.hashes() => host_in(tier, candidates, class, &mut Constant(key)),
         _ => host_in(tier, candidates, class, entropy),
     };
-    Ok(host?.map(|host| Picked { cluster: tier.cluster, host }))
+    Ok(host?.map(|host| Picked { cluster: tier.cluster.index, host }))
 }
 
 #[inline(never)]
@@ -120,8 +119,8 @@ fn host_in(
     if candidates.cluster.policy.hashes() {
         return hashed_in(tier, candidates, class, entropy);
     }
-    let zone =
-        if tier.nth == 0 { zone_aware::pick(tier.reading, candidates, &tier.view, class, entropy)? } else { None };
+    let zoned = tier.nth == 0 && candidates.cluster.balancing.zone_aware.is_some();
+    let zone = if zoned { zone_aware::pick(tier.reading, candidates, &tier.view, class, entropy)? } else { None };
     let set = match zone {
         Some(set) => set,
         None => locality::pick(candidates, &tier.view, class, entropy)?,
@@ -225,16 +224,26 @@ fn availability(tier: &Tier<'_>, counts: &Counts) -> (u64, u64) {
 }
 
 /// The priority whose turn it is, and which of its endpoints; of an aggregate without regard to panic.
-#[inline(never)]
 fn choose(tiers: &Tiers<'_>, entropy: &mut (impl Entropy + ?Sized)) -> Result<Option<(u32, Class)>, Torn> {
     let priorities = tiers.count()?;
     if priorities == 0 {
         return Ok(None);
     }
+    if first_is_whole(tiers)? { Ok(Some((0, Class::Healthy))) } else { choose_by_load(tiers, priorities, entropy) }
+}
+
+#[inline(never)]
+fn first_is_whole(tiers: &Tiers<'_>) -> Result<bool, Torn> {
     let first = tiers.at(0)?;
-    if availability(&first, &counts(&first)?).0 == 100 {
-        return Ok(Some((0, Class::Healthy)));
-    }
+    Ok(availability(&first, &counts(&first)?).0 == 100)
+}
+
+#[inline(never)]
+fn choose_by_load(
+    tiers: &Tiers<'_>,
+    priorities: u32,
+    entropy: &mut (impl Entropy + ?Sized),
+) -> Result<Option<(u32, Class)>, Torn> {
     let totals = Totals::of(tiers)?;
     if totals.all_panic(tiers)? {
         return by_endpoints(tiers, totals, entropy);

@@ -19,6 +19,7 @@ pub(super) fn pick(
 }
 
 /// A usable endpoint, each as likely as any other, whatever it weighs.
+#[inline(never)]
 pub(super) fn evenly(
     candidates: &Candidates<'_>,
     set: &SetView,
@@ -26,7 +27,7 @@ pub(super) fn evenly(
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Option<Host>, Torn> {
     const DRAWS: u32 = 32;
-    if set.len() == 0 {
+    if set.is_empty() {
         return Ok(None);
     }
     for _ in 0..DRAWS {

@@ -9,6 +9,7 @@ use super::{random, schedule};
 use crate::image::{SetView, Torn};
 
 /// The next usable endpoint. Without a cursor (STATE is full) a random place of the schedule.
+#[inline(never)]
 pub(super) fn pick(
     candidates: &Candidates<'_>,
     set: &SetView,

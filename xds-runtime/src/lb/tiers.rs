@@ -86,17 +86,27 @@ impl<'a> Tiers<'a> {
     }
 
     /// The priority at a place.
-    pub fn at(&self, mut nth: u32) -> Result<Tier<'a>, Torn> {
+    #[inline(never)]
+    pub fn at(&self, nth: u32) -> Result<Tier<'a>, Torn> {
+        if self.is_aggregate() { self.at_member(nth) } else { self.tier(*self.cluster, nth) }
+    }
+
+    #[inline(never)]
+    fn at_member(&self, mut nth: u32) -> Result<Tier<'a>, Torn> {
         for member in 0..self.members()? {
             let cluster = self.member(member)?;
             if let Some(rest) = nth.checked_sub(cluster.priority_count()) {
                 nth = rest;
                 continue;
             }
-            let view = self.reading.view.priority(&cluster, nth)?;
-            return Ok(Tier { cluster, view, nth, reading: self.reading, exact: self.exact });
+            return self.tier(cluster, nth);
         }
         Err(Torn)
+    }
+
+    fn tier(&self, cluster: ClusterView, nth: u32) -> Result<Tier<'a>, Torn> {
+        let view = self.reading.view.priority(&cluster, nth)?;
+        Ok(Tier { cluster, view, nth, reading: self.reading, exact: self.exact })
     }
 
     fn members(&self) -> Result<u32, Torn> {

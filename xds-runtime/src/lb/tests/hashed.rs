@@ -118,9 +118,9 @@ fn a_panic_takes_the_unhealthy_in() {
 
 #[test]
 fn the_hash_chooses_the_priority_too() {
-    let of = |first: u16, healthy: usize| -> Vec<(u32, Vec<(u16, u32, Health)>)> {
+    let of = |first: u16, healthy: usize| {
         let health = |n| if n < healthy { Health::Healthy } else { Health::Unhealthy };
-        vec![(1, (0..4).map(|n| (first + n as u16, 1, health(n))).collect())]
+        vec![(1, (0..4).map(|n| (first + n as u16, 1, health(n))).collect::<Vec<_>>())]
     };
     for policy in [RING, MAGLEV] {
         // Of the first priority 2 of 4: 70 percent.
