@@ -43,6 +43,8 @@ pub struct Identity {
     pub cookie: u64,
     /// Its TCP_USER_TIMEOUT.
     pub user_timeout: c_uint,
+    /// The same connect was made before, and is recorded: the pick is where it went.
+    pub recorded: bool,
 }
 
 /// The endpoint for a connection, and its socket.
@@ -74,7 +76,20 @@ pub fn without_configuration<R>(context: &Context, socket: Socket, why: Why) -> 
 #[inline(never)]
 pub fn choose_first(context: &Context, mesh: &dyn Mesh, socket: Socket, dialled: Inet) -> Chosen {
     let control = mesh.control();
-    let mut identity = None;
+    if control.switch() != Switch::On {
+        return Verdict::Pass(Why::SwitchedOff);
+    }
+    match look(context, mesh, dialled) {
+        Ok(true) => {}
+        Ok(false) => return Verdict::Pass(Why::NotInMesh),
+        Err(why) => return Verdict::Pass(why),
+    }
+    let Some(user_timeout) = socket.user_timeout() else { return Verdict::Pass(Why::NotStream) };
+    let Some(cookie) = socket.cookie() else { return Verdict::Pass(Why::NoCookie) };
+    let known = Identity { cookie, user_timeout, recorded: false };
+    if let Some(pick) = recorded(mesh, socket, cookie, dialled) {
+        return Verdict::Redirect((pick, Identity { recorded: true, ..known }));
+    }
     let mut looked_again = false;
     // The pod's deadline is another process's word: no wait is longer than this process would make it.
     let patience_ends = shm::now().saturating_add(context.settings.ready_timeout.as_millis() as Millis);
@@ -84,19 +99,7 @@ pub fn choose_first(context: &Context, mesh: &dyn Mesh, socket: Socket, dialled:
             return Verdict::Pass(Why::SwitchedOff);
         }
         let news = control.news();
-        let cookie = identity.map_or(0, |known: Identity| known.cookie);
         let choice = choose(context, mesh, (socket, cookie), dialled, &[], now);
-        if choice == Ok(Choice::NotMesh) {
-            return Verdict::Pass(Why::NotInMesh);
-        }
-        let known = match identity {
-            Some(known) => known,
-            None => {
-                let Some(user_timeout) = socket.user_timeout() else { return Verdict::Pass(Why::NotStream) };
-                let Some(cookie) = socket.cookie() else { return Verdict::Pass(Why::NoCookie) };
-                *identity.insert(Identity { cookie, user_timeout })
-            }
-        };
         match settle(context, mesh, socket, dialled, choice, now) {
             Settled::Pick(pick) => return shadowed(context, dialled, Verdict::Redirect((pick, known))),
             Settled::Refuse(refusal) => return shadowed(context, dialled, Verdict::Fail(refusal)),
@@ -108,13 +111,15 @@ pub fn choose_first(context: &Context, mesh: &dyn Mesh, socket: Socket, dialled:
             {
                 return Verdict::Pass(why);
             }
-            Settled::Wait(_, deadline) => {
-                if !socket.is_blocking() {
-                    return Verdict::Pass(Why::WouldWait);
+            Settled::Wait(why, deadline) => {
+                let may_wait = socket.is_blocking();
+                if may_wait && await_news(mesh, news, deadline.min(patience_ends) - now) != Wake::Interrupted {
+                    continue;
                 }
-                if await_news(mesh, news, deadline.min(patience_ends) - now) == Wake::Interrupted {
-                    return Verdict::Pass(Why::Interrupted);
-                }
+                // Without any configuration it is not this connect's to choose: open or closed.
+                let closed = context.settings.fail == FailMode::Closed && why == Why::NoImage;
+                let own = if may_wait { Why::Interrupted } else { Why::WouldWait };
+                return Verdict::Pass(if closed { why } else { own });
             }
         }
     }
@@ -158,7 +163,8 @@ fn settle(
         Err(why @ Why::NoImage) => return Settled::Wait(why, control.wait_until(now, patience)),
         Err(why) => return Settled::Pass(why),
     };
-    let wish = control.want(address.wanted_key(), now, WISH_EXPIRY_MS);
+    let needs_endpoints = matches!(choice, Choice::Endpoint(_) | Choice::Pass(PassReason::NoEndpointsYet));
+    let wish = if needs_endpoints { control.want(address.wanted_key(), now, WISH_EXPIRY_MS) } else { None };
     match choice {
         Choice::NotMesh => Settled::Pass(Why::NotInMesh),
         Choice::NotInRegistry => Settled::Refuse(Refusal::NotInRegistry),
@@ -196,6 +202,58 @@ fn shadowed(context: &Context, dialled: Inet, verdict: Chosen) -> Chosen {
     Verdict::Pass(Why::Shadow)
 }
 
+/// Whether the mesh describes a destination, as far as is known; nothing but the image is asked.
+///
+/// # Errors
+/// Why the call passes: the destination's service is excluded by name, or the image cannot answer.
+#[inline(never)]
+fn look(context: &Context, mesh: &dyn Mesh, dialled: Inet) -> Result<bool, Why> {
+    let Some(image) = mesh.image() else { return Ok(true) };
+    let address = WordAddr::new(dialled.ip);
+    let described = |view: &View<'_>| -> Result<bool, Torn> {
+        Ok(view.destination(address, dialled.port)?.is_some() || view.default_action(address)? == DefaultAction::Refuse)
+    };
+    let described = image.read(described).map_err(Why::from)?;
+    if described && context.settings.scope.has_names() && is_excluded(context, image, address)? {
+        return Err(Why::Excluded);
+    }
+    Ok(described)
+}
+
+/// Whether the service of an address is excluded by its name: its name was libc's to resolve.
+#[inline(never)]
+fn is_excluded(context: &Context, image: ImageFile, address: WordAddr) -> Result<bool, Why> {
+    // The longest name of the DNS.
+    let mut buffer = [0_u8; 255];
+    let excluded = image.read(|view| {
+        let Some(name) = view.name_of(address)? else { return Ok(false) };
+        let text = std::str::from_utf8(view.text(name.text, &mut buffer)?).unwrap_or_default();
+        Ok(context.settings.scope.excludes_name(text))
+    });
+    excluded.map_err(Why::from)
+}
+
+/// Where the same connect went that was made before. One that is established in the kernel may still be asked about
+/// (the first connect after it answers 0, later ones EISCONN); a socket that was disconnected since begins anew.
+#[inline(never)]
+fn recorded(mesh: &dyn Mesh, socket: Socket, cookie: u64, dialled: Inet) -> Option<Pick> {
+    let seen = mesh.state()?.connection(cookie)?;
+    let is_same = (seen.dialled, seen.dialled_port) == (WordAddr::new(dialled.ip), dialled.port);
+    (is_same && (seen.state.is_under_way() || socket.is_connected_to(&seen))).then_some(Pick {
+        address: seen.remote,
+        port: seen.remote_port,
+        endpoint_slot: seen.endpoint_slot,
+        endpoint_tag: seen.endpoint_tag,
+        cluster: 0,
+        cluster_slot: seen.cluster_slot,
+        cluster_tag: seen.cluster_tag,
+        connect_timeout_ms: 0,
+        max_connections: None,
+        keepalive: None,
+        alternatives: false,
+    })
+}
+
 /// One look into the image; the pick itself is marked for the crash breaker.
 ///
 /// # Errors
@@ -211,12 +269,6 @@ pub fn choose(
 ) -> Result<Choice, Why> {
     let image = mesh.image().ok_or(Why::NoImage)?;
     let address = WordAddr::new(dialled.ip);
-    let undescribed = |view: &View<'_>| -> Result<bool, Torn> {
-        Ok(view.destination(address, dialled.port)?.is_none() && view.default_action(address)? == DefaultAction::Pass)
-    };
-    if image.read(undescribed).map_err(Why::from)? {
-        return Ok(Choice::NotMesh);
-    }
     let (control, state) = (mesh.control(), mesh.state());
     let mark = control.mark(std::ptr::from_ref(&now) as usize, now);
     let mut entropy = Seeded(context.entropy(cookie));

@@ -230,15 +230,13 @@ fn decide(
         send_timeout: None,
         limited: false,
         former_keepalive: None,
-        under_way: false,
+        under_way: identity.recorded,
         clearing: false,
         errno_before,
     });
-    if let Some(recorded) = redirected.recorded(socket) {
-        redirected.under_way = true;
+    if identity.recorded {
         // The kernel must hear the same address again.
-        (redirected.pick.address, redirected.pick.port) = (recorded.remote, recorded.remote_port);
-        return redirected.target().map_or(Verdict::Pass(Why::OtherFamily), Verdict::Redirect);
+        return Verdict::Redirect(first);
     }
     if !redirected.count_open() {
         *place = None;
@@ -260,16 +258,6 @@ fn former(context: &'static Context, own: Result<Attached, Why>, now: Millis) ->
 impl Redirected {
     fn target(&self) -> Option<(RawAddress, socklen_t)> {
         RawAddress::new(self.dialled.form, self.pick.address, self.pick.port)
-    }
-
-    /// The record of the same connect, made before. One that is established in the kernel may still be asked about (the
-    /// first connect after it answers 0, later ones EISCONN); a socket that was disconnected since begins anew.
-    #[inline(never)]
-    fn recorded(&self, socket: Socket) -> Option<Connection> {
-        self.mesh.state()?.connection(self.identity.cookie).filter(|recorded| {
-            (recorded.dialled, recorded.dialled_port) == (WordAddr::new(self.dialled.ip), self.dialled.port)
-                && (recorded.state.is_under_way() || socket.is_connected_to(recorded))
-        })
     }
 
     /// Counts the connection in the slots of its cluster and endpoint; false = the cluster is full.
@@ -384,7 +372,7 @@ impl Redirected {
     fn again(&mut self, socket: Socket, now: Millis) -> Option<(RawAddress, socklen_t)> {
         *self.tried.get_mut(self.count)? = (self.pick.address, self.pick.port);
         self.count += 1;
-        if self.count >= ATTEMPTS {
+        if self.count >= ATTEMPTS || !self.is_still(socket) {
             return None;
         }
         let tried = self.tried.get(..self.count)?;
@@ -427,8 +415,18 @@ impl Redirected {
         self.former_keepalive = self.pick.keepalive.and_then(|settings| keepalive::keep(socket, settings));
     }
 
+    /// Whether the descriptor is still the socket that this connect began with: another thread may have closed it
+    /// meanwhile, and its number be somebody else's.
+    fn is_still(&self, socket: Socket) -> bool {
+        socket.cookie() == Some(self.identity.cookie)
+    }
+
     /// The socket's options as the program set them; keepalive stays with a connection that is made.
     fn restore(&self, socket: Socket, errno: Errno) {
+        let is_changed = self.former_keepalive.is_some() || self.send_timeout.is_some() || self.limited;
+        if !is_changed || !self.is_still(socket) {
+            return;
+        }
         if let Some(former) = self.former_keepalive
             && !matches!(errno, 0 | libc::EINPROGRESS | libc::EINTR)
         {

@@ -28,6 +28,11 @@ impl Scope {
             || (!self.include.addresses.is_empty() && !self.include.matches_address(ip, port))
     }
 
+    /// Whether some rule is about names.
+    pub const fn has_names(&self) -> bool {
+        !self.exclude.names.is_empty() || !self.include.names.is_empty()
+    }
+
     /// Whether this name stays out of the mesh. To be asked for the name as the application wrote it and for the
     /// service's full name.
     pub fn excludes_name(&self, name: &str) -> bool {

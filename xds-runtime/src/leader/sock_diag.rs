@@ -25,6 +25,8 @@ pub enum Found {
     Open,
     /// SYN sent.
     Connecting,
+    /// Its SYN leaves with the first write (TCP_FASTOPEN_CONNECT): nobody is asked anything yet.
+    Deferred,
     /// Gone, or nobody holds it any more: its TIME_WAIT, or an end that the peer has not answered with its own.
     Gone,
 }
@@ -123,6 +125,8 @@ fn answer(bytes: &[u8], sequence: u32) -> Option<Result<Found, Errno>> {
     // tcp_states.h
     Some(match bytes.get(HEADER + 1)? {
         _ if !is_held => Ok(Found::Gone),
+        // A SYN that was sent has a timer running.
+        2 if bytes.get(HEADER + 2) == Some(&0) => Ok(Found::Deferred),
         2 | 3 => Ok(Found::Connecting),
         6 | 7 | 10 | 12 => Ok(Found::Gone),
         _ => Ok(Found::Open),
@@ -150,6 +154,19 @@ mod tests {
         drop(server);
         drop(client);
         assert_eq!(diag.find(local, remote, cookie), Ok(Found::Gone));
+    }
+
+    #[test]
+    fn a_connect_whose_syn_has_not_left_is_no_connect_that_hangs() {
+        let told = |state: u8, timer: u8| {
+            let mut message = [0; 200];
+            message[8] = 7;
+            (message[HEADER + 1], message[HEADER + 2], message[INODE]) = (state, timer, 1);
+            answer(&message, 7)
+        };
+        assert_eq!(told(2, 0), Some(Ok(Found::Deferred)));
+        assert_eq!(told(2, 1), Some(Ok(Found::Connecting)));
+        assert_eq!(told(1, 0), Some(Ok(Found::Open)));
     }
 
     #[test]
