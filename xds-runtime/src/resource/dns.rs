@@ -29,7 +29,7 @@ pub(super) fn of_cluster(wire: &proto::Cluster, unsupported: &mut Vec<String>) -
         (wire.use_tcp_for_dns_lookups, "use_tcp_for_dns_lookups"),
         (jitters(wire.dns_jitter)?, "dns_jitter"),
     ];
-    unsupported.extend(set.into_iter().filter_map(|(set, name)| set.then(|| name.to_owned())));
+    unsupported.extend(set.into_iter().filter(|(set, _)| *set).map(|(_, name)| name.to_owned()));
     let family = match DnsLookupFamily::try_from(wire.dns_lookup_family) {
         Ok(DnsLookupFamily::Auto) => DnsFamily::Auto,
         Ok(DnsLookupFamily::V4Only) => DnsFamily::V4Only,
@@ -53,7 +53,7 @@ pub(super) fn of_extension(wire: &DnsCluster, unsupported: &mut Vec<String>) -> 
         (jitters(wire.dns_jitter)?, "dns_jitter"),
         (least.is_some_and(|least| least > LEAST_FLOOR), "dns_min_refresh_rate"),
     ];
-    unsupported.extend(set.into_iter().filter_map(|(set, name)| set.then(|| name.to_owned())));
+    unsupported.extend(set.into_iter().filter(|(set, _)| *set).map(|(_, name)| name.to_owned()));
     let family = match ExtensionFamily::try_from(wire.dns_lookup_family) {
         Ok(ExtensionFamily::Unspecified | ExtensionFamily::Auto) => DnsFamily::Auto,
         Ok(ExtensionFamily::V4Only) => DnsFamily::V4Only,
