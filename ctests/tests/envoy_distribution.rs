@@ -1,9 +1,10 @@
 //! The same YAML served to a real Envoy, as a TCP proxy, and to ldmesh: who gets which share of 10,000 connections.
 //!
-//! The bound of every comparison is a chi-square of one in a million (`Comparison`); consistent hashes agree exactly,
-//! source by source.
+//! The bound of a comparison of shares is a chi-square of one in a million (`Comparison`). With one worker, turns are
+//! counted; consistent hashes agree exactly, source by source (400 of them).
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -41,19 +42,26 @@ struct Policy {
     /// Weights of the versions `v1`, `v2`..., by a VirtualService.
     versions: &'static [u32],
     expected: Option<Vec<f64>>,
+    /// With turns, each endpoint has its share to the connection; by how many Envoy may miss it.
+    turns: Option<u64>,
     on_purpose: Option<Vec<f64>>,
 }
 
 impl Policy {
     fn new(name: &'static str, rule: &'static str, spots: &[Spot]) -> Self {
         let spots = spots.to_vec();
-        Self { name, rule, spots, raw: false, zones: &[], versions: &[], expected: None, on_purpose: None }
+        Self { name, rule, spots, raw: false, zones: &[], versions: &[], expected: None, turns: None, on_purpose: None }
     }
 
     /// The endpoints' shares, of any whole.
     fn shares(mut self, shares: &[f64]) -> Self {
         self.expected = Some(shares.to_vec());
         self
+    }
+
+    /// The shares, to the connection; Envoy may miss them by so many.
+    fn turns(self, shares: &[f64], envoy_misses: u64) -> Self {
+        Self { turns: Some(envoy_misses), ..self.shares(shares) }
     }
 
     /// The shares with ldmesh, where `docs/decisions.md` says why they differ.
@@ -152,6 +160,17 @@ impl Placed<'_> {
             on_purpose: named(&self.policy.on_purpose),
         };
         let mut text = comparison.table();
+        if let (Some(shares), Some(misses)) = (&comparison.expected, self.policy.turns) {
+            let whole: f64 = shares.values().sum();
+            let count = |share: &f64| (CONNECTIONS as f64 * share / whole) as u64;
+            let counts: BTreeMap<_, _> = shares.iter().map(|(name, share)| (*name, count(share))).collect();
+            assert_eq!(counts.values().sum::<u64>(), CONNECTIONS as u64, "the shares are whole connections");
+            let (of_envoy, of_ldmesh) = (envoy.tally(), ldmesh.tally());
+            text.push_str(&format!("{:28} Envoy {of_envoy:?}, ldmesh {of_ldmesh:?}\n", ""));
+            let near = |(one, other): (&u64, &u64)| one.abs_diff(*other) <= misses;
+            let envoy_holds = of_envoy.keys().eq(counts.keys()) && of_envoy.values().zip(counts.values()).all(near);
+            return (text, envoy_holds && of_ldmesh == counts);
+        }
         if !self.policy.hashes() {
             return (text, comparison.holds());
         }
@@ -265,10 +284,11 @@ fn least_request_avoids_a_busy_endpoint_as_envoy_does() {
 }
 
 #[test]
-fn one_worker_takes_turns_exactly_as_envoy_does() {
+fn one_worker_takes_turns_to_the_connection_as_envoy_does() {
     let policies = [
-        Policy::new("round-robin", ROUND_ROBIN, &[SPOT; 4]).shares(&[1.0; 4]),
-        Policy::new("round-robin-weighted", ROUND_ROBIN, &weighing(&[1, 2, 5])).shares(&[1.0, 2.0, 5.0]),
+        Policy::new("round-robin", ROUND_ROBIN, &[SPOT; 4]).turns(&[1.0; 4], 0),
+        // A schedule of deadlines in floating point, entered anywhere: Envoy gives one to a neighbour now and then.
+        Policy::new("round-robin-weighted", ROUND_ROBIN, &weighing(&[1, 2, 5])).turns(&[1.0, 2.0, 5.0], 1),
     ];
     check(1, &policies);
 }

@@ -327,8 +327,8 @@ fn while_endpoints_are_ejected_connections_go_where_they_go_with_envoy() {
 fn ejections_last_as_long_as_with_envoy_and_longer_each_time() {
     const INTERVAL: Duration = Duration::from_millis(500);
     const BASE: Duration = Duration::from_secs(2);
-    /// What polling on a busy machine may add.
-    const SLACK: Duration = Duration::from_millis(1400);
+    /// What Envoy's and our own sweeps may be late by.
+    const LATE: Duration = Duration::from_secs(1);
     let detection = "consecutive5xxErrors: 1, maxEjectionPercent: 100, interval: 500ms, baseEjectionTime: 2s";
     let cases = [Case::new(1, "lasting", 2, detection)];
     let [case] = &cases;
@@ -336,35 +336,50 @@ fn ejections_last_as_long_as_with_envoy_and_longer_each_time() {
     let mut rig = Rig::new(&pod, &cases);
     for nth in 1..=2 {
         rig.refuse(case, 0..1);
+        // Between the last look that found no failure and the end of the one that found the endpoint ejected.
+        let failures = |rig: &Rig<'_>, side: Side| side.endpoints(rig, case)[0].1;
+        let so_far = BOTH.map(|side| failures(&rig, side));
+        let mut none_yet = [Instant::now(); 2];
         let mut began = [None; 2];
         let both_began = || {
-            for (side, began) in BOTH.into_iter().zip(&mut began) {
+            for (i, side) in BOTH.into_iter().enumerate() {
+                if began[i].is_some() {
+                    continue;
+                }
                 let before = Instant::now();
-                if began.is_none() {
-                    side.dial(&rig, case, 1);
-                    if side.ejected(&rig, case) == [case.twin.address(0)] {
-                        *began = Some(before);
-                    }
+                if failures(&rig, side) == so_far[i] {
+                    none_yet[i] = before;
+                }
+                side.dial(&rig, case, 1);
+                if side.ejected(&rig, case) == [case.twin.address(0)] {
+                    began[i] = Some((none_yet[i], Instant::now()));
                 }
             }
             Some((began[0]?, began[1]?))
         };
         let began = wait_for("both eject it", SOON, || pod.dump(), both_began);
         rig.listen(case, 0..1);
+        // Between the beginning of the last look that found it ejected and the end of the first that did not.
+        let mut still = [Instant::now(); 2];
         let mut ended = [None; 2];
         let both_ended = || {
-            for (side, ended) in BOTH.into_iter().zip(&mut ended) {
-                if ended.is_none() && side.ejected(&rig, case).is_empty() {
-                    *ended = Some(Instant::now());
+            for (i, side) in BOTH.into_iter().enumerate() {
+                let before = Instant::now();
+                if ended[i].is_none() && side.ejected(&rig, case).is_empty() {
+                    ended[i] = Some((still[i], Instant::now()));
                 }
+                still[i] = before;
             }
             Some((ended[0]?, ended[1]?))
         };
         let ended = wait_for("both take it back", SOON, || pod.dump(), both_ended);
-        for (side, lasted) in BOTH.into_iter().zip([ended.0 - began.0, ended.1 - began.1]) {
-            println!("ejection {nth}, {side:?}: {lasted:?}");
+        let seen = [(began.0, ended.0), (began.1, ended.1)];
+        for (side, ((none_yet, ejected), (still, back))) in BOTH.into_iter().zip(seen) {
+            let (shortest, longest) = (still.saturating_duration_since(ejected), back - none_yet);
+            println!("ejection {nth}, {side:?}: {shortest:?} to {longest:?}");
             let least = BASE * nth;
-            assert!(lasted >= least && lasted <= least + INTERVAL + SLACK, "ejection {nth}, {side:?}: {lasted:?}");
+            assert!(longest >= least, "ejection {nth}, {side:?}: ended after {longest:?} at most");
+            assert!(shortest <= least + INTERVAL + LATE, "ejection {nth}, {side:?}: lasted {shortest:?} at least");
         }
         for side in BOTH {
             side.wait_for_answers(&rig, case, &[0, 1]);

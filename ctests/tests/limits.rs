@@ -1,11 +1,13 @@
 //! max_connections: a limit of the whole pod, whatever its processes do.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
 use ctests::{Finished, Manifest, Mode, Pod, Running, c_program, wait_until};
 use rustix::process::Signal;
+use rustix::time::{ClockId, clock_gettime};
 
 const VIP: &str = "10.96.0.10";
 
@@ -35,6 +37,11 @@ fn active(pod: &Pod) -> Option<u64> {
     let clusters = status.get("clusters")?.as_array()?;
     clusters.iter().find(|cluster| cluster["name"].as_str().is_some_and(|name| name.contains("greeter")))?["active"]
         .as_u64()
+}
+
+fn now_us() -> i64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
 }
 
 #[test]
@@ -78,12 +85,24 @@ fn a_killed_process_gives_its_connections_back_within_a_second_whatever_the_peer
         let mut held = holder(&pod, "6");
         let input = held.stdin();
         wait_until("the limit is reached", Duration::from_secs(5), || pod.dump(), || active(&pod) == Some(4));
-        let refused = Finished::of(pod.mesh(c_program("holds_connections")).args([VIP, "80", "1"]));
-        assert_eq!(refused.field("refused"), Some("1"), "{refused}");
+        let mut command = pod.mesh(c_program("dials_until_made"));
+        let mut waiting = command.args([VIP, "80"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut output = BufReader::new(waiting.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, "refused\n");
         held.signal(Signal::KILL);
-        wait_until("the count is right again", Duration::from_secs(1), || pod.dump(), || active(&pod) == Some(0));
-        drop(input);
         let ended = held.finish();
+        let ended_us = now_us();
+        drop(input);
         assert_eq!((ended.field("held"), ended.field("refused")), (Some("4"), Some("2")), "{ended}");
+        line.clear();
+        output.read_line(&mut line).unwrap();
+        waiting.wait().unwrap();
+        let last_refused = line.strip_prefix("last_refused=").and_then(|line| line.strip_suffix(" connect=OK\n"));
+        let last_refused: i64 = last_refused.unwrap_or_else(|| panic!("{line:?}")).parse().unwrap();
+        println!("connects were refused until {} us after the end", last_refused - ended_us);
+        assert!(last_refused - ended_us <= 1_000_000, "{} us", last_refused - ended_us);
+        wait_until("the count is right again", Duration::from_secs(5), || pod.dump(), || active(&pod) == Some(0));
     }
 }

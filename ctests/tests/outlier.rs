@@ -152,9 +152,10 @@ fn failures_that_two_processes_see_eject_an_endpoint_for_a_third_within_10_ms() 
         *place = Some(time - last);
     }
     let (of_ejected, of_other) = (of_ejected.unwrap(), of_other.unwrap());
+    // By when the lookup began: what the scheduler adds to one that is under way is not the mesh's.
     println!("the third process was led to the endpoint until {of_ejected} us after the failure that ejected it");
     assert!(of_ejected <= 10_000, "{of_ejected} us");
-    assert!(of_other > 50_000, "it asked on, and was led to the other one");
+    assert!(of_other > 100_000, "it asked on, and was led to the other one");
 }
 
 #[test]
@@ -251,11 +252,12 @@ fn an_endpoint_that_hangs_is_ejected_by_connects_that_time_out() {
     let mut dialer = Told::dialer(&pod);
     dialer.dial_into_mesh(&pod);
     wait_for_ejection(&pod, 1, || assert_eq!(dialer.dial().1, "greeter-2"));
-    let before = now_us();
+    let failures = || endpoints(&pod)[0]["failures"].as_u64().unwrap();
+    let before = failures();
     for _ in 0..20 {
         assert_eq!(dialer.dial().1, "greeter-2");
     }
-    assert!(now_us() - before < 900_000, "a connect met the endpoint that hangs");
+    assert_eq!((before, failures()), (2, 2), "a connect met the endpoint that hangs");
     let explained = Finished::of(&mut pod.ldmesh(&["explain", "greeter:8080"]));
     for part in ["outlier   consecutive 5xx 2", "at most 50 % at a time", "EJECTED by consecutive 5xx for"] {
         assert!(explained.success().contains(part), "{part}: {explained}");

@@ -119,9 +119,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
             }
             Some(cluster) => match &cluster.discovery {
                 Discovery::OriginalDst => {
-                    for setting in &cluster.unsupported {
-                        self.note(format!("cluster {name}: {setting} is not honoured"));
-                    }
+                    self.note_unsupported(cluster);
                     Lead::Pass(PassReason::OriginalDestination)
                 }
                 Discovery::Static(none)
@@ -223,9 +221,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
 
     /// A cluster with those of its endpoints that are selected; without slots.
     fn compile(&mut self, cluster: &'a Cluster, selection: &Selection) -> (image::Cluster, Vec<&'a str>) {
-        for setting in &cluster.unsupported {
-            self.note(format!("cluster {}: {setting} is not honoured", cluster.name));
-        }
+        self.note_unsupported(cluster);
         let policy = refusal(cluster).unwrap_or_else(|| policy(cluster));
         if let Policy::Pass(reason, name) = &policy {
             let reason = *reason;
@@ -268,6 +264,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
         clusters: &[&'a Cluster],
         asked: &Metadata,
     ) -> (image::Cluster, Vec<&'a str>) {
+        self.note_unsupported(cluster);
         let (mut members, mut eds, mut known, mut room) = (Vec::new(), Vec::new(), false, MAX_PRIORITIES as usize);
         for member in clusters {
             let index = self.build(member, asked);
@@ -292,6 +289,12 @@ impl<'a, 'b> Clusters<'a, 'b> {
             ..passing(&name, Policy::Aggregate(members))
         };
         (built, eds)
+    }
+
+    fn note_unsupported(&mut self, cluster: &Cluster) {
+        for setting in &cluster.unsupported {
+            self.note(format!("cluster {}: {setting} is not honoured", cluster.name));
+        }
     }
 
     /// A 0 turns keepalive off (Envoy); what Linux does not take is left to the system.

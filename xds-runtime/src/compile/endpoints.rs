@@ -92,6 +92,9 @@ impl<'a> Gatherer<'a, '_> {
     fn assignment(&mut self, cluster: &Cluster, assignment: &'a LoadAssignment, dns: Option<(Dns, usize)>) {
         let (dns, addresses_per_name) = dns.unwrap_or_default();
         self.gathered.overprovisioning = Some(assignment.overprovisioning_factor);
+        for setting in &assignment.unsupported {
+            self.notes.insert(format!("cluster {}: {setting} is not honoured", cluster.name));
+        }
         let mut tiers: BTreeMap<u32, Priority> = BTreeMap::new();
         let (mut unanswered, mut found) = (false, false);
         for group in &assignment.localities {

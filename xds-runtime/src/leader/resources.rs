@@ -176,8 +176,12 @@ mod tests {
     const EDS: ResourceType = ResourceType::Endpoint;
 
     fn accepted(name: &str) -> Event {
-        let assignment =
-            LoadAssignment { cluster_name: name.to_owned(), localities: Vec::new(), overprovisioning_factor: 140 };
+        let assignment = LoadAssignment {
+            cluster_name: name.to_owned(),
+            localities: Vec::new(),
+            overprovisioning_factor: 140,
+            unsupported: Vec::new(),
+        };
         Event::Accepted {
             kind: EDS,
             name: name.to_owned(),

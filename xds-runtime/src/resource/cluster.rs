@@ -66,7 +66,7 @@ pub(super) fn convert(mut wire: proto::Cluster) -> Result<Cluster, Invalid> {
     let panic_threshold =
         percentage(common.healthy_panic_threshold, PANIC_THRESHOLD, "common_lb_config.healthy_panic_threshold")?;
     Ok(Cluster {
-        discovery: discovery(&mut wire)?,
+        discovery: discovery(&mut wire, &mut unsupported)?,
         locality_weighted: locality_weighted || chosen.locality_weighted,
         hash_hostnames: chosen.hash_hostnames || hashing.use_hostname_for_hashing,
         policy: chosen.policy,
@@ -110,7 +110,10 @@ fn left_out(wire: &proto::Cluster) -> impl Iterator<Item = &'static str> {
         Some(LbConfig::OriginalDstLbConfig(config)) => (config.use_http_header, config.metadata_key.is_some()),
         _ => (false, false),
     };
+    let closes = wire.common_lb_config.as_ref().is_some_and(|common| common.close_connections_on_host_set_change);
     [
+        (closes, "common_lb_config.close_connections_on_host_set_change"),
+        (wire.close_connections_on_host_health_failure, "close_connections_on_host_health_failure"),
         (by_header, "original_dst_lb_config.use_http_header"),
         (by_metadata, "original_dst_lb_config.metadata_key"),
         (!wire.health_checks.is_empty(), "health_checks"),
@@ -132,10 +135,10 @@ fn max_connections(breakers: Option<&proto::CircuitBreakers>) -> Option<u32> {
     (limit != u32::MAX).then_some(limit)
 }
 
-fn discovery(wire: &mut proto::Cluster) -> Result<Discovery, Invalid> {
+fn discovery(wire: &mut proto::Cluster, unsupported: &mut Vec<String>) -> Result<Discovery, Invalid> {
     let wire_type = match wire.cluster_discovery_type.take() {
         Some(ClusterDiscoveryType::ClusterType(custom)) => {
-            return custom_type(wire, &custom).under("cluster_type");
+            return custom_type(wire, &custom, unsupported).under("cluster_type");
         }
         Some(ClusterDiscoveryType::Type(wire_type)) => wire_type,
         None => DiscoveryType::Static as i32,
@@ -144,11 +147,11 @@ fn discovery(wire: &mut proto::Cluster) -> Result<Discovery, Invalid> {
         Ok(DiscoveryType::Eds) => eds(wire),
         Ok(DiscoveryType::Static) => Ok(Discovery::Static(inline(wire, Hosts::Addresses)?)),
         Ok(DiscoveryType::StrictDns) => {
-            let dns = dns::of_cluster(wire)?;
+            let dns = dns::of_cluster(wire, unsupported)?;
             Ok(Discovery::StrictDns(inline(wire, Hosts::Names)?, dns))
         }
         Ok(DiscoveryType::LogicalDns) => {
-            let dns = dns::of_cluster(wire)?;
+            let dns = dns::of_cluster(wire, unsupported)?;
             logical_dns(wire, dns)
         }
         Ok(DiscoveryType::OriginalDst) => Ok(original_dst(wire)),
@@ -156,7 +159,11 @@ fn discovery(wire: &mut proto::Cluster) -> Result<Discovery, Invalid> {
     }
 }
 
-fn custom_type(wire: &mut proto::Cluster, custom: &proto::cluster::CustomClusterType) -> Result<Discovery, Invalid> {
+fn custom_type(
+    wire: &mut proto::Cluster,
+    custom: &proto::cluster::CustomClusterType,
+    unsupported: &mut Vec<String>,
+) -> Result<Discovery, Invalid> {
     let Some(any) = &custom.typed_config else {
         return Ok(Discovery::Unsupported(custom.name.clone()));
     };
@@ -170,7 +177,7 @@ fn custom_type(wire: &mut proto::Cluster, custom: &proto::cluster::CustomCluster
         }
         "envoy.extensions.clusters.dns.v3.DnsCluster" => {
             let config: DnsCluster = unpack(any)?;
-            let dns = dns::of_extension(&config)?;
+            let dns = dns::of_extension(&config, unsupported)?;
             if config.all_addresses_in_single_endpoint {
                 return logical_dns(wire, dns);
             }

@@ -1,6 +1,7 @@
 //! EDS: `ClusterLoadAssignment`, also inline in clusters.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as proto;
@@ -36,8 +37,9 @@ pub(super) fn convert(wire: proto::ClusterLoadAssignment) -> Result<LoadAssignme
 
 /// A load assignment from EDS or from inside a cluster.
 pub(super) fn assignment(wire: proto::ClusterLoadAssignment, hosts: Hosts) -> Result<LoadAssignment, Invalid> {
-    let overprovisioning_factor =
-        wire.policy.and_then(|p| p.overprovisioning_factor).map_or(OVERPROVISIONING, |f| f.value);
+    let policy = wire.policy.unwrap_or_default();
+    let unsupported = left_out(&policy)?;
+    let overprovisioning_factor = policy.overprovisioning_factor.map_or(OVERPROVISIONING, |f| f.value);
     if overprovisioning_factor == 0 {
         return Err(Invalid::new("policy.overprovisioning_factor", "must be over 0"));
     }
@@ -46,7 +48,20 @@ pub(super) fn assignment(wire: proto::ClusterLoadAssignment, hosts: Hosts) -> Re
         localities.push(locality_endpoints(locality, &wire.named_endpoints, hosts).under_at("endpoints", i)?);
     }
     check_priorities(&localities)?;
-    Ok(LoadAssignment { cluster_name: wire.cluster_name, localities, overprovisioning_factor })
+    Ok(LoadAssignment { cluster_name: wire.cluster_name, localities, overprovisioning_factor, unsupported })
+}
+
+/// Fields of the policy that are set and not honoured.
+fn left_out(policy: &proto::cluster_load_assignment::Policy) -> Result<Vec<String>, Invalid> {
+    let stale_after = policy.endpoint_stale_after;
+    scalar::positive_duration(stale_after, Duration::MAX, "policy.endpoint_stale_after")?;
+    let set = [
+        (policy.weighted_priority_health, "weighted_priority_health"),
+        (stale_after.is_some(), "endpoint_stale_after"),
+        (!policy.drop_overloads.is_empty(), "drop_overloads"),
+    ];
+    let name = |(set, name): (bool, &str)| set.then(|| format!("load_assignment.policy.{name}"));
+    Ok(set.into_iter().filter_map(name).collect())
 }
 
 /// Priorities start at 0 without gaps, and the locality weights of each stay within 32 bits (gRFC A27).

@@ -478,6 +478,8 @@ pub struct LoadAssignment {
     pub localities: Vec<LocalityEndpoints>,
     /// `overprovisioning_factor`, percent (Envoy's default 140).
     pub overprovisioning_factor: u32,
+    /// Valid settings that this build does not honour, by field name, for `status` and `explain`.
+    pub unsupported: Vec<String>,
 }
 
 /// The endpoints of one locality at one priority.

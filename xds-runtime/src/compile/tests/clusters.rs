@@ -216,6 +216,16 @@ fn a_cluster_nobody_leads_to_is_not_compiled() {
 fn settings_that_are_not_honoured_are_said() {
     let compiled = leading_to(Discovery::Eds("a".into()), |a| a.unsupported = vec!["slow_start".into()]).compile();
     assert_eq!(compiled.notes, ["cluster a: slow_start is not honoured"]);
+
+    let whole = Cluster { unsupported: vec!["health_checks".into()], ..aggregate("a", &["b"]) };
+    let compiled = leading_to_aggregate(&["b"]).eds(&["b"]).cluster(whole).compile();
+    assert_eq!(compiled.notes, ["cluster a: health_checks is not honoured"]);
+
+    let told = LoadAssignment { unsupported: vec!["drop_overloads".into()], ..assignment("a", Vec::new()) };
+    let by_eds = leading_to(Discovery::Eds("a".into()), |_| {}).assignment(told.clone()).compile();
+    assert_eq!(by_eds.notes, ["cluster a: drop_overloads is not honoured"]);
+    let inline = leading_to(Discovery::Static(told), |_| {}).compile();
+    assert_eq!(inline.notes, ["cluster a: drop_overloads is not honoured"]);
 }
 
 #[test]

@@ -141,7 +141,12 @@ fn socket(address: &str) -> Endpoint {
 /// An assignment of one locality.
 fn assignment(name: &str, endpoints: Vec<Endpoint>) -> LoadAssignment {
     let group = LocalityEndpoints { locality: Locality::default(), priority: 0, weight: None, endpoints };
-    LoadAssignment { cluster_name: name.into(), localities: vec![group], overprovisioning_factor: 140 }
+    LoadAssignment {
+        cluster_name: name.into(),
+        localities: vec![group],
+        overprovisioning_factor: 140,
+        unsupported: Vec::new(),
+    }
 }
 
 fn tcp(clusters: &[(&str, u32)]) -> NetworkFilter {

@@ -66,7 +66,7 @@ fn assignment(shape: &Shape) -> LoadAssignment {
             });
         }
     }
-    LoadAssignment { cluster_name: "c".into(), localities, overprovisioning_factor: 140 }
+    LoadAssignment { cluster_name: "c".into(), localities, overprovisioning_factor: 140, unsupported: Vec::new() }
 }
 
 fn cluster_of(policy: LbPolicy, shape: &Shape) -> Cluster {

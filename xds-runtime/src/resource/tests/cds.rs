@@ -163,6 +163,52 @@ fn numbers_out_of_their_range_are_rejected() {
 fn valid_settings_that_are_not_honoured_are_named() {
     let filter = proto::Filter { name: "f".to_owned(), ..Default::default() };
     assert_eq!(decoded(&proto::Cluster { filters: vec![filter], ..eds() }).unsupported, ["filters"]);
+    let common = proto::cluster::CommonLbConfig { close_connections_on_host_set_change: true, ..Default::default() };
+    let closing =
+        proto::Cluster { common_lb_config: Some(common), close_connections_on_host_health_failure: true, ..eds() };
+    let want = ["common_lb_config.close_connections_on_host_set_change", "close_connections_on_host_health_failure"];
+    assert_eq!(decoded(&closing).unsupported, want);
+}
+
+#[test]
+#[allow(deprecated, reason = "control planes send them")]
+fn what_a_dns_cluster_says_of_resolvers_and_jitter_is_not_honoured_and_named() {
+    use envoy_types::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
+    let resolver = core::TypedExtensionConfig { name: "cares".to_owned(), typed_config: None };
+    let wire = proto::Cluster {
+        typed_dns_resolver_config: Some(resolver.clone()),
+        dns_resolution_config: Some(core::DnsResolutionConfig::default()),
+        dns_resolvers: vec![core::Address::default()],
+        use_tcp_for_dns_lookups: true,
+        dns_jitter: seconds(1),
+        ..of_type(DiscoveryType::StrictDns)
+    };
+    let want = [
+        "typed_dns_resolver_config",
+        "dns_resolution_config",
+        "dns_resolvers",
+        "use_tcp_for_dns_lookups",
+        "dns_jitter",
+    ];
+    assert_eq!(decoded(&wire).unsupported, want);
+    let without = proto::Cluster { dns_jitter: seconds(0), ..of_type(DiscoveryType::StrictDns) };
+    assert_eq!(decoded(&without).unsupported, [""; 0]);
+    let negative = proto::Cluster { dns_jitter: seconds(-1), ..of_type(DiscoveryType::StrictDns) };
+    check(&negative, "dns_jitter: -1s 0ns is no duration");
+
+    let by_extension = |extension: &DnsCluster| {
+        let custom = proto::cluster::CustomClusterType {
+            name: "envoy.clusters.dns".to_owned(),
+            typed_config: Some(typed_any("envoy.extensions.clusters.dns.v3.DnsCluster", extension)),
+        };
+        proto::Cluster { cluster_discovery_type: Some(ClusterDiscoveryType::ClusterType(custom)), ..eds() }
+    };
+    let floored = |floor| DnsCluster { dns_min_refresh_rate: seconds(floor), ..Default::default() };
+    let all = DnsCluster { typed_dns_resolver_config: Some(resolver), dns_jitter: seconds(1), ..floored(2) };
+    let want = ["typed_dns_resolver_config", "dns_jitter", "dns_min_refresh_rate"];
+    assert_eq!(decoded(&by_extension(&all)).unsupported, want);
+    assert_eq!(decoded(&by_extension(&floored(1))).unsupported, [""; 0]);
+    check(&by_extension(&floored(0)), "cluster_type.dns_min_refresh_rate: is below 1 s");
 }
 
 fn transport_socket(tls: bool) -> Option<core::TransportSocket> {

@@ -43,6 +43,28 @@ fn an_endpoint_keeps_health_weight_and_tls_mode() {
 }
 
 #[test]
+fn a_policy_that_is_not_honoured_is_named() {
+    use endpoint::cluster_load_assignment::{Policy, policy::DropOverload};
+    let of = |policy| ClusterLoadAssignment { policy: Some(policy), ..assignment(vec![]) };
+    let unsupported = |policy| match valid(ResourceType::Endpoint, &of(policy)) {
+        Resource::Endpoints(found) => found.unsupported,
+        other => panic!("endpoints, not {other:?}"),
+    };
+    assert_eq!(unsupported(Policy { overprovisioning_factor: u32v(200), ..Default::default() }), [""; 0]);
+    let stale = |seconds| protobuf::Duration { seconds, nanos: 0 };
+    let all = Policy {
+        weighted_priority_health: true,
+        endpoint_stale_after: Some(stale(30)),
+        drop_overloads: vec![DropOverload { category: "all".to_owned(), drop_percentage: None }],
+        ..Default::default()
+    };
+    let want = ["weighted_priority_health", "endpoint_stale_after", "drop_overloads"];
+    assert_eq!(unsupported(all), want.map(|name| format!("load_assignment.policy.{name}")));
+    let wrong = Policy { endpoint_stale_after: Some(stale(0)), ..Default::default() };
+    check_rejected(ResourceType::Endpoint, &of(wrong), "policy.endpoint_stale_after: must be over 0");
+}
+
+#[test]
 fn internal_addresses_and_pipes_are_kept_by_name() {
     let internal = core::EnvoyInternalAddress {
         endpoint_id: "10.0.0.1:80".to_owned(),
