@@ -485,7 +485,7 @@ pub struct LoadAssignment {
 pub struct LocalityEndpoints {
     /// Region, zone, sub-zone; each may be empty.
     pub locality: Locality,
-    /// Priority, 0 first; priorities of a valid assignment have no gaps.
+    /// Priority, 0 first; those that no locality has are empty.
     pub priority: u32,
     /// `load_balancing_weight`; `None` = not stated.
     pub weight: Option<u32>,
