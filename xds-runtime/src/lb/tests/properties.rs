@@ -205,8 +205,10 @@ proptest! {
         let hashes = matches!(case.policy, LbPolicy::RingHash { .. } | LbPolicy::Maglev { .. });
         let fails = case.extras.fail_on_panic && !hashes;
         let panics = |tier| in_panic(&case, &all, tier);
+        // And they have tables of healthy endpoints, or of all.
+        let taken = |health| if hashes { health == Health::Healthy } else { good(health) };
         let usable = |(tier, _, health): &&(usize, u16, Health)| {
-            good(*health) || (*health == Health::Unhealthy && !fails && panics(*tier))
+            taken(*health) || (*health != Health::Draining && !fails && panics(*tier))
         };
         // Where panic fails, a priority in panic has no endpoint, though others may.
         let may_fail = fails && (0..case.shape.len()).any(panics);
