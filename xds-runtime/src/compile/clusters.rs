@@ -235,8 +235,12 @@ impl<'a, 'b> Clusters<'a, 'b> {
             gather(self.input, cluster, selection, &mut self.hostnames, self.notes);
         let subsets = cluster.balancing.subsets.as_ref();
         let locality_weighted = cluster.locality_weighted && subsets.is_none_or(|s| s.locality_weight_aware);
-        for Priority { localities, table, .. } in priorities.iter_mut().flatten() {
-            *table = tables::table(&cluster.policy, localities, locality_weighted, cluster.panic_threshold, &hash_keys);
+        let overprovisioning_factor = overprovisioning.unwrap_or(OVERPROVISIONING);
+        if let Some(priorities) = &mut priorities {
+            let panics = tables::in_panic(priorities, overprovisioning_factor, cluster.panic_threshold);
+            for (Priority { localities, table, .. }, panics) in priorities.iter_mut().zip(panics) {
+                *table = tables::table(&cluster.policy, localities, locality_weighted, panics, &hash_keys);
+            }
         }
         let built = image::Cluster {
             policy,
@@ -246,7 +250,7 @@ impl<'a, 'b> Clusters<'a, 'b> {
             max_connections: cluster.max_connections,
             keepalive: self.keepalive(cluster),
             panic_threshold: cluster.panic_threshold,
-            overprovisioning_factor: overprovisioning.unwrap_or(OVERPROVISIONING),
+            overprovisioning_factor,
             locality_weighted,
             outlier: cluster.outlier_detection.as_ref().map(|found| outlier::settings(found, draining)),
             ..passing(&cluster.name, Policy::Random)

@@ -156,7 +156,9 @@ impl<'a> Gatherer<'a, '_> {
             self.gathered.priorities = None;
         }
         if let Some(priorities) = &mut self.gathered.priorities {
-            priorities.extend(tiers.into_values());
+            let count = tiers.last_key_value().map_or(0, |(last, _)| last.saturating_add(1));
+            // Those that nobody has are empty (Envoy).
+            priorities.extend((0..count).map(|nth| tiers.remove(&nth).unwrap_or_default()));
         }
     }
 }

@@ -1,8 +1,7 @@
 //! Ring hash and Maglev tables, as Envoy builds them.
 //!
 //! A host's share is its weight; where localities are weighted, its weight within its locality times the locality's
-//! weight. The hosts of a table are those that the control plane calls healthy, or all that do not drain where too
-//! few are (panic); who is ejected is looked at when a connection is made. Keys of a host are its address and port,
+//! weight. The hosts of a table are those that the control plane calls healthy, or in panic all that do not drain; who is ejected is looked at when a connection is made. Keys of a host are its address and port,
 //! unless the endpoint's metadata names another key.
 
 use std::collections::HashMap;
@@ -10,17 +9,38 @@ use std::net::SocketAddr;
 
 use xxhash_rust::xxh64::xxh64;
 
-use crate::image::{Endpoint, Locality, Table};
+use crate::image::{Endpoint, Locality, Priority, Table};
 use crate::resource::{Health, LbPolicy};
 
 /// Seed of Envoy's MurmurHash2.
 const MURMUR_SEED: u64 = 0xc70f_6907;
 
-/// A host of a table: its place in the priority, its key, its share of the whole (all add up to 1).
+/// A host of a table: its place in the priority, its key, its share of the whole (all add up to 1 at most).
 struct Host {
     index: u32,
     key: String,
     share: f64,
+}
+
+/// Which priorities of a cluster are in panic, as the control plane describes them: `lb::priority` has the arithmetic.
+pub(super) fn in_panic(priorities: &[Priority], overprovisioning: u32, threshold: f64) -> Vec<bool> {
+    let counts = priorities.iter().map(|priority| {
+        let all = || priority.localities.iter().flat_map(|locality| &locality.endpoints);
+        let count = |health| all().filter(|endpoint| endpoint.health == health).count() as u64;
+        [count(Health::Healthy), count(Health::Degraded), count(Health::Unhealthy)]
+    });
+    let counts: Vec<[u64; 3]> = counts.collect();
+    let available = |[healthy, degraded, unhealthy]: &[u64; 3]| {
+        let total = healthy + degraded + unhealthy;
+        let percent = |count: u64| (count * u64::from(overprovisioning)).checked_div(total).unwrap_or(0).min(100);
+        percent(*healthy) + percent(*degraded)
+    };
+    let enough = counts.iter().map(available).sum::<u64>() >= 100;
+    let panics = |[healthy, degraded, unhealthy]: &[u64; 3]| {
+        let (good, total) = (healthy + degraded, healthy + degraded + unhealthy);
+        !enough && good as f64 * 100.0 / (total.max(1) as f64) < threshold
+    };
+    counts.iter().map(panics).collect()
 }
 
 /// The table of one priority; [`Table::None`] for a policy that does not hash, and without hosts.
@@ -28,31 +48,28 @@ pub(super) fn table(
     policy: &LbPolicy,
     localities: &[Locality],
     weighted: bool,
-    panic_threshold: f64,
+    panics: bool,
     keys: &HashMap<SocketAddr, &str>,
 ) -> Table {
     match policy {
         LbPolicy::RingHash { minimum_ring_size, maximum_ring_size, murmur2 } => {
             let hash = if *murmur2 { |key: &[u8]| murmur64a(key, MURMUR_SEED) } else { |key: &[u8]| xxh64(key, 0) };
-            ring(&hosts(localities, weighted, panic_threshold, keys), *minimum_ring_size, *maximum_ring_size, hash)
+            ring(&hosts(localities, weighted, panics, keys), *minimum_ring_size, *maximum_ring_size, hash)
         }
-        LbPolicy::Maglev { table_size } => maglev(&hosts(localities, weighted, panic_threshold, keys), *table_size),
+        LbPolicy::Maglev { table_size } => maglev(&hosts(localities, weighted, panics, keys), *table_size),
         _ => Table::None,
     }
 }
 
-fn hosts(localities: &[Locality], weighted: bool, panic_threshold: f64, keys: &HashMap<SocketAddr, &str>) -> Vec<Host> {
-    let all = || localities.iter().flat_map(|locality| &locality.endpoints);
-    let count = |wanted: &[Health]| all().filter(|endpoint| wanted.contains(&endpoint.health)).count();
-    let (healthy, total) = (count(&[Health::Healthy]), count(&[Health::Healthy, Health::Degraded, Health::Unhealthy]));
-    let panics = healthy == 0 || (healthy as f64) * 100.0 / (total as f64) < panic_threshold;
+fn hosts(localities: &[Locality], weighted: bool, panics: bool, keys: &HashMap<SocketAddr, &str>) -> Vec<Host> {
     let takes =
         |endpoint: &Endpoint| endpoint.health == Health::Healthy || panics && endpoint.health != Health::Draining;
     let sum_of = |locality: &Locality| -> f64 {
         locality.endpoints.iter().filter(|endpoint| takes(endpoint)).map(|endpoint| f64::from(endpoint.weight)).sum()
     };
     let weight_of = |locality: &Locality| if weighted { f64::from(locality.weight) } else { sum_of(locality) };
-    let whole: f64 = localities.iter().filter(|locality| sum_of(locality) > 0.0).map(weight_of).sum();
+    // A locality without healthy hosts counts (Envoy): the shares of the others are not all there is.
+    let whole: f64 = localities.iter().filter(|locality| !locality.endpoints.is_empty()).map(weight_of).sum();
     let mut hosts = Vec::new();
     let mut index = 0;
     for locality in localities {

@@ -12,7 +12,10 @@ use super::random;
 use super::slow_start::happens;
 use crate::image::{SetView, Torn};
 
-/// Endpoints compared at most.
+/// Draws of one pick: a larger `choice_count` is this one, and is said to be.
+pub(crate) const MAX_CHOICES: u32 = 128;
+
+/// Endpoints that are drawn by weight.
 const SAMPLE: u32 = 16;
 
 /// A usable endpoint.
@@ -29,7 +32,7 @@ pub(super) fn pick(
         if candidates.cluster.balancing.full_scan {
             return fewest_of_all(candidates, set, class, entropy);
         }
-        return fewest(candidates, set, class, choice_count.clamp(1, SAMPLE), entropy);
+        return fewest(candidates, set, class, choice_count.clamp(1, MAX_CHOICES), entropy);
     }
     let mut lottery = Lottery { sum: 0.0, taken: None };
     if set.len() <= SAMPLE {

@@ -29,6 +29,7 @@ mod weighted;
 mod zone_aware;
 
 pub use entropy::{Entropy, Seeded};
+pub(crate) use least_request::MAX_CHOICES;
 pub use server_name::{ServerNames, UNNAMED};
 pub use slow_start::tell_additions;
 pub(crate) use tiers::MAX_PRIORITIES;

@@ -13,8 +13,9 @@
 //! them is in panic is then its own cluster's business.
 
 use super::candidates::{Candidates, Class, Counts, Host};
-use super::entropy::{Constant, Entropy};
+use super::entropy::{Constant, Entropy, Seeded};
 use super::tiers::{Tier, Tiers};
+use super::zone_aware::Zone;
 use super::{bounded, hashed, least_request, locality, random, round_robin, zone_aware};
 use crate::image::{ClusterView, PolicyView, Torn};
 
@@ -30,36 +31,68 @@ pub(super) fn pick(
     key: Option<u64>,
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Option<Picked>, Torn> {
-    if let Some(picked) = pick_counted(tiers, key, entropy)? {
-        return Ok(Some(picked));
+    match pick_counted(tiers, key, entropy)? {
+        Found::Endpoint(picked) => Ok(Some(picked)),
+        Found::Fails => Ok(None),
+        // Ejections that the cluster's slot did not tell of: count again before giving up.
+        Found::Nothing => match pick_counted(&tiers.exactly(), key, entropy)? {
+            Found::Endpoint(picked) => Ok(Some(picked)),
+            Found::Nothing | Found::Fails => Ok(None),
+        },
     }
-    // Ejections that the cluster's slot did not tell of: count again before giving up.
-    pick_counted(&tiers.exactly(), key, entropy)
+}
+
+/// What a pick comes to.
+enum Found {
+    Endpoint(Picked),
+    /// No endpoint is usable, as far as was counted.
+    Nothing,
+    /// None is to be had, usable or not.
+    Fails,
+}
+
+impl From<Option<Picked>> for Found {
+    fn from(picked: Option<Picked>) -> Self {
+        picked.map_or(Self::Nothing, Self::Endpoint)
+    }
 }
 
 #[inline(never)]
-fn pick_counted(
-    tiers: &Tiers<'_>,
-    key: Option<u64>,
-    entropy: &mut (impl Entropy + ?Sized),
-) -> Result<Option<Picked>, Torn> {
-    let Some((nth, class)) = choose(tiers, entropy)? else { return Ok(None) };
+fn pick_counted(tiers: &Tiers<'_>, key: Option<u64>, entropy: &mut (impl Entropy + ?Sized)) -> Result<Found, Torn> {
+    let Some((nth, class)) = choose(tiers, entropy)? else { return Ok(Found::Nothing) };
     let tier = tiers.at(nth)?;
-    let class = if tiers.is_aggregate() && panics(tiers, &tier)? { Class::Any } else { class };
-    if class == Class::Any && tier.cluster.balancing.fail_on_panic
-        || tier.nth == 0 && zone_aware::fails(&tier.candidates(), tier.reading)?
-    {
-        return Ok(None);
+    let class = match class {
+        _ if tiers.is_aggregate() && panics(tiers, &tier)? => Class::Any,
+        // A priority has one table, of its healthy endpoints (Envoy): degraded ones only raise its load.
+        Class::Degraded if tier.cluster.policy.hashes() => Class::Healthy,
+        class => class,
+    };
+    let zone = zone_aware::decide(&tier, class, entropy)?;
+    if zone == Zone::Fail {
+        return Ok(Found::Fails);
     }
-    if let Some(picked) = pick_in(&tier, &tier.candidates(), class, key, entropy)? {
-        return Ok(Some(picked));
+    if class == Class::Any && tier.cluster.balancing.fail_on_panic {
+        return Ok(Found::Nothing);
     }
-    let spare = others(tiers, |tier, class| pick_in(tier, &tier.candidates(), class, key, entropy))?;
-    if spare.is_none() && !tiers.reading.call.avoid.is_empty() {
-        // Everything was tried: the same again is better than nothing.
-        return pick_in(&tier, &tier.candidates().without_avoid(), class, key, entropy);
+    if let Some(picked) = pick_in(&tier, &tier.candidates(), class, zone, key, entropy)? {
+        return Ok(Found::Endpoint(picked));
     }
-    Ok(spare)
+    let spare = others(tiers, |tier, class| {
+        let zone = zone_aware::decide(tier, class, entropy)?;
+        pick_in(tier, &tier.candidates(), class, zone, key, entropy)
+    })?;
+    if spare.is_some() || tiers.reading.call.avoid.is_empty() {
+        return Ok(spare.into());
+    }
+    // Everything was tried: the same again is better than nothing.
+    let again = pick_in(&tier, &tier.candidates().without_avoid(), class, zone, key, entropy)?;
+    if again.is_some() {
+        return Ok(again.into());
+    }
+    let any = others(tiers, |tier, class| {
+        pick_in(tier, &tier.candidates().without_avoid(), class, Zone::Plain, key, entropy)
+    })?;
+    Ok(any.into())
 }
 
 /// What `find` finds first: healthy and degraded endpoints in order of priority, then those of priorities in panic.
@@ -75,6 +108,10 @@ fn others<T>(
     {
         let tier = tiers.at(nth)?;
         for class in classes {
+            // Keys keep to healthy endpoints, but in panic.
+            if *class == Class::Degraded && tier.cluster.policy.hashes() {
+                continue;
+            }
             if *class == Class::Any && (tier.cluster.balancing.fail_on_panic || !panics(tiers, &tier)?) {
                 continue;
             }
@@ -99,12 +136,13 @@ fn pick_in(
     tier: &Tier<'_>,
     candidates: &Candidates<'_>,
     class: Class,
+    zone: Zone,
     key: Option<u64>,
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Option<Picked>, Torn> {
     let host = match key {
-        Some(key) if tier.cluster.policy.hashes() => host_in(tier, candidates, class, &mut Constant(key)),
-        _ => host_in(tier, candidates, class, entropy),
+        Some(key) if tier.cluster.policy.hashes() => host_in(tier, candidates, class, zone, &mut Constant(key)),
+        _ => host_in(tier, candidates, class, zone, entropy),
     };
     Ok(host?.map(|host| Picked { cluster: tier.cluster.index, host }))
 }
@@ -114,16 +152,16 @@ fn host_in(
     tier: &Tier<'_>,
     candidates: &Candidates<'_>,
     class: Class,
+    zone: Zone,
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Option<Host>, Torn> {
     if candidates.cluster.policy.hashes() {
         return hashed_in(tier, candidates, class, entropy);
     }
-    let zoned = tier.nth == 0 && candidates.cluster.balancing.zone_aware.is_some();
-    let zone = if zoned { zone_aware::pick(tier.reading, candidates, &tier.view, class, entropy)? } else { None };
     let set = match zone {
-        Some(set) => set,
-        None => locality::pick(candidates, &tier.view, class, entropy)?,
+        Zone::Set(set) => set,
+        Zone::Plain => locality::pick(candidates, &tier.view, class, entropy)?,
+        Zone::Fail => return Ok(None),
     };
     let picked = match candidates.cluster.policy {
         PolicyView::RoundRobin => round_robin::pick(candidates, &set, class, entropy),
@@ -157,7 +195,8 @@ fn hashed_in(
         PolicyView::RingHash => hashed::ring(candidates, &tier.view, class, key)?,
         _ => hashed::maglev(candidates, &tier.view, class, key)?,
     };
-    let found = if found.is_some() { found } else { candidates.scan(&tier.view.set, class, entropy)? };
+    // One draw for each endpoint, and always the same ones for a key.
+    let found = if found.is_some() { found } else { candidates.scan(&tier.view.set, class, &mut Seeded(key))? };
     match (found, candidates.cluster.balancing.hash_balance_factor) {
         (Some(host), Some(factor)) => bounded::pick(candidates, &tier.view.set, class, key, host, factor).map(Some),
         (found, _) => Ok(found),

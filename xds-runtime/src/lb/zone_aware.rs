@@ -9,34 +9,45 @@
 
 use super::candidates::{Candidates, Class, Counts};
 use super::entropy::{Entropy, below};
-use super::tiers::Reading;
+use super::tiers::{Reading, Tier};
 use crate::image::{ClusterView, PriorityView, SetView, Torn, ZoneAware};
 use crate::resource::Health;
 
 /// The whole of a share.
 const WHOLE: u64 = 10_000;
 
-/// The locality to pick from; `None`: without regard to localities.
+/// What becomes of a pick in a priority.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Zone {
+    /// It is balanced without regard to zones.
+    Plain,
+    /// It is from this locality.
+    Set(SetView),
+    /// There is none: too few of the callers themselves are healthy (`fail_traffic_on_panic`).
+    Fail,
+}
+
+/// Decides, in Envoy's order: whether zones count at all for this pick, then whether the callers are in panic.
+pub(super) fn decide(tier: &Tier<'_>, class: Class, entropy: &mut (impl Entropy + ?Sized)) -> Result<Zone, Torn> {
+    match &tier.cluster.balancing.zone_aware {
+        Some(settings) if tier.nth == 0 && class != Class::Any => decide_by(settings, tier, entropy),
+        _ => Ok(Zone::Plain),
+    }
+}
+
 #[inline(never)]
-pub(super) fn pick(
-    reading: &Reading<'_>,
-    candidates: &Candidates<'_>,
-    priority: &PriorityView,
-    class: Class,
-    entropy: &mut (impl Entropy + ?Sized),
-) -> Result<Option<SetView>, Torn> {
-    let Some(settings) = candidates.cluster.balancing.zone_aware.filter(|_| class != Class::Any) else {
-        return Ok(None);
-    };
+fn decide_by(settings: &ZoneAware, tier: &Tier<'_>, entropy: &mut (impl Entropy + ?Sized)) -> Result<Zone, Torn> {
+    let candidates = &tier.candidates();
+    let priority = &tier.view;
     if candidates.counts(&priority.set)?.healthy < u64::from(settings.min_cluster_size)
         || below(entropy, 100) >= u64::from(settings.routing_enabled)
     {
-        return Ok(None);
+        return Ok(Zone::Plain);
     }
     let local = candidates.view.cluster(settings.local)?;
-    let callers = Callers::of(reading, &local, &settings)?;
+    let callers = Callers::of(tier.reading, &local, settings)?;
     if callers.panic(candidates)? {
-        return Ok(None);
+        return Ok(if candidates.cluster.balancing.fail_on_panic { Zone::Fail } else { Zone::Plain });
     }
     let called = healthy_weight(candidates, &priority.set, settings.by_weight)?;
     let share = |nth| -> Result<(u64, u64, SetView), Torn> {
@@ -51,10 +62,10 @@ pub(super) fn pick(
             candidates.counts(&set).is_ok_and(|counts| counts.healthy > 0 && counts.healthy >= u64::from(least))
         });
         if forced || (upstream > 0 && upstream >= local) {
-            return Ok(Some(set));
+            return Ok(Zone::Set(set));
         }
         if below(entropy, WHOLE) < (upstream * WHOLE).checked_div(local).unwrap_or(0) {
-            return Ok(Some(set));
+            return Ok(Zone::Set(set));
         }
     }
     // The others, by the room that each has beyond its own callers; without any (shares are rounded) one at random.
@@ -70,20 +81,7 @@ pub(super) fn pick(
             taken = Some(set);
         }
     }
-    Ok(taken.or(anyone))
-}
-
-/// Whether no endpoint is to be had because too few of the callers themselves are healthy.
-#[inline(never)]
-pub(super) fn fails(candidates: &Candidates<'_>, reading: &Reading<'_>) -> Result<bool, Torn> {
-    let balancing = candidates.cluster.balancing;
-    match balancing.zone_aware.filter(|_| balancing.fail_on_panic) {
-        Some(settings) => {
-            let local = candidates.view.cluster(settings.local)?;
-            Callers::of(reading, &local, &settings)?.panic(candidates)
-        }
-        None => Ok(false),
-    }
+    Ok(taken.or(anyone).map_or(Zone::Plain, Zone::Set))
 }
 
 /// The local cluster.

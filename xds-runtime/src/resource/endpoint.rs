@@ -1,6 +1,6 @@
 //! EDS: `ClusterLoadAssignment`, also inline in clusters.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -32,7 +32,20 @@ pub(super) fn convert(wire: proto::ClusterLoadAssignment) -> Result<LoadAssignme
     if wire.cluster_name.is_empty() {
         return Err(Invalid::missing("cluster_name"));
     }
-    assignment(wire, Hosts::Addresses)
+    let mut assignment = assignment(wire, Hosts::Addresses)?;
+    keep_first(&mut assignment);
+    Ok(assignment)
+}
+
+/// Of endpoints with the same address, wherever in an assignment, the first counts (Envoy).
+fn keep_first(assignment: &mut LoadAssignment) {
+    let mut seen = HashSet::new();
+    for locality in &mut assignment.localities {
+        locality.endpoints.retain(|endpoint| match endpoint.address {
+            EndpointAddress::Socket(address) => seen.insert(address),
+            EndpointAddress::Hostname(..) | EndpointAddress::Internal(_) => true,
+        });
+    }
 }
 
 /// A load assignment from EDS or from inside a cluster.
@@ -47,7 +60,7 @@ pub(super) fn assignment(wire: proto::ClusterLoadAssignment, hosts: Hosts) -> Re
     for (i, locality) in wire.endpoints.into_iter().enumerate() {
         localities.push(locality_endpoints(locality, &wire.named_endpoints, hosts).under_at("endpoints", i)?);
     }
-    check_priorities(&localities)?;
+    check_weights(&localities)?;
     Ok(LoadAssignment { cluster_name: wire.cluster_name, localities, overprovisioning_factor, unsupported })
 }
 
@@ -64,12 +77,8 @@ fn left_out(policy: &proto::cluster_load_assignment::Policy) -> Result<Vec<Strin
     Ok(set.into_iter().filter_map(name).collect())
 }
 
-/// Priorities start at 0 without gaps, and the locality weights of each stay within 32 bits (gRFC A27).
-fn check_priorities(localities: &[LocalityEndpoints]) -> Result<(), Invalid> {
-    let priorities: BTreeSet<u32> = localities.iter().map(|l| l.priority).collect();
-    if let Some((want, _)) = (0..).zip(&priorities).find(|&(want, &have)| want != have) {
-        return Err(Invalid::new("endpoints.priority", format!("priority {want} is missing below a higher one")));
-    }
+/// The locality weights of each priority stay within 32 bits.
+fn check_weights(localities: &[LocalityEndpoints]) -> Result<(), Invalid> {
     let mut sums: BTreeMap<u32, u32> = BTreeMap::new();
     for locality in localities {
         let sum = sums.entry(locality.priority).or_default();
@@ -106,19 +115,10 @@ fn locality_endpoints(
         hostname: String::new(),
         metadata: Metadata::new(),
     }));
-    let mut seen = HashSet::new();
     let mut sum = 0;
     for (i, wire) in listed.into_iter().enumerate() {
         let endpoint = endpoint(wire, named, hosts).under_at("lb_endpoints", i)?;
         scalar::add_weight(&mut sum, endpoint.weight, "lb_endpoints.load_balancing_weight")?;
-        if let EndpointAddress::Socket(address) = endpoint.address
-            && !seen.insert(address)
-        {
-            return Err(Invalid::new(
-                format!("lb_endpoints[{i}].endpoint.address"),
-                format!("{address} is there twice"),
-            ));
-        }
         endpoints.push(endpoint);
     }
     let locality = wire.locality.map_or_else(Locality::default, |l| Locality {

@@ -10,6 +10,7 @@ use super::balancing::{Balancing, SlowStart, ZoneAware, hash_balance_factor};
 use super::invalid::{Invalid, Under};
 use super::model::LbPolicy;
 use super::subsets;
+use crate::lb::MAX_CHOICES;
 
 /// Envoy's bound of both ring sizes.
 const RING_MOST: u64 = 8 * 1024 * 1024;
@@ -73,9 +74,12 @@ pub(super) fn convert(cluster: &proto::Cluster) -> Result<Chosen, Invalid> {
         },
         Ok(Wire::Random) => Ok(LbPolicy::Random.into()),
         Ok(Wire::RingHash) => match config {
-            Some(LbConfig::RingHashLbConfig(c)) => {
-                ring_hash(c.minimum_ring_size, c.maximum_ring_size, c.hash_function == 1).under("ring_hash_lb_config")
+            Some(LbConfig::RingHashLbConfig(c)) => match c.hash_function {
+                0 => ring_hash(c.minimum_ring_size, c.maximum_ring_size, false),
+                1 => ring_hash(c.minimum_ring_size, c.maximum_ring_size, true),
+                other => Err(Invalid::new("hash_function", format!("{other} is not defined"))),
             }
+            .under("ring_hash_lb_config"),
             _ => ring_hash(None, None, false),
         },
         Ok(Wire::Maglev) => match config {
@@ -142,9 +146,25 @@ fn from_extension(any: &Any, depth: usize) -> Result<Chosen, Invalid> {
         }
         "ring_hash.v3.RingHash" => {
             let c: ext::ring_hash::v3::RingHash = unpack(any)?;
-            let murmur2 = c.hash_function == ext::ring_hash::v3::ring_hash::HashFunction::MurmurHash2 as i32;
+            let murmur2 = match c.hash_function {
+                0 | 1 => false,
+                2 => true,
+                other => return Err(Invalid::new("hash_function", format!("{other} is not defined"))),
+            };
             let chosen = ring_hash(c.minimum_ring_size, c.maximum_ring_size, murmur2)?;
-            hashing(chosen, c.consistent_hashing_lb_config, c.locality_weighted_lb_config.is_some())
+            // What the policy has of its own counts where there is no common message.
+            #[allow(deprecated, reason = "it is part of the proto")]
+            let own = (c.use_hostname_for_hashing, c.hash_balance_factor);
+            let locality_weighted = c.locality_weighted_lb_config.is_some();
+            match c.consistent_hashing_lb_config {
+                Some(common) => hashing(chosen, Some(common), locality_weighted),
+                None => {
+                    let (hash_hostnames, factor) = own;
+                    let mut chosen = Chosen { locality_weighted, hash_hostnames, ..chosen };
+                    chosen.balancing.hash_balance_factor = hash_balance_factor(factor)?;
+                    Ok(chosen)
+                }
+            }
         }
         "maglev.v3.Maglev" => {
             let c: ext::maglev::v3::Maglev = unpack(any)?;
@@ -201,7 +221,11 @@ fn least_request(choices: Option<UInt32Value>, bias: Option<&RuntimeDouble>) -> 
     }
     // Envoy takes 1.0 where the bias is negative.
     let active_request_bias = bias.map(|b| b.default_value).filter(|b| b.is_finite() && *b >= 0.0).unwrap_or(1.0);
-    Ok(LbPolicy::LeastRequest { choice_count, active_request_bias }.into())
+    let mut chosen = Chosen::from(LbPolicy::LeastRequest { choice_count, active_request_bias });
+    if choice_count > MAX_CHOICES {
+        chosen.unsupported.push(format!("choice_count over {MAX_CHOICES}"));
+    }
+    Ok(chosen)
 }
 
 fn ring_hash(min: Option<UInt64Value>, max: Option<UInt64Value>, murmur2: bool) -> Result<Chosen, Invalid> {

@@ -60,6 +60,7 @@ impl ResourceType {
 
 /// One accepted resource.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "lives from its decoding to its place in a map")]
 pub enum Resource {
     /// A listener.
     Listener(Listener),
@@ -487,7 +488,7 @@ pub struct LoadAssignment {
 pub struct LocalityEndpoints {
     /// Region, zone, sub-zone; each may be empty.
     pub locality: Locality,
-    /// Priority, 0 first; priorities of a valid assignment have no gaps.
+    /// Priority, 0 first; those that no locality has are empty.
     pub priority: u32,
     /// `load_balancing_weight`; `None` = not stated.
     pub weight: Option<u32>,

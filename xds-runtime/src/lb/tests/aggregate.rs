@@ -141,3 +141,14 @@ fn a_second_try_may_go_to_the_next_cluster() {
     let second = rig.pick(&[1000]);
     assert_eq!((second.port, second.alternatives), (2000, false));
 }
+
+/// Everything in panic by the aggregate's threshold, but not by its member's: the draw is for healthy endpoints.
+#[test]
+fn the_last_usable_endpoint_is_picked_again_whatever_its_health() {
+    let endpoints = [Health::Degraded, Health::Unhealthy, Health::Unhealthy];
+    let tier = vec![(1, (1..).zip(endpoints).map(|(port, health)| (port, 1, health)).collect())];
+    let calm = Cluster { panic_threshold: 0.0, ..member("primary", LbPolicy::RoundRobin, &vec![tier]) };
+    let mut rig = aggregate(vec![calm, member("secondary", LbPolicy::RoundRobin, &vec![])], 0);
+    assert_eq!(rig.pick(&[]).port, 1);
+    assert_eq!(rig.pick(&[1]).port, 1);
+}

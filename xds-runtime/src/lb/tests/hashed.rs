@@ -117,6 +117,40 @@ fn a_panic_takes_the_unhealthy_in() {
 }
 
 #[test]
+fn a_degraded_endpoint_gets_no_key_outside_panic() {
+    let of = |healthy: u16| {
+        let health = |n| if n < healthy { Health::Healthy } else { Health::Degraded };
+        vec![vec![(1, (0..10).map(|n| (1 + n, 1, health(n))).collect())]]
+    };
+    for policy in [RING, MAGLEV] {
+        // Half of them healthy have 70 percent of the load: the other 30 go to the same endpoints.
+        let rig = Rig::new(cluster_of(policy.clone(), &of(5)));
+        let ports: std::collections::BTreeSet<u16> = sources().map(|source| from(&rig, source, &[])).collect();
+        assert_eq!(ports, (1..=5).collect(), "{policy:?}");
+        let mut none = Rig::new(cluster_of(policy, &of(0)));
+        assert_eq!(none.choose(&[]), Choice::Pass(PassReason::NoHealthyEndpoint));
+    }
+}
+
+/// Endpoints that are well again since the table was made, and in none of its entries.
+#[test]
+fn keys_without_a_table_are_spread_by_weight() {
+    for policy in [RING, MAGLEV] {
+        let cluster = cluster_of(policy.clone(), &weights(&[1, 1, 1, 3]));
+        let rig = Rig::edited(vec![(cluster, 1)], |mesh| {
+            mesh.clusters[0].priorities.as_mut().unwrap()[0].table = crate::image::Table::None;
+        });
+        let mut tally: BTreeMap<u16, usize> = BTreeMap::new();
+        for source in sources() {
+            let port = from(&rig, source, &[]);
+            assert_eq!(from(&rig, source, &[]), port, "{policy:?}");
+            *tally.entry(port).or_default() += 1;
+        }
+        check_shares(&tally, &[(1, 1.0), (2, 1.0), (3, 1.0), (4, 3.0)]);
+    }
+}
+
+#[test]
 fn the_hash_chooses_the_priority_too() {
     let of = |first: u16, healthy: usize| {
         let health = |n| if n < healthy { Health::Healthy } else { Health::Unhealthy };

@@ -129,6 +129,22 @@ fn least_request_never_takes_the_busiest_of_all_choices() {
 }
 
 #[test]
+fn many_choices_are_as_many_draws() {
+    let idle = |choice_count| {
+        let policy = LbPolicy::LeastRequest { choice_count, active_request_bias: 1.0 };
+        let mut rig = Rig::new(cluster_of(policy, &weights(&[1; 64])));
+        let ports: Vec<u16> = (2..=64).collect();
+        ports.iter().for_each(|port| rig.set_active(*port, 9));
+        rig.tally(10_000).get(&1).copied().unwrap_or(0) as f64 / 10_000.0
+    };
+    for choices in [17, 64, 128] {
+        let expected = 1.0 - (63.0_f64 / 64.0).powi(choices);
+        let found = idle(choices as u32);
+        assert!((found - expected).abs() < 0.025, "{choices}: {found}, not {expected}");
+    }
+}
+
+#[test]
 fn a_full_scan_takes_one_of_those_with_the_fewest_connections() {
     let mut cluster = cluster_of(LEAST_REQUEST, &weights(&[1; 5]));
     cluster.balancing.full_scan = true;

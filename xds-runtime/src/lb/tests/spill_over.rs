@@ -34,6 +34,28 @@ fn load_spills_over_as_envoy_documents() {
     check_split((25, 100), (25, 100), 50.0);
 }
 
+/// A priority that no locality has is empty, and still one (Envoy).
+#[test]
+fn priorities_may_be_missing() {
+    let ring = LbPolicy::RingHash { minimum_ring_size: 1024, maximum_ring_size: 1024, murmur2: false };
+    for policy in [LbPolicy::Random, LbPolicy::RoundRobin, LEAST_REQUEST, ring, LbPolicy::Maglev { table_size: 101 }] {
+        let shape = vec![vec![], tier(1000, 2, 4), vec![], vec![], tier(2000, 4, 4)];
+        let mut rig = Rig::edited(vec![(cluster_of(policy.clone(), &shape), 1)], |mesh| {
+            assert_eq!(mesh.clusters[0].priorities.as_ref().unwrap().len(), 5);
+            if let crate::image::Action::Clusters { hash, .. } = &mut mesh.destinations[0].action {
+                *hash = crate::image::HashOn::Nothing;
+            }
+        });
+        let (to_first, to_second) = split(&mut rig);
+        assert!((to_first - 70.0).abs() < 1.5 && to_first + to_second > 99.99, "{policy:?}: {to_first} {to_second}");
+        // All in panic, the empty ones too: by the number of endpoints.
+        let ill = vec![vec![], tier(1000, 0, 6), vec![], tier(2000, 0, 2)];
+        let mut rig = Rig::new(cluster_of(LbPolicy::Random, &ill));
+        let (to_first, _) = split(&mut rig);
+        assert!((to_first - 75.0).abs() < 1.5, "{to_first}");
+    }
+}
+
 #[test]
 fn ejected_endpoints_spill_over_too() {
     let shape = vec![tier(1000, 4, 4), tier(2000, 4, 4)];

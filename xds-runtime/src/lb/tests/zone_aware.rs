@@ -114,7 +114,18 @@ fn what_cannot_be_compared_is_balanced_plainly() {
     check(&mut rig(six.clone(), ill.clone()), &plain(&[2, 4]));
     let mut failing = six;
     failing.balancing.zone_aware.fail_traffic_on_panic = true;
-    assert_eq!(rig(failing, ill).choose(&[]), Choice::Pass(PassReason::NoHealthyEndpoint));
+    assert_eq!(rig(failing.clone(), ill.clone()).choose(&[]), Choice::Pass(PassReason::NoHealthyEndpoint));
+    // Where zones do not count, neither does who calls.
+    failing.balancing.zone_aware.routing_enabled = 0.0;
+    check(&mut rig(failing.clone(), ill.clone()), &plain(&[2, 4]));
+    let mut five = called(LbPolicy::RoundRobin, &[1, 4]);
+    five.balancing.zone_aware.fail_traffic_on_panic = true;
+    check(&mut rig(five, ill.clone()), &plain(&[1, 4]));
+    // For a share of the picks.
+    failing.balancing.zone_aware.routing_enabled = 30.0;
+    let mut some = rig(failing, ill);
+    let failed = (0..10_000).filter(|_| some.choose(&[]) == Choice::Pass(PassReason::NoHealthyEndpoint)).count();
+    assert!((2800..3200).contains(&failed), "{failed}");
 }
 
 #[test]

@@ -162,3 +162,44 @@ fn a_full_scan_and_bounded_loads_are_taken_or_rejected_by_name() {
     assert_eq!(decoded(&old(100)).balancing.hash_balance_factor, Some(100));
     check(&old(99), &format!("common_lb_config.{field}"));
 }
+
+#[test]
+#[expect(deprecated, reason = "the policy's own settings are part of the message")]
+fn a_ring_s_own_settings_count_where_there_is_no_common_message() {
+    use policies::ring_hash::v3::RingHash;
+    let list = |wire: RingHash| policy_list(vec![extension("ring_hash.v3.RingHash", &wire)]);
+    let own =
+        |factor| RingHash { use_hostname_for_hashing: true, hash_balance_factor: u32v(factor), ..Default::default() };
+    let found = decoded(&list(own(130)));
+    assert_eq!((found.hash_hostnames, found.balancing.hash_balance_factor), (true, Some(130)));
+    let common = Some(common::ConsistentHashingLbConfig::default());
+    let found = decoded(&list(RingHash { consistent_hashing_lb_config: common, ..own(130) }));
+    assert_eq!((found.hash_hostnames, found.balancing.hash_balance_factor), (false, None));
+    check(&list(own(99)), "load_balancing_policy.policies[0].hash_balance_factor: 99 is below 100");
+}
+
+#[test]
+fn a_hash_function_that_is_not_defined_is_rejected() {
+    let murmur2 = |found: &Cluster| matches!(found.policy, LbPolicy::RingHash { murmur2: true, .. });
+    let new = |hash_function| {
+        let wire = policies::ring_hash::v3::RingHash { hash_function, ..Default::default() };
+        policy_list(vec![extension("ring_hash.v3.RingHash", &wire)])
+    };
+    assert!(!murmur2(&decoded(&new(0))) && !murmur2(&decoded(&new(1))) && murmur2(&decoded(&new(2))));
+    check(&new(3), "load_balancing_policy.policies[0].hash_function: 3 is not defined");
+    let old = |hash_function| {
+        let config = LbConfig::RingHashLbConfig(proto::RingHashLbConfig { hash_function, ..Default::default() });
+        Wired { lb_policy: Wire::RingHash.into(), lb_config: Some(config), ..eds() }
+    };
+    assert!(!murmur2(&decoded(&old(0))) && murmur2(&decoded(&old(1))));
+    check(&old(2), "ring_hash_lb_config.hash_function: 2 is not defined");
+}
+
+#[test]
+fn more_choices_than_are_drawn_are_said() {
+    let of = |choice_count| {
+        let wire = policies::least_request::v3::LeastRequest { choice_count: u32v(choice_count), ..Default::default() };
+        decoded(&policy_list(vec![extension("least_request.v3.LeastRequest", &wire)])).unsupported
+    };
+    assert_eq!((of(128), of(129)), (vec![], vec!["choice_count over 128".to_owned()]));
+}
