@@ -267,7 +267,7 @@ fn a_thread_with_the_smallest_stack_looks_up_and_connects_whenever_it_does_witho
 fn a_hook_leaves_most_of_the_smallest_stack() {
     // Of 16 KiB, in a release build (docs/decisions.md: the way of a connect takes more than the 2 KiB once asked for).
     const IN_THE_WAY: usize = 2 << 10;
-    const DECIDING: usize = 11 << 9;
+    const DECIDING: usize = 6 << 10;
     let pod = Pod::new();
     let _greeters = pod.greeters(Mode::Echo, 2);
     let _control_plane = pod.serve(&Manifest::greeter(2));

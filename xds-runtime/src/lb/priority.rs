@@ -74,9 +74,22 @@ fn pick_counted(tiers: &Tiers<'_>, key: Option<u64>, entropy: &mut (impl Entropy
     if class == Class::Any && tier.cluster.balancing.fail_on_panic {
         return Ok(Found::Nothing);
     }
-    if let Some(picked) = pick_in(&tier, &tier.candidates(), class, zone, key, entropy)? {
-        return Ok(Found::Endpoint(picked));
+    match pick_in(&tier, &tier.candidates(), class, zone, key, entropy)? {
+        Some(picked) => Ok(Found::Endpoint(picked)),
+        None => pick_elsewhere(tiers, &tier, class, zone, key, entropy),
     }
+}
+
+/// Nothing was found in the tier whose turn it is.
+#[inline(never)]
+fn pick_elsewhere(
+    tiers: &Tiers<'_>,
+    tier: &Tier<'_>,
+    class: Class,
+    zone: Zone,
+    key: Option<u64>,
+    entropy: &mut (impl Entropy + ?Sized),
+) -> Result<Found, Torn> {
     let spare = others(tiers, |tier, class| {
         let zone = zone_aware::decide(tier, class, entropy)?;
         pick_in(tier, &tier.candidates(), class, zone, key, entropy)
@@ -85,7 +98,7 @@ fn pick_counted(tiers: &Tiers<'_>, key: Option<u64>, entropy: &mut (impl Entropy
         return Ok(spare.into());
     }
     // Everything was tried: the same again is better than nothing.
-    let again = pick_in(&tier, &tier.candidates().without_avoid(), class, zone, key, entropy)?;
+    let again = pick_in(tier, &tier.candidates().without_avoid(), class, zone, key, entropy)?;
     if again.is_some() {
         return Ok(again.into());
     }
