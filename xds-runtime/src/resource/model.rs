@@ -62,11 +62,11 @@ impl ResourceType {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Resource {
     /// A listener.
-    Listener(Listener),
+    Listener(Box<Listener>),
     /// A route configuration.
     Route(RouteConfiguration),
     /// A cluster.
-    Cluster(Cluster),
+    Cluster(Box<Cluster>),
     /// The endpoints of one cluster.
     Endpoints(LoadAssignment),
     /// The mesh's name table (Istio sends exactly one, unnamed).

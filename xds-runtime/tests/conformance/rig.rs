@@ -68,7 +68,8 @@ pub fn zone(zone: u32, priority: u32, weight: u32, endpoints: Vec<Endpoint>) -> 
 
 /// A cluster of these localities.
 pub fn cluster(name: &str, policy: LbPolicy, localities: Vec<LocalityEndpoints>) -> Cluster {
-    let assignment = LoadAssignment { cluster_name: name.into(), localities, overprovisioning_factor: 140 };
+    let assignment =
+        LoadAssignment { cluster_name: name.into(), localities, overprovisioning_factor: 140, unsupported: Vec::new() };
     Cluster {
         name: name.into(),
         discovery: Discovery::Static(assignment),
