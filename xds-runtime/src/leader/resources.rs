@@ -147,9 +147,9 @@ impl Resources {
 
     fn insert(&mut self, name: String, resource: Resource) {
         match resource {
-            Resource::Listener(listener) => drop(self.listeners.insert(name, listener)),
+            Resource::Listener(listener) => drop(self.listeners.insert(name, *listener)),
             Resource::Route(routes) => drop(self.routes.insert(name, routes)),
-            Resource::Cluster(cluster) => drop(self.clusters.insert(name, cluster)),
+            Resource::Cluster(cluster) => drop(self.clusters.insert(name, *cluster)),
             Resource::Endpoints(endpoints) => drop(self.endpoints.insert(name, endpoints)),
             Resource::Names(names) => self.names = Some(names),
         }

@@ -67,9 +67,13 @@ pub enum Decoded {
 /// is [`Decoded::Undecodable`].
 pub fn decode(kind: ResourceType, name_hint: &str, bytes: &[u8]) -> Decoded {
     let outcome = match kind {
-        ResourceType::Listener => typed(bytes, listener::convert).map(|l| (l.name.clone(), Resource::Listener(l))),
+        ResourceType::Listener => {
+            typed(bytes, listener::convert).map(|l| (l.name.clone(), Resource::Listener(Box::new(l))))
+        }
         ResourceType::Route => typed(bytes, route::convert).map(|r| (r.name.clone(), Resource::Route(r))),
-        ResourceType::Cluster => typed(bytes, cluster::convert).map(|c| (c.name.clone(), Resource::Cluster(c))),
+        ResourceType::Cluster => {
+            typed(bytes, cluster::convert).map(|c| (c.name.clone(), Resource::Cluster(Box::new(c))))
+        }
         ResourceType::Endpoint => {
             typed(bytes, endpoint::convert).map(|e| (e.cluster_name.clone(), Resource::Endpoints(e)))
         }

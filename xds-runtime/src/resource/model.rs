@@ -63,11 +63,11 @@ impl ResourceType {
 #[expect(clippy::large_enum_variant, reason = "lives from its decoding to its place in a map")]
 pub enum Resource {
     /// A listener.
-    Listener(Listener),
+    Listener(Box<Listener>),
     /// A route configuration.
     Route(RouteConfiguration),
     /// A cluster.
-    Cluster(Cluster),
+    Cluster(Box<Cluster>),
     /// The endpoints of one cluster.
     Endpoints(LoadAssignment),
     /// The mesh's name table (Istio sends exactly one, unnamed).

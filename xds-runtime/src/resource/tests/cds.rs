@@ -24,7 +24,7 @@ pub(super) fn eds() -> proto::Cluster {
 #[track_caller]
 pub(super) fn decoded(wire: &proto::Cluster) -> Cluster {
     match valid(ResourceType::Cluster, wire) {
-        Resource::Cluster(cluster) => cluster,
+        Resource::Cluster(cluster) => *cluster,
         other => panic!("{other:?}"),
     }
 }

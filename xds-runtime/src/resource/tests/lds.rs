@@ -44,7 +44,7 @@ fn listener(filter_chains: Vec<proto::FilterChain>) -> proto::Listener {
 #[track_caller]
 fn decoded(wire: &proto::Listener) -> Listener {
     match valid(ResourceType::Listener, wire) {
-        Resource::Listener(listener) => listener,
+        Resource::Listener(listener) => *listener,
         other => panic!("{other:?}"),
     }
 }
