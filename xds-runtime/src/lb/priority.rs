@@ -43,6 +43,7 @@ pub(super) fn pick(
 }
 
 /// What a pick comes to.
+#[expect(clippy::large_enum_variant, reason = "it is returned once and kept nowhere")]
 enum Found {
     Endpoint(Picked),
     /// No endpoint is usable, as far as was counted.

@@ -26,7 +26,7 @@ pub(super) fn evenly(
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Option<Host>, Torn> {
     const DRAWS: u32 = 32;
-    if set.len() == 0 {
+    if set.is_empty() {
         return Ok(None);
     }
     for _ in 0..DRAWS {

@@ -120,8 +120,7 @@ fn only_healthy_endpoints_are_in_a_table_and_in_panic_all() {
 
 /// A priority of so many healthy, degraded and unhealthy endpoints.
 fn priority(counts: [usize; 3]) -> Priority {
-    let of =
-        |(count, health): (usize, Health)| vec![Endpoint { health, ..healthy(&["10.0.0.1:80"])[0].clone() }; count];
+    let of = |(count, health): (usize, Health)| vec![Endpoint { health, ..healthy(&["10.0.0.1:80"])[0] }; count];
     let endpoints = counts.into_iter().zip([Health::Healthy, Health::Degraded, Health::Unhealthy]).flat_map(of);
     Priority { localities: vec![locality(1, endpoints.collect())], ..Priority::default() }
 }

@@ -152,7 +152,7 @@ fn keys_without_a_table_are_spread_by_weight() {
 
 #[test]
 fn the_hash_chooses_the_priority_too() {
-    let of = |first: u16, healthy: usize| -> Vec<(u32, Vec<(u16, u32, Health)>)> {
+    let of = |first: u16, healthy: usize| -> Tier {
         let health = |n| if n < healthy { Health::Healthy } else { Health::Unhealthy };
         vec![(1, (0..4).map(|n| (first + n as u16, 1, health(n))).collect())]
     };
