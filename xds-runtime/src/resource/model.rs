@@ -60,7 +60,6 @@ impl ResourceType {
 
 /// One accepted resource.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "lives from its decoding to its place in a map")]
 pub enum Resource {
     /// A listener.
     Listener(Box<Listener>),

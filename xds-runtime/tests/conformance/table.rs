@@ -8,6 +8,8 @@ use xds_runtime::resource::*;
 use crate::rig::*;
 
 const PICKS: u32 = 100_000;
+/// Heading of the last column.
+const PICKED: &str = "thousands of picks, by endpoint";
 const LEAST_REQUEST: LbPolicy = LbPolicy::LeastRequest { choice_count: 2, active_request_bias: 1.0 };
 const RING: LbPolicy = LbPolicy::RingHash { minimum_ring_size: 1024, maximum_ring_size: 1 << 23, murmur2: false };
 const MAGLEV: LbPolicy = LbPolicy::Maglev { table_size: 65_537 };
@@ -42,8 +44,8 @@ fn chi_square(tally: &Tally, shares: &[(u16, f64)]) -> (f64, f64) {
 }
 
 impl Row {
-    /// Draws, prints a line, and says what is wrong.
-    fn run(mut self) -> Option<String> {
+    /// Draws: its line of the table, and what is wrong.
+    fn run(mut self) -> (String, Option<String>) {
         let tally = self.rig.tally(PICKS);
         let (found, good) = match &self.expected {
             Exactly(counts) => ("exact".to_owned(), tally == counts.iter().copied().collect()),
@@ -54,14 +56,9 @@ impl Row {
             }
         };
         let seen: Vec<String> = tally.values().map(|count| format!("{:.1}", *count as f64 / 1000.0)).collect();
-        println!("| {:13} | {:44} | {:14} | {} |", self.policy, self.setting, found, seen.join(" "));
-        (!good).then(|| format!("{}, {}: {tally:?}", self.policy, self.setting))
+        let line = format!("| {:13} | {:44} | {:14} | {} |", self.policy, self.setting, found, seen.join(" "));
+        (line, (!good).then(|| format!("{}, {}: {tally:?}", self.policy, self.setting)))
     }
-}
-
-/// The policies that balance without a hash, as what connections find in them when nobody is busy.
-fn weighting() -> [(&'static str, LbPolicy); 3] {
-    [("round robin", LbPolicy::RoundRobin), ("least request", LEAST_REQUEST), ("random", LbPolicy::Random)]
 }
 
 fn slow_start(mut cluster: Cluster) -> Cluster {
@@ -91,95 +88,90 @@ fn staged(mut cluster: Cluster) -> Cluster {
     cluster
 }
 
-/// What holds for each policy that balances by weight.
-fn weighted_rows() -> Vec<Row> {
+/// What holds for each policy that balances without a hash, while nobody is busy.
+fn weighted_rows(policy: &'static str, of: &LbPolicy) -> Vec<Row> {
     let mut rows = Vec::new();
-    for (policy, of) in weighting() {
-        let exact = of == LbPolicy::RoundRobin;
-        let counted = |shares: &[(u16, f64)], counts: &[(u16, u64)]| {
-            if exact { Exactly(counts.to_vec()) } else { Shares(shares.to_vec()) }
-        };
-        let mut row = |setting, rig, expected| rows.push(Row { policy, setting, rig, expected });
+    let exact = *of == LbPolicy::RoundRobin;
+    let counted = |shares: &[(u16, f64)], counts: &[(u16, u64)]| {
+        if exact { Exactly(counts.to_vec()) } else { Shares(shares.to_vec()) }
+    };
+    let mut row = |setting, rig, expected| rows.push(Row { policy, setting, rig, expected });
+    row(
+        "5 endpoints",
+        Rig::new(vec![flat(of.clone(), weighing(&[1; 5]))]),
+        counted(&[1, 2, 3, 4, 5].map(|port| (port, 1.0)), &[1, 2, 3, 4, 5].map(|port| (port, 20_000))),
+    );
+    // Envoy's random policy has no weights of endpoints.
+    let weights = if *of == LbPolicy::Random { [1.0; 3] } else { [1.0, 2.0, 5.0] };
+    row(
+        "weights 1, 2, 5",
+        Rig::new(vec![flat(of.clone(), weighing(&[1, 2, 5]))]),
+        counted(&[(1, weights[0]), (2, weights[1]), (3, weights[2])], &[(1, 12_500), (2, 25_000), (3, 62_500)]),
+    );
+    let localities = vec![zone(0, 0, 1, hosts(1, 2, 0, 0)), zone(1, 0, 3, hosts(11, 3, 0, 0))];
+    let located = Cluster { locality_weighted: true, ..cluster("c", of.clone(), localities) };
+    row(
+        "localities of weight 1 (2 of them), 3 (3)",
+        Rig::new(vec![located]),
+        Shares(vec![(1, 1.5), (2, 1.5), (11, 3.0), (12, 3.0), (13, 3.0)]),
+    );
+    row(
+        "subset of 2 among 4",
+        {
+            let asked = WeightedCluster { metadata: metadata(&[("stage", "prod")]), ..share("c", 1) };
+            Rig::to(vec![staged(flat(of.clone(), weighing(&[1; 4])))], vec![asked])
+        },
+        counted(&[(1, 1.0), (3, 1.0)], &[(1, 50_000), (3, 50_000)]),
+    );
+    let primary = cluster("primary", of.clone(), vec![zone(0, 0, 1, hosts(1, 2, 0, 2))]);
+    let members = [primary, cluster("secondary", of.clone(), vec![zone(0, 0, 1, hosts(11, 2, 0, 0))])];
+    row(
+        "aggregate, half of the first cluster ill",
+        Rig::new([vec![aggregate(&members)], members.to_vec()].concat()),
+        Shares(vec![(1, 35.0), (2, 35.0), (11, 15.0), (12, 15.0)]),
+    );
+    // Half of the called, a quarter of the callers: everything stays. 40 of 100 callers, 25 of 100 called: what
+    // fits does, and the rest goes where there is room.
+    let upstream =
+        vec![zone(0, 0, 1, hosts(1, 2, 0, 0)), zone(1, 0, 1, hosts(11, 4, 0, 0)), zone(2, 0, 1, hosts(21, 2, 0, 0))];
+    let callers = vec![
+        zone(0, 0, 1, hosts(101, 4, 0, 0)),
+        zone(1, 0, 1, hosts(111, 4, 0, 0)),
+        zone(2, 0, 1, hosts(121, 2, 0, 0)),
+    ];
+    let callers = cluster("callers", LbPolicy::RoundRobin, callers);
+    let each = |ports: std::ops::RangeInclusive<u16>, share: f64| {
+        let count = f64::from(ports.end() - ports.start() + 1);
+        ports.map(move |port| (port, share / count)).collect::<Vec<_>>()
+    };
+    row(
+        "zones: 40/40/20 call, 25/50/25 are called",
+        Rig::new(vec![cluster("c", of.clone(), upstream), callers]),
+        Shares([each(1..=2, 62.5), each(11..=14, 25.0), each(21..=22, 12.5)].concat()),
+    );
+    let split = vec![share("a", 90), share("b", 10)];
+    let two = ["a", "b"].map(|name| {
+        let port = if name == "a" { 1 } else { 11 };
+        cluster(name, of.clone(), vec![zone(0, 0, 1, hosts(port, 2, 0, 0))])
+    });
+    row(
+        "clusters of weight 90, 10",
+        Rig::to(two.to_vec(), split),
+        Shares(vec![(1, 45.0), (2, 45.0), (11, 5.0), (12, 5.0)]),
+    );
+    if *of != LbPolicy::Random {
+        // (age / window)^(1/2), and at least a tenth.
+        let ages = [(1, 60_000), (2, 15_000), (3, 2_400), (4, 6)];
         row(
-            "5 endpoints",
-            Rig::new(vec![flat(of.clone(), weighing(&[1; 5]))]),
-            counted(&[1, 2, 3, 4, 5].map(|port| (port, 1.0)), &[1, 2, 3, 4, 5].map(|port| (port, 20_000))),
-        );
-        // Envoy's random policy has no weights of endpoints.
-        let weights = if of == LbPolicy::Random { [1.0; 3] } else { [1.0, 2.0, 5.0] };
-        row(
-            "weights 1, 2, 5",
-            Rig::new(vec![flat(of.clone(), weighing(&[1, 2, 5]))]),
-            counted(&[(1, weights[0]), (2, weights[1]), (3, weights[2])], &[(1, 12_500), (2, 25_000), (3, 62_500)]),
-        );
-        let localities = vec![zone(0, 0, 1, hosts(1, 2, 0, 0)), zone(1, 0, 3, hosts(11, 3, 0, 0))];
-        let located = Cluster { locality_weighted: true, ..cluster("c", of.clone(), localities) };
-        row(
-            "localities of weight 1 (2 of them), 3 (3)",
-            Rig::new(vec![located]),
-            Shares(vec![(1, 1.5), (2, 1.5), (11, 3.0), (12, 3.0), (13, 3.0)]),
+            "slow start at 60, 15, 2.4 and 0 s of 60 s",
+            Rig::new(vec![slow_start(flat(of.clone(), weighing(&[1; 4])))]).aged(&ages),
+            Shares(vec![(1, 1.0), (2, 0.5), (3, 0.2), (4, 0.1)]),
         );
         row(
-            "subset of 2 among 4",
-            {
-                let asked = WeightedCluster { metadata: metadata(&[("stage", "prod")]), ..share("c", 1) };
-                Rig::to(vec![staged(flat(of.clone(), weighing(&[1; 4])))], vec![asked])
-            },
-            counted(&[(1, 1.0), (3, 1.0)], &[(1, 50_000), (3, 50_000)]),
+            "slow start, weights 1, 4",
+            Rig::new(vec![slow_start(flat(of.clone(), weighing(&[1, 4])))]).aged(&[(1, 60_000), (2, 15_000)]),
+            Shares(vec![(1, 1.0), (2, 2.0)]),
         );
-        let primary = cluster("primary", of.clone(), vec![zone(0, 0, 1, hosts(1, 2, 0, 2))]);
-        let members = [primary, cluster("secondary", of.clone(), vec![zone(0, 0, 1, hosts(11, 2, 0, 0))])];
-        row(
-            "aggregate, half of the first cluster ill",
-            Rig::new([vec![aggregate(&members)], members.to_vec()].concat()),
-            Shares(vec![(1, 35.0), (2, 35.0), (11, 15.0), (12, 15.0)]),
-        );
-        // Half of the called, a quarter of the callers: everything stays. 40 of 100 callers, 25 of 100 called: what
-        // fits does, and the rest goes where there is room.
-        let upstream = vec![
-            zone(0, 0, 1, hosts(1, 2, 0, 0)),
-            zone(1, 0, 1, hosts(11, 4, 0, 0)),
-            zone(2, 0, 1, hosts(21, 2, 0, 0)),
-        ];
-        let callers = vec![
-            zone(0, 0, 1, hosts(101, 4, 0, 0)),
-            zone(1, 0, 1, hosts(111, 4, 0, 0)),
-            zone(2, 0, 1, hosts(121, 2, 0, 0)),
-        ];
-        let callers = cluster("callers", LbPolicy::RoundRobin, callers);
-        let each = |ports: std::ops::RangeInclusive<u16>, share: f64| {
-            let count = f64::from(ports.end() - ports.start() + 1);
-            ports.map(move |port| (port, share / count)).collect::<Vec<_>>()
-        };
-        row(
-            "zones: 40/40/20 call, 25/50/25 are called",
-            Rig::new(vec![cluster("c", of.clone(), upstream), callers]),
-            Shares([each(1..=2, 62.5), each(11..=14, 25.0), each(21..=22, 12.5)].concat()),
-        );
-        let split = vec![share("a", 90), share("b", 10)];
-        let two = ["a", "b"].map(|name| {
-            let port = if name == "a" { 1 } else { 11 };
-            cluster(name, of.clone(), vec![zone(0, 0, 1, hosts(port, 2, 0, 0))])
-        });
-        row(
-            "clusters of weight 90, 10",
-            Rig::to(two.to_vec(), split),
-            Shares(vec![(1, 45.0), (2, 45.0), (11, 5.0), (12, 5.0)]),
-        );
-        if of != LbPolicy::Random {
-            // (age / window)^(1/2), and at least a tenth.
-            let ages = [(1, 60_000), (2, 15_000), (3, 2_400), (4, 6)];
-            row(
-                "slow start at 60, 15, 2.4 and 0 s of 60 s",
-                Rig::new(vec![slow_start(flat(of.clone(), weighing(&[1; 4])))]).aged(&ages),
-                Shares(vec![(1, 1.0), (2, 0.5), (3, 0.2), (4, 0.1)]),
-            );
-            row(
-                "slow start, weights 1, 4",
-                Rig::new(vec![slow_start(flat(of, weighing(&[1, 4])))]).aged(&[(1, 60_000), (2, 15_000)]),
-                Shares(vec![(1, 1.0), (2, 2.0)]),
-            );
-        }
     }
     rows
 }
@@ -222,29 +214,58 @@ fn least_request_rows() -> Vec<Row> {
 }
 
 /// Sources that all differ over a table of known shares.
-fn hashing_rows() -> Vec<Row> {
-    let mut rows = Vec::new();
-    for (policy, of) in [("ring hash", RING), ("Maglev", MAGLEV)] {
-        for (setting, weights) in [("5 endpoints", &[1, 1, 1, 1, 1][..]), ("weights 1, 2, 5", &[1, 2, 5])] {
-            let rig = Rig::new(vec![flat(of.clone(), weighing(weights))]);
-            let shares = crate::keys::shares(&rig);
-            rows.push(Row { policy, setting, rig, expected: Shares(shares) });
-        }
+fn hashing_rows(policy: &'static str, of: &LbPolicy) -> Vec<Row> {
+    let settings = [("5 endpoints", &[1, 1, 1, 1, 1][..]), ("weights 1, 2, 5", &[1, 2, 5])];
+    let row = |(setting, weights): (&'static str, &[u32])| {
+        let rig = Rig::new(vec![flat(of.clone(), weighing(weights))]);
+        let expected = Shares(crate::keys::shares(&rig));
+        Row { policy, setting, rig, expected }
+    };
+    settings.map(row).into()
+}
+
+/// Prints a policy's table, whole, and fails for the rows that are not as expected.
+#[track_caller]
+fn check(rows: Vec<Row>) {
+    let mut table = format!("| {:13} | {:44} | {:14} | {} |\n", "policy", "setting", "chi-square", PICKED);
+    table += &format!("| {:-<13} | {:-<44} | {:-<14} | {:-<width$} |", "", "", "", "", width = PICKED.len());
+    let mut wrong = Vec::new();
+    for (line, fault) in rows.into_iter().map(Row::run) {
+        table = table + "\n" + &line;
+        wrong.extend(fault);
     }
-    rows
+    println!("{table}");
+    assert!(wrong.is_empty(), "not as expected: {wrong:#?}");
 }
 
 #[test]
-fn every_policy_gives_what_it_says() {
-    println!(
-        "| policy        | setting                                      | chi-square     | thousands of picks, by endpoint |"
-    );
-    println!(
-        "| ------------- | -------------------------------------------- | -------------- | ------------------------------- |"
-    );
-    let rows = weighted_rows().into_iter().chain(least_request_rows()).chain(hashing_rows());
-    let wrong: Vec<String> = rows.filter_map(Row::run).collect();
-    assert!(wrong.is_empty(), "not as expected: {wrong:#?}");
+fn round_robin_gives_what_it_says() {
+    check(weighted_rows("round robin", &LbPolicy::RoundRobin));
+}
+
+#[test]
+fn least_request_gives_what_it_says() {
+    check(weighted_rows("least request", &LEAST_REQUEST));
+}
+
+#[test]
+fn random_gives_what_it_says() {
+    check(weighted_rows("random", &LbPolicy::Random));
+}
+
+#[test]
+fn least_request_follows_connections() {
+    check(least_request_rows());
+}
+
+#[test]
+fn ring_hash_gives_what_it_says() {
+    check(hashing_rows("ring hash", &RING));
+}
+
+#[test]
+fn maglev_gives_what_it_says() {
+    check(hashing_rows("Maglev", &MAGLEV));
 }
 
 /// A test that cannot fail shows nothing.
