@@ -12,7 +12,7 @@ use xds_runtime::image::{
 };
 use xds_runtime::resource::Health;
 use xds_runtime::shm::{self, Millis};
-use xds_runtime::state::State;
+use xds_runtime::state::{State, state_words};
 
 use crate::core::mesh::{Mesh, Occasion};
 
@@ -22,6 +22,7 @@ const BOOT: BootId = BootId::from_words([1, 2]);
 pub struct MemoryPod {
     control: Control,
     image: Option<ImageFile>,
+    state: Option<State>,
     /// How often a leader was called for.
     pub called: AtomicUsize,
 }
@@ -34,7 +35,7 @@ impl MemoryPod {
     /// Nothing was published.
     pub fn empty() -> Self {
         let control = Control::format(words(CONTROL_WORDS), BOOT).unwrap();
-        Self { control, image: None, called: AtomicUsize::new(0) }
+        Self { control, image: None, state: None, called: AtomicUsize::new(0) }
     }
 
     /// A pod with a live leader and this mesh.
@@ -49,6 +50,11 @@ impl MemoryPod {
         pod.control.announce(shm::now());
         Self { image: ImageFile::open(file, BOOT, 1), ..pod }
     }
+
+    /// The same, with a STATE.
+    pub fn with_state(self) -> Self {
+        Self { state: State::format(words(state_words(8)), BOOT), ..self }
+    }
 }
 
 impl Mesh for MemoryPod {
@@ -61,7 +67,7 @@ impl Mesh for MemoryPod {
     }
 
     fn state(&self) -> Option<State> {
-        None
+        self.state
     }
 
     fn call_leader(&self, _occasion: Occasion, _now: Millis) {
