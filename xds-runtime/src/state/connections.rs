@@ -12,7 +12,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::shm::{Millis, WordAddr, hash_words, pack, unpack};
+use crate::shm::{Millis, WordAddr, Words, hash_words, pack, unpack};
 use crate::state::{Member, State};
 
 /// Records in the table.
@@ -133,12 +133,16 @@ impl State {
 
     /// Forgets a socket. The one caller that removed the record gets it (and uncounts its slots).
     pub fn forget(&self, cookie: u64, now: Millis) -> Option<Connection> {
-        let index = self.find(cookie)?;
-        let cell = self.connection_words(index)?.cell(COOKIE)?;
+        let words = self.connection_words(self.find(cookie)?)?;
+        let cell = words.cell(COOKIE)?;
         cell.compare_exchange(cookie, CLAIMED | now, Ordering::AcqRel, Ordering::Relaxed).ok()?;
-        let connection = self.read_record(index);
+        let mut copy = copy(words)?;
+        // Taken, not read: who looked the record up before and is late (the leader) notes nothing in it any more.
+        if let (Some(last), Some(ports)) = (copy.get_mut(PORTS), words.cell(1 + PORTS)) {
+            *last = ports.swap(0, Ordering::AcqRel);
+        }
         cell.store(0, Ordering::Release);
-        connection
+        decode(copy)
     }
 
     /// Every record with its cookie, in table order (leader, status).
@@ -207,13 +211,17 @@ impl State {
     }
 
     fn read_record(&self, index: usize) -> Option<Connection> {
-        let words = self.connection_words(index)?;
-        let mut copy = [0; RECORD];
-        for (at, word) in copy.iter_mut().enumerate() {
-            *word = words.load(at + 1)?;
-        }
-        decode(copy)
+        decode(copy(self.connection_words(index)?)?)
     }
+}
+
+/// The content of a record.
+fn copy(words: Words<'_>) -> Option<[u64; RECORD]> {
+    let mut copy = [0; RECORD];
+    for (at, word) in copy.iter_mut().enumerate() {
+        *word = words.load(at + 1)?;
+    }
+    Some(copy)
 }
 
 const RECORD: usize = 11;
@@ -330,6 +338,18 @@ mod tests {
         assert!(state.establish(9, &overdue));
         let established = state.connection(9).unwrap();
         assert!(!state.overdue(9, &established) && !state.establish(9, &established));
+    }
+
+    #[test]
+    fn who_looked_a_record_up_before_it_was_forgotten_notes_nothing_in_it() {
+        let state = state(1);
+        let under_way = Connection { state: ConnectionState::Connecting, ..connection(8080, 5) };
+        state.record(9, &under_way, 5);
+        let late = state.find(9).and_then(|index| state.connection_words(index)?.cell(1 + PORTS)).unwrap();
+        assert_eq!(state.forget(9, 6), Some(under_way));
+        let overdue = Connection { state: ConnectionState::Overdue, ..under_way };
+        let [from, to] = [under_way, overdue].map(|connection| ports_word(&connection));
+        assert!(late.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_err());
     }
 
     #[test]
