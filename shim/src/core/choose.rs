@@ -154,8 +154,7 @@ fn settle(
     let address = WordAddr::new(dialled.ip);
     let patience = context.settings.ready_timeout.as_millis() as Millis;
     control.ask(now);
-    let leads = control.lead().is_alive(now);
-    if !leads {
+    if !control.lead().is_alive(now) {
         mesh.call_leader(Occasion::Connect, now);
     }
     let choice = match choice {
@@ -178,7 +177,8 @@ fn settle(
         Choice::Pass(reason) => match (Why::from(reason), wish) {
             // The answer may have come after the look.
             (why @ Why::NoEndpointsYet, Some(wish)) if wish.answered => Settled::Answered(why),
-            (why @ Why::NoEndpointsYet, Some(wish)) if leads => Settled::Wait(why, wish.first.saturating_add(patience)),
+            // Also while nobody leads: whoever was called for may come in time, and the deadline is the wish's.
+            (why @ Why::NoEndpointsYet, Some(wish)) => Settled::Wait(why, wish.first.saturating_add(patience)),
             (why, _) => Settled::Pass(why),
         },
     }

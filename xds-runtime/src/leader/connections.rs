@@ -60,10 +60,21 @@ impl Caretaker {
     }
 
     /// Looks every record up. Returns how many live on. A connect that lasts for longer than its cluster's connect
-    /// timeout is a failure, counted once, whatever becomes of it.
-    pub fn check(&mut self, state: State, mesh: &Mesh, outliers: &mut Outliers, now: Millis) -> usize {
+    /// timeout is a failure, counted once, whatever becomes of it. `go_on` is called between some of them.
+    pub fn check(
+        &mut self,
+        state: State,
+        mesh: &Mesh,
+        outliers: &mut Outliers,
+        now: Millis,
+        go_on: &mut dyn FnMut(),
+    ) -> usize {
+        const IN_ONE_GO: usize = 256;
         let mut live = 0;
-        for (cookie, connection) in state.connections() {
+        for (nth, (cookie, connection)) in (1..).zip(state.connections()) {
+            if nth % IN_ONE_GO == 0 {
+                go_on();
+            }
             let found = self.find(cookie, &connection);
             let timeout = match found {
                 Some(Found::Connecting) => connect_timeout(mesh, state, &connection),
@@ -208,7 +219,7 @@ mod tests {
         servers.retain(|server| server.peer_addr().unwrap() != peer);
         drop(closed);
         let mut caretaker = Caretaker::new();
-        assert_eq!(caretaker.check(state, &Mesh::default(), &mut Outliers::new(1), 2000), 1);
+        assert_eq!(caretaker.check(state, &Mesh::default(), &mut Outliers::new(1), 2000, &mut || ()), 1);
         assert!(state.connection(kept_cookie).is_some());
         assert_eq!(state.slot(slot, tag).unwrap().active(), 1);
     }
@@ -220,8 +231,8 @@ mod tests {
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let cookie = record(state, &socket, ConnectionState::Connecting, slot, tag);
         let mut caretaker = Caretaker::new();
-        assert_eq!(caretaker.check(state, &Mesh::default(), &mut Outliers::new(1), 2000), 1);
-        assert_eq!(caretaker.check(state, &Mesh::default(), &mut Outliers::new(1), 3000), 1);
+        assert_eq!(caretaker.check(state, &Mesh::default(), &mut Outliers::new(1), 2000, &mut || ()), 1);
+        assert_eq!(caretaker.check(state, &Mesh::default(), &mut Outliers::new(1), 3000, &mut || ()), 1);
         assert_eq!(state.connection(cookie).unwrap().state, ConnectionState::Established);
         assert_eq!(state.slot(slot, tag).unwrap().last_success(), 2000);
     }

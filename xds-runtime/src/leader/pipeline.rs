@@ -147,8 +147,8 @@ impl Pipeline {
     }
 
     /// Looks every recorded connection up; returns how many live on.
-    pub fn check_connections(&mut self, caretaker: &mut Caretaker, now: Millis) -> usize {
-        caretaker.check(self.state, &self.compiled.mesh, &mut self.outliers, now)
+    pub fn check_connections(&mut self, caretaker: &mut Caretaker, now: Millis, go_on: &mut dyn FnMut()) -> usize {
+        caretaker.check(self.state, &self.compiled.mesh, &mut self.outliers, now, go_on)
     }
 
     /// Generation published last; 0 = none in this term.

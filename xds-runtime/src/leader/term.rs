@@ -346,7 +346,12 @@ impl Running {
         if self.upstream_status.connected {
             self.control.heard(now);
         }
-        self.live_connections = self.pipeline.check_connections(&mut self.caretaker, now);
+        // A full table takes long on a busy machine: the heart beats meanwhile. That it is deposed shows at the next.
+        let term = &mut self.term;
+        let mut go_on = || {
+            let _ = term.beat(crate::shm::now());
+        };
+        self.live_connections = self.pipeline.check_connections(&mut self.caretaker, now, &mut go_on);
         if self.beats.is_multiple_of(2) {
             self.control.sweep_marks(now);
             self.subscribe();
