@@ -1,0 +1,211 @@
+//! Kubernetes' API inside a pod: a real kube-apiserver over a real etcd, and kubectl.
+//!
+//! There is no kubelet and no controller: a test writes Pods with their addresses and EndpointSlices itself, as they
+//! would. Nothing here leads to an endpoint; the addresses of Services are the API server's business alone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::namespace::POD_V4;
+use crate::run::Running;
+use crate::wait::{must, wait_for, wait_until};
+use crate::{Finished, Pod, artifacts};
+
+/// Where it serves.
+const API_SERVER: &str = "127.0.0.1:6443";
+const ETCD: &str = "127.0.0.1:2379";
+/// Two busy cores share it with other tests.
+const READY: Duration = Duration::from_secs(90);
+
+/// The folder that `scripts/istiod.sh` makes, or why it cannot: this machine has no Go, or one that is too old.
+pub fn istio_binaries() -> Result<PathBuf> {
+    artifacts::made_by_script("istiod.sh", &[])
+}
+
+/// A cluster's API; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Kubernetes<'pod> {
+    admin: Kubectl<'pod>,
+    binaries: PathBuf,
+    folder: PathBuf,
+    _etcd: Running,
+    _api_server: Running,
+}
+
+impl Pod {
+    /// Starts etcd and kube-apiserver and waits until the API answers.
+    #[track_caller]
+    pub fn kubernetes(&self) -> Kubernetes<'_> {
+        must(Kubernetes::start(self))
+    }
+}
+
+impl<'pod> Kubernetes<'pod> {
+    #[track_caller]
+    fn start(pod: &'pod Pod) -> Result<Self> {
+        let binaries = istio_binaries()?;
+        let folder = pod.folder().join("kubernetes");
+        fs::create_dir(&folder)?;
+        write_credentials(&folder)?;
+
+        let mut etcd = pod.command("etcd");
+        etcd.args(["--log-level", "error", "--data-dir"]).arg(folder.join("etcd"));
+        etcd.args([format!("--listen-client-urls=http://{ETCD}"), format!("--advertise-client-urls=http://{ETCD}")]);
+        etcd.args(["--listen-peer-urls=http://127.0.0.1:2380"]);
+        let etcd = pod.server(&mut etcd, ETCD);
+
+        let mut api_server = pod.command(binaries.join("kube-apiserver"));
+        let file = |flag: &str, name: &str| format!("--{flag}={}", folder.join(name).display());
+        api_server.args([
+            &format!("--etcd-servers=http://{ETCD}"),
+            "--bind-address=127.0.0.1",
+            // There is no default route that would tell.
+            &format!("--advertise-address={POD_V4}"),
+            "--secure-port=6443",
+            &file("cert-dir", "certificates"),
+            &file("token-auth-file", "tokens.csv"),
+            "--authorization-mode=RBAC",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+            &file("service-account-key-file", "accounts.pem"),
+            &file("service-account-signing-key-file", "accounts.pem"),
+            // Its controller is not here, and pods are objects only.
+            "--disable-admission-plugins=ServiceAccount",
+        ]);
+        let mut api_server = Running::start(&mut api_server);
+        let admin = Kubectl { pod, program: binaries.join("kubectl"), config: folder.join("admin.json") };
+        wait_until(
+            "the API server is ready",
+            READY,
+            || pod.dump(),
+            || api_server.has_ended() || admin.run(&["get", "--raw", "/readyz"]).status.success(),
+        );
+        if api_server.has_ended() {
+            bail!("kube-apiserver ended: {}", api_server.finish());
+        }
+        Ok(Self { admin, binaries, folder, _etcd: etcd, _api_server: api_server })
+    }
+
+    /// Creates or replaces what the YAML documents describe; panics with kubectl's words where they are refused.
+    #[track_caller]
+    pub fn apply(&self, yaml: &str) {
+        self.with_file(&["apply", "--server-side", "--force-conflicts"], yaml);
+    }
+
+    /// Deletes what the YAML documents describe.
+    #[track_caller]
+    pub fn delete(&self, yaml: &str) {
+        self.with_file(&["delete", "--ignore-not-found", "--wait=false"], yaml);
+    }
+
+    /// A running Pod, and its namespace and service account (of the pod's name) where they are missing.
+    #[track_caller]
+    pub fn run_pod(&self, namespace: &str, name: &str, address: &str, labels: &Value) {
+        let account = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-');
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "spec": {"serviceAccountName": account, "containers": [{"name": "app", "image": "app"}]},
+        });
+        self.namespace(namespace);
+        self.apply(&format!(
+            "{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {account}, namespace: {namespace}}}}}\n---\n{pod}"
+        ));
+        let status = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace},
+            "status": {
+                "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
+                "conditions": [{"type": "Ready", "status": "True"}],
+            },
+        });
+        self.with_file(&["apply", "--server-side", "--force-conflicts", "--subresource=status"], &status.to_string());
+    }
+
+    /// Makes sure of a namespace.
+    #[track_caller]
+    pub fn namespace(&self, name: &str) {
+        self.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}"));
+    }
+
+    /// A token of a service account for an audience, as kubelet projects it.
+    #[track_caller]
+    pub fn token(&self, namespace: &str, account: &str, audience: &str) -> String {
+        let audience = format!("--audience={audience}");
+        let made = self.admin.run(&["create", "token", account, "--namespace", namespace, &audience]);
+        made.success().to_owned()
+    }
+
+    /// An object, once it is there and `check` finds something in it.
+    #[track_caller]
+    pub fn wait_for<T>(&self, what: &[&str], check: impl Fn(&Value) -> Option<T>) -> T {
+        let get = || -> Option<Value> {
+            let found = self.admin.run(&[&["get", "-o", "json"], what].concat());
+            serde_json::from_str(&found.stdout).ok()
+        };
+        wait_for(&what.join(" "), READY, || format!("{:?}", get()), || check(&get()?))
+    }
+
+    /// A file of `scripts/istiod.sh`.
+    pub(crate) fn binary(&self, name: &str) -> PathBuf {
+        self.binaries.join(name)
+    }
+
+    /// The administrator's credentials.
+    pub(crate) fn config(&self) -> &Path {
+        &self.admin.config
+    }
+
+    /// The pod that all runs in.
+    pub fn pod(&self) -> &'pod Pod {
+        self.admin.pod
+    }
+
+    #[track_caller]
+    fn with_file(&self, verb: &[&str], yaml: &str) {
+        let file = self.folder.join("objects.yaml");
+        must(fs::write(&file, yaml).context("write objects.yaml"));
+        let file = file.display().to_string();
+        let done = self.admin.run(&[verb, &["--filename", &file]].concat());
+        assert!(done.status.success(), "{verb:?}: {done}\n{yaml}");
+    }
+}
+
+/// kubectl as a user of the cluster.
+#[derive(Debug)]
+struct Kubectl<'pod> {
+    pod: &'pod Pod,
+    program: PathBuf,
+    config: PathBuf,
+}
+
+impl Kubectl<'_> {
+    #[track_caller]
+    fn run(&self, arguments: &[&str]) -> Finished {
+        let mut command = self.pod.command(&self.program);
+        command.env("KUBECONFIG", &self.config).env("HOME", self.pod.folder()).args(arguments);
+        Finished::of_within(&mut command, READY)
+    }
+}
+
+/// The key that signs tokens of service accounts, an administrator's token, and the file that names it.
+fn write_credentials(folder: &Path) -> Result<()> {
+    let mut openssl = Command::new("openssl");
+    openssl.args(["ecparam", "-genkey", "-noout", "-name", "prime256v1", "-out"]);
+    Finished::of(openssl.arg(folder.join("accounts.pem"))).success();
+    fs::write(folder.join("tokens.csv"), "administrator,administrator,administrator,system:masters\n")?;
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "cluster",
+        "clusters": [{"name": "cluster", "cluster": {
+            "server": format!("https://{API_SERVER}"),
+            "certificate-authority": folder.join("certificates/apiserver.crt"),
+        }}],
+        "users": [{"name": "administrator", "user": {"token": "administrator"}}],
+        "contexts": [{"name": "cluster", "context": {"cluster": "cluster", "user": "administrator"}}],
+    });
+    Ok(fs::write(folder.join("admin.json"), config.to_string())?)
+}

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Makes sure of a real Istio to test against: builds istiod (`pilot-discovery`), `kube-apiserver` and `kubectl` from
+# ctests/istiod/go.mod into the target directory; prints the folder, which also holds Istio's `crds.yaml`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+module=$PWD/ctests/istiod
+folder=$(realpath -m "${CARGO_TARGET_DIR:-target}/istiod-$(cat "$module"/go.{mod,sum} | sha256sum | cut -c1-12)")
+mkdir -p "${folder%/*}"
+exec 9>"$folder.lock" # tests run side by side
+flock 9
+if ! [[ -e $folder/crds.yaml ]]; then
+  scripts/prepare.sh go etcd >&2
+  mkdir -p "$folder"
+  cd "$module"
+  # Without symbols: a third of the size, and of the time to link.
+  go build -trimpath -ldflags='-s -w' -o "$folder/" tool >&2
+  install -m 644 "$(go list -m -f '{{.Dir}}' istio.io/istio)/manifests/charts/base/files/crd-all.gen.yaml" "$folder/crds.new"
+  mv "$folder/crds.new" "$folder/crds.yaml"
+fi
+echo "$folder"
