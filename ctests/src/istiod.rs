@@ -127,6 +127,15 @@ impl Istiod<'_> {
         must(self.get("/debug/syncz").and_then(|text| Ok(serde_json::from_str(&text)?)))
     }
 
+    /// Whether a client (`NAME.NAMESPACE`) has acknowledged the last of everything it was sent: `SYNCED` for people.
+    #[track_caller]
+    pub fn is_synced(&self, client: &str) -> bool {
+        let clients = self.syncz();
+        let found = clients.as_array().into_iter().flatten().find(|one| one["proxy"] == client);
+        let types = found.and_then(|found| found["resources"].as_object());
+        types.is_some_and(|types| !types.is_empty() && types.values().all(|one| one["sent"] == one["acked"]))
+    }
+
     /// A page of its debug server.
     fn get(&self, path: &str) -> Result<String> {
         let mut curl = self.pod.command("curl");

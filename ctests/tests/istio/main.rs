@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod entries;
+mod policies;
 mod services;
 
 use std::time::Duration;
