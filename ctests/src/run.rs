@@ -82,14 +82,18 @@ impl Running {
     }
 
     fn try_start(command: &mut Command) -> Result<Self> {
-        let started = Instant::now();
-        let mut child = command
+        let child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("start {command:?}"))?;
+        Ok(Self::of(child))
+    }
+
+    /// A program that was started just now. What is left of its output is collected.
+    pub fn of(mut child: Child) -> Self {
         let output = (read_all(child.stdout.take()), read_all(child.stderr.take()));
-        Ok(Self { child, output: Some(output), started })
+        Self { child, output: Some(output), started: Instant::now() }
     }
 
     /// The program as a process.

@@ -4,6 +4,7 @@
 //! Each test has a pod of its own with all three in it; the objects are the files of `ctests/istio/`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod changes;
 mod entries;
 mod policies;
 mod services;

@@ -38,8 +38,8 @@ fn rules_and_policies_hold_for_connections() {
     for expected in [
         "outbound|80|v1|shop.default.svc.cluster.local (weight 75)",
         "outbound|80|v2|shop.default.svc.cluster.local (weight 25)",
-        "policy    random, connect timeout 3000 ms, at most 100 connections",
-        "consecutive_5xx 7; every 5000 ms; ejects for 20000 to",
+        "policy    random, connect timeout 3000 ms, at most 100000 connections",
+        "consecutive 5xx 7; every 5000 ms; ejects for 20000 to",
         "keepalive after 60 s, every 10 s, 3 probes",
         "left out  HTTP rules that depend on the request",
     ] {
@@ -86,7 +86,7 @@ fn a_pod_sees_and_may_reach_what_its_sidecar_and_the_mesh_say() {
     kubernetes.apply(include_str!("../../istio/services.yaml"));
     check_answers(&pod, "http://web/", "web");
     check_answers(&pod, "http://web.elsewhere/", "web-elsewhere");
-    assert!(explain(&pod, "192.0.2.1:80").contains("not described by the mesh: passes"));
+    assert!(explain(&pod, "192.0.2.1:81").contains("not described by the mesh: passes"));
 
     // Only its own namespace, and nobody outside.
     kubernetes.apply(
@@ -99,8 +99,8 @@ spec:
   outboundTrafficPolicy: {mode: REGISTRY_ONLY}
 "#,
     );
-    let closed = || explain(&pod, "192.0.2.1:80").contains("not in the registry (REGISTRY_ONLY): ECONNREFUSED");
-    wait_until("REGISTRY_ONLY", SOON, || explain(&pod, "192.0.2.1:80"), closed);
+    let closed = || explain(&pod, "192.0.2.1:81").contains("not in the registry (REGISTRY_ONLY): ECONNREFUSED");
+    wait_until("REGISTRY_ONLY", SOON, || explain(&pod, "192.0.2.1:81"), closed);
     check_answers(&pod, "http://web/", "web");
     assert!(explain(&pod, "web.elsewhere").contains("libc answers"), "{}", explain(&pod, "web.elsewhere"));
     let dial = Finished::of(pod.mesh(c_program("dial")).args(["10.96.1.2", "80"]));
@@ -112,6 +112,6 @@ spec:
     check_answers(&pod, "http://web.elsewhere/", "web-elsewhere");
     assert!(!closed());
     kubernetes.mesh_config("outboundTrafficPolicy: {mode: REGISTRY_ONLY}");
-    wait_until("REGISTRY_ONLY of the mesh", SOON, || explain(&pod, "192.0.2.1:80"), closed);
+    wait_until("REGISTRY_ONLY of the mesh", SOON, || explain(&pod, "192.0.2.1:81"), closed);
     check_answers(&pod, "http://web.elsewhere/", "web-elsewhere");
 }
