@@ -49,7 +49,9 @@ step "unit and integration tests" cargo test --workspace --exclude ctests --no-f
 if step "release builds" scripts/build.sh && step "portable library" scripts/build-portable.sh; then
   step "systems with other libcs" eval "scripts/rootfs.sh bullseye && scripts/rootfs.sh sid"
   # Without a Go that is new enough, tests against Istio skip themselves by name.
-  step "a real Istio" scripts/istiod.sh || true
+  if printf '%s\n' go1.26 "$(go env GOVERSION 2>/dev/null)" | sort -VC; then
+    step "a real Istio" scripts/istiod.sh
+  fi
   if step "a real Envoy" scripts/envoy.sh; then
     step "end-to-end tests" timeout 45m cargo test -p ctests --no-fail-fast -- --show-output
     step "compatibility tables" cargo run --quiet -p ctests --bin table -- "$LDMESH_TABLE" --document docs/compatibility.md

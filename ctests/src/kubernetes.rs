@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::namespace::POD_V4;
 use crate::run::Running;
 use crate::wait::{must, wait_for, wait_until};
-use crate::{Finished, Pod, artifacts};
+use crate::{Finished, Pod, artifacts, skipped};
 
 /// Where it serves.
 const API_SERVER: &str = "127.0.0.1:6443";
@@ -22,8 +22,18 @@ const ETCD: &str = "127.0.0.1:2379";
 /// Two busy cores share it with other tests.
 const READY: Duration = Duration::from_secs(90);
 
-/// The folder that `scripts/istiod.sh` makes, or why it cannot: this machine has no Go, or one that is too old.
-pub fn istio_binaries() -> Result<PathBuf> {
+/// Whether a real Istio can be had; where not (no Go, or one that is too old), the calling test counts as skipped.
+#[track_caller]
+pub fn has_istio() -> bool {
+    let binaries = binaries();
+    if let Err(why) = &binaries {
+        skipped(&format!("no Istio: {}", format!("{why:#}").lines().last().unwrap_or_default()));
+    }
+    binaries.is_ok()
+}
+
+/// The folder that `scripts/istiod.sh` makes.
+fn binaries() -> Result<PathBuf> {
     artifacts::made_by_script("istiod.sh", &[])
 }
 
@@ -48,7 +58,7 @@ impl Pod {
 impl<'pod> Kubernetes<'pod> {
     #[track_caller]
     fn start(pod: &'pod Pod) -> Result<Self> {
-        let binaries = istio_binaries()?;
+        let binaries = binaries()?;
         let folder = pod.folder().join("kubernetes");
         fs::create_dir(&folder)?;
         write_credentials(&folder)?;

@@ -71,6 +71,9 @@ fn now_us() -> u64 {
 
 #[test]
 fn a_changed_endpoint_is_used_within_1500_ms_of_the_change_and_10_ms_of_the_push() {
+    if !has_istio() {
+        return;
+    }
     const CHANGES: usize = 10;
     let pod = Pod::in_cluster();
     let _backends = [1, 2].map(|n| pod.backend_of(Mode::Echo, &format!("10.244.1.{n}:7000"), &format!("shop-{n}")));
@@ -137,6 +140,9 @@ fn arrival(line: &str) -> Option<u64> {
 
 #[test]
 fn istiod_dies_and_comes_back_and_nobody_notices() {
+    if !has_istio() {
+        return;
+    }
     let pod = Pod::in_cluster();
     let _backends = [1, 2, 3].map(|n| pod.backend(&format!("10.244.1.{n}:7000"), &format!("shop-{n}")));
     let (kubernetes, mut istiod) = istio(&pod, "{}");
@@ -161,6 +167,9 @@ fn istiod_dies_and_comes_back_and_nobody_notices() {
 
 #[test]
 fn a_hundred_changes_of_endpoints_end_with_the_last_ones() {
+    if !has_istio() {
+        return;
+    }
     let pod = Pod::in_cluster();
     let _backends = [1, 2, 3, 4].map(|n| pod.backend(&format!("10.244.1.{n}:7000"), &format!("shop-{n}")));
     let (kubernetes, istiod) = istio(&pod, "{}");

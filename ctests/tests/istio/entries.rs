@@ -8,6 +8,9 @@ const ENTRIES: &str = include_str!("../../istio/entries.yaml");
 
 #[test]
 fn each_kind_of_service_entry_is_reached_as_it_should_be() {
+    if !has_istio() {
+        return;
+    }
     let pod = Pod::in_cluster();
     let _backends = [
         ("10.244.1.1:6000", "fixed-1"),
@@ -50,6 +53,9 @@ fn each_kind_of_service_entry_is_reached_as_it_should_be() {
 
 #[test]
 fn an_entry_without_an_address_has_an_automatic_one_where_the_pod_asks_for_it() {
+    if !has_istio() {
+        return;
+    }
     let pod = Pod::in_cluster();
     let _backends = [("10.244.1.6:6100", "automatic"), ("10.244.1.3:8443", "secret")]
         .map(|(address, name)| pod.backend(address, name));

@@ -12,7 +12,7 @@ mod services;
 use std::time::Duration;
 
 use ctests::namespace::POD_V4;
-use ctests::{Finished, Istiod, Kubernetes, Pod, wait_until};
+use ctests::{Finished, Istiod, Kubernetes, Pod, has_istio, wait_until};
 use serde_json::json;
 
 /// istiod collects changes for 100 ms; two cores are shared.

@@ -9,6 +9,9 @@ const CONNECTIONS: u32 = 400;
 
 #[test]
 fn rules_and_policies_hold_for_connections() {
+    if !has_istio() {
+        return;
+    }
     let pod = Pod::in_cluster();
     let _backends =
         [("10.244.1.1:8080", "v1"), ("10.244.1.2:8080", "v2"), ("10.244.1.3:7000", "here"), ("10.244.1.4:7000", "far")]
@@ -79,6 +82,9 @@ fn check_share(pod: &Pod, url: &str, name: &str, expected: f64) {
 
 #[test]
 fn a_pod_sees_and_may_reach_what_its_sidecar_and_the_mesh_say() {
+    if !has_istio() {
+        return;
+    }
     let pod = Pod::in_cluster();
     let _backends = [("10.244.1.1:8080", "web"), ("10.244.1.2:8080", "web-elsewhere")]
         .map(|(address, name)| pod.backend(address, name));
