@@ -119,7 +119,7 @@ impl Explainer {
                 println!("candidate   {} is not in the mesh", candidate.as_str());
                 continue;
             };
-            let kind = if headless { "headless, addresses are endpoints" } else { "VIP" };
+            let kind = if headless { "not balanced, its addresses are dialled as they are" } else { "VIP" };
             println!("candidate   {} is in the mesh ({kind}): {}", candidate.as_str(), list(&addresses));
             let Some(ip) = addresses.first() else {
                 println!("verdict     the name exists without an address: EAI_NODATA");

@@ -32,11 +32,14 @@ pub struct Istiod<'pod> {
 
 impl Pod {
     /// The pod `app-0` of the namespace `default`, service account `app`: with the environment that Istio's injection
-    /// gives, endpoints' addresses of its own (10.244.1.0/24: the API refuses loopback ones), and a name for istiod.
+    /// gives, addresses for endpoints (10.244.1.0/24: the API refuses loopback ones), and names for istiod and for one
+    /// endpoint (`backend.test`, 10.244.1.3).
     #[track_caller]
     pub fn in_cluster() -> Self {
         let pod = Self::builder()
-            .hosts(&format!("127.0.0.1 localhost istiod.istio-system.svc\n::1 localhost\n{POD_V4} app-0\n"))
+            .hosts(&format!(
+                "127.0.0.1 localhost istiod.istio-system.svc\n10.244.1.3 backend.test\n::1 localhost\n{POD_V4} app-0\n"
+            ))
             .env("POD_NAME", "app-0")
             .env("POD_NAMESPACE", "default")
             .env("SERVICE_ACCOUNT", "app")
@@ -122,6 +125,15 @@ impl Istiod<'_> {
     #[track_caller]
     pub fn syncz(&self) -> Value {
         must(self.get("/debug/syncz").and_then(|text| Ok(serde_json::from_str(&text)?)))
+    }
+
+    /// Whether a client (`NAME.NAMESPACE`) has acknowledged the last of everything it was sent: `SYNCED` for people.
+    #[track_caller]
+    pub fn is_synced(&self, client: &str) -> bool {
+        let clients = self.syncz();
+        let found = clients.as_array().into_iter().flatten().find(|one| one["proxy"] == client);
+        let types = found.and_then(|found| found["resources"].as_object());
+        types.is_some_and(|types| !types.is_empty() && types.values().all(|one| one["sent"] == one["acked"]))
     }
 
     /// A page of its debug server.

@@ -103,18 +103,22 @@ impl<'pod> Kubernetes<'pod> {
         self.with_file(&["delete", "--ignore-not-found", "--wait=false"], yaml);
     }
 
-    /// A running Pod, and its namespace and service account (of the pod's name) where they are missing.
+    /// A running Pod as a StatefulSet makes it (`NAME-N`, of the service NAME), its namespace and its service account,
+    /// NAME.
     #[track_caller]
     pub fn run_pod(&self, namespace: &str, name: &str, address: &str, labels: &Value) {
-        let account = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-');
+        let of = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-');
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "namespace": namespace, "labels": labels},
-            "spec": {"serviceAccountName": account, "containers": [{"name": "app", "image": "app"}]},
+            "spec": {
+                "serviceAccountName": of, "hostname": name, "subdomain": of,
+                "containers": [{"name": "app", "image": "app"}],
+            },
         });
         self.namespace(namespace);
         self.apply(&format!(
-            "{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {account}, namespace: {namespace}}}}}\n---\n{pod}"
+            "{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {of}, namespace: {namespace}}}}}\n---\n{pod}"
         ));
         let status = json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace},

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use log::Level;
-use xds_runtime::config::{FailMode, Mode, is_never_mesh};
+use xds_runtime::config::{FailMode, Mode, is_automatic, is_never_mesh};
 use xds_runtime::control::{HEARTBEAT_MS, Switch, WISH_EXPIRY_MS};
 use xds_runtime::image::{DefaultAction, ImageFile, PassReason, Torn, View};
 use xds_runtime::lb::{self, Call, Choice, Pick, Seeded};
@@ -290,7 +290,7 @@ pub fn choose(
 fn has_cluster_ip(mesh: &dyn Mesh, address: WordAddr) -> bool {
     let cluster_ip =
         |image: ImageFile| image.read(|view| Ok(view.name_of(address)?.is_some_and(|name| !name.headless)));
-    mesh.image().is_some_and(|image| cluster_ip(image).unwrap_or(false))
+    !is_automatic(address.ip()) && mesh.image().is_some_and(|image| cluster_ip(image).unwrap_or(false))
 }
 
 /// Whether this socket can reach a pick: in its family, and not past IPV6_V6ONLY.

@@ -108,11 +108,12 @@ pub fn compile(input: &Input<'_>, slots: &mut dyn FnMut(u64) -> Option<u32>) -> 
         !names.is_empty()
     });
     let Clusters { built, live_tags, hostnames, .. } = clusters;
+    let names = names::compile(&names, &mut destinations, &built, &mut notes);
     compiled.live_tags = live_tags;
     compiled.hostnames = hostnames;
     compiled.route_names = destinations.route_names;
     compiled.mesh = Mesh {
-        names: names::compile(&names, &destinations.by_address),
+        names,
         destinations: destinations.exact,
         prefixes: destinations.prefixes,
         clusters: built,

@@ -37,7 +37,7 @@ pub use exe::ExeGlobs;
 pub use identity::{Locality, NodeIdentity};
 pub use name_list::NameList;
 pub use pod::Pod;
-pub use scope::{AddressRule, Rules, Scope, is_never_mesh};
+pub use scope::{AddressRule, Rules, Scope, is_automatic, is_never_mesh};
 pub use upstream::{ConfigError, Roots, TlsFiles, Upstream};
 pub use value::{FailMode, Lead, LogFile, MaxStale, Mode, Remedy, Resolve, parse_duration};
 

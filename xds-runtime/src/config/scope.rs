@@ -240,6 +240,15 @@ fn is_never_mesh_v6(ip: Ipv6Addr) -> bool {
     ip.is_unspecified() || ip.is_loopback() || ip.is_unicast_link_local() || ip.is_multicast()
 }
 
+/// An address that Istio made up for a ServiceEntry that has none (240.240.0.0/16, 2001:2::/48; `DNS_AUTO_ALLOCATE`): no
+/// network has it, so the kernel can take nobody there.
+pub fn is_automatic(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => v4.octets().starts_with(&[240, 240]),
+        IpAddr::V6(v6) => v6.segments().starts_with(&[0x2001, 2, 0]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -196,6 +196,19 @@ fn a_stale_image_leaves_cluster_ips_to_the_kernel() {
 }
 
 #[test]
+fn a_stale_image_still_leads_an_automatic_address_which_no_kernel_can() {
+    let mut tables = greeter(Some(&["10.1.0.1"]));
+    tables.names[0].addresses = vec!["240.240.0.1".parse().unwrap()];
+    tables.destinations[0].address = "240.240.0.1".parse().unwrap();
+    let pod = MemoryPod::with(&tables);
+    pod.control().set_max_stale(1000);
+    pod.control().heard(shm::now() - 2000);
+    let (fd, dialled) = (blocking(), dial(Form::V4, "240.240.0.1", 80));
+    let verdict = choose_first(context(&[]), &pod, Socket::of(fd.as_raw_fd()), dialled);
+    assert!(matches!(verdict, Verdict::Redirect(_)), "{verdict:?}");
+}
+
+#[test]
 fn the_switch_and_shadow_mode_change_nothing() {
     let pod = MemoryPod::with(&greeter(Some(&["10.1.0.1"])));
     let (fd, dialled) = (blocking(), dial(Form::V4, VIP, 80));

@@ -1,0 +1,117 @@
+//! VirtualServices, DestinationRules, localities, Sidecars and the registry: `ctests/istio/policies.yaml`.
+
+use ctests::{Finished, Pod, c_program};
+
+use super::*;
+
+/// So many connections decide about a share.
+const CONNECTIONS: u32 = 400;
+
+#[test]
+fn rules_and_policies_hold_for_connections() {
+    let pod = Pod::in_cluster();
+    let _backends =
+        [("10.244.1.1:8080", "v1"), ("10.244.1.2:8080", "v2"), ("10.244.1.3:7000", "here"), ("10.244.1.4:7000", "far")]
+            .map(|(address, name)| pod.backend(address, name));
+    let kubernetes = pod.kubernetes();
+    let istiod = kubernetes.istiod("{}");
+    for (name, address, labels) in [
+        ("app-0", POD_V4, json!({"app": "app", "istio-locality": "eu.a"})),
+        ("shop-1", "10.244.1.1", json!({"app": "shop", "version": "v1"})),
+        ("shop-2", "10.244.1.2", json!({"app": "shop", "version": "v2"})),
+        ("near-1", "10.244.1.3", json!({"app": "near", "istio-locality": "eu.a"})),
+        ("near-2", "10.244.1.4", json!({"app": "near", "istio-locality": "us.b"})),
+    ] {
+        kubernetes.run_pod("default", name, address, &labels);
+    }
+    kubernetes.apply(include_str!("../../istio/policies.yaml"));
+
+    wait_until(
+        "both versions",
+        SOON,
+        || pod.dump(),
+        || who(&pod, "http://shop/").starts_with('v') && explain(&pod, "shop:80").contains("weight 25"),
+    );
+    check_share(&pod, "http://shop/", "v1", 0.75);
+    check_share(&pod, "http://shop:9100/", "v1", 0.2);
+    let shop = explain(&pod, "shop:80");
+    for expected in [
+        "outbound|80|v1|shop.default.svc.cluster.local (weight 75)",
+        "outbound|80|v2|shop.default.svc.cluster.local (weight 25)",
+        "policy    random, connect timeout 3000 ms, at most 100 connections",
+        "consecutive_5xx 7; every 5000 ms; ejects for 20000 to",
+        "keepalive after 60 s, every 10 s, 3 probes",
+        "left out  HTTP rules that depend on the request",
+    ] {
+        assert!(shop.contains(expected), "{expected:?} in\n{shop}");
+    }
+
+    check_answers(&pod, "http://near:7000/", "here");
+    let near = explain(&pod, "near:7000");
+    assert!(near.contains("priority 0, eu/a") && near.contains("priority 1, us/b"), "{near}");
+
+    let synced = || istiod.is_synced("app-0.default");
+    wait_until("SYNCED", SOON, || format!("{:#}", istiod.syncz()), synced);
+
+    // What is deleted no longer holds.
+    kubernetes.delete(
+        "{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: shop, namespace: default}}",
+    );
+    wait_until("no more weights", SOON, || explain(&pod, "shop:80"), || !explain(&pod, "shop:80").contains("|v1|"));
+    check_share(&pod, "http://shop/", "v1", 0.5);
+    kubernetes.delete("{apiVersion: v1, kind: Service, metadata: {name: shop, namespace: default}}");
+    let gone = || explain(&pod, "shop:80").contains("libc answers");
+    wait_until("the service is gone", SOON, || explain(&pod, "shop:80"), gone);
+}
+
+/// The share of `name` in [`CONNECTIONS`] connections is within four standard deviations of `expected`.
+#[track_caller]
+fn check_share(pod: &Pod, url: &str, name: &str, expected: f64) {
+    let urls = vec![url; CONNECTIONS as usize];
+    // One process, a connection for each.
+    let mut curl = pod.mesh("curl");
+    let finished = Finished::of(curl.args(["-sS", "--max-time", "20", "-H", "Connection: close"]).args(urls));
+    let answers = finished.success().lines().filter(|line| line.starts_with(&format!("{name} "))).count();
+    let share = answers as f64 / f64::from(CONNECTIONS);
+    let bound = 4.0 * (expected * (1.0 - expected) / f64::from(CONNECTIONS)).sqrt();
+    assert!((share - expected).abs() < bound, "{url}: {name} has {share} of {expected} ± {bound}\n{finished}");
+}
+
+#[test]
+fn a_pod_sees_and_may_reach_what_its_sidecar_and_the_mesh_say() {
+    let pod = Pod::in_cluster();
+    let _backends = [("10.244.1.1:8080", "web"), ("10.244.1.2:8080", "web-elsewhere")]
+        .map(|(address, name)| pod.backend(address, name));
+    let (kubernetes, _istiod) = istio(&pod, "{}");
+    kubernetes.apply(include_str!("../../istio/services.yaml"));
+    check_answers(&pod, "http://web/", "web");
+    check_answers(&pod, "http://web.elsewhere/", "web-elsewhere");
+    assert!(explain(&pod, "192.0.2.1:80").contains("not described by the mesh: passes"));
+
+    // Only its own namespace, and nobody outside.
+    kubernetes.apply(
+        r#"
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: default, namespace: default}
+spec:
+  egress: [{hosts: ["./*"]}]
+  outboundTrafficPolicy: {mode: REGISTRY_ONLY}
+"#,
+    );
+    let closed = || explain(&pod, "192.0.2.1:80").contains("not in the registry (REGISTRY_ONLY): ECONNREFUSED");
+    wait_until("REGISTRY_ONLY", SOON, || explain(&pod, "192.0.2.1:80"), closed);
+    check_answers(&pod, "http://web/", "web");
+    assert!(explain(&pod, "web.elsewhere").contains("libc answers"), "{}", explain(&pod, "web.elsewhere"));
+    let dial = Finished::of(pod.mesh(c_program("dial")).args(["10.96.1.2", "80"]));
+    assert!(dial.stdout.contains("connect=ECONNREFUSED"), "{dial}");
+
+    // The same for the whole mesh.
+    kubernetes
+        .delete("{apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {name: default, namespace: default}}");
+    check_answers(&pod, "http://web.elsewhere/", "web-elsewhere");
+    assert!(!closed());
+    kubernetes.mesh_config("outboundTrafficPolicy: {mode: REGISTRY_ONLY}");
+    wait_until("REGISTRY_ONLY of the mesh", SOON, || explain(&pod, "192.0.2.1:80"), closed);
+    check_answers(&pod, "http://web.elsewhere/", "web-elsewhere");
+}
