@@ -6,7 +6,7 @@
 mod cluster;
 mod steps;
 
-use ctests::{Pod, skipped, spring_jars};
+use ctests::{Pod, istio_binaries, skipped, spring_jars};
 
 use cluster::{Istio, Served};
 use steps::follow;
@@ -21,6 +21,9 @@ fn a_spring_client_follows_ldmesh_serve() {
 #[test]
 fn a_spring_client_follows_istiod() {
     let Some(jars) = spring_jars() else { return skipped("no JDK or no Maven") };
+    if let Err(why) = istio_binaries() {
+        return skipped(&format!("{why:#}"));
+    }
     let pod = pod();
     follow(&pod, &jars, &Istio::start(&pod));
 }
