@@ -67,7 +67,7 @@ pub use program::{app, c_program, compiled};
 pub use run::{Finished, Running};
 pub use sidecar::Sidecar;
 pub use skip::{can_map_users, skipped};
-pub use spring::{Greeting, SpringClient, SpringServer, spring_jars};
+pub use spring::{Greeting, Spring, SpringClient, SpringServer, spring_jars};
 pub use trace::{Syscall, Trace};
 pub use twin::{Twin, TwinEndpoint};
 pub use wait::{wait_for, wait_until};

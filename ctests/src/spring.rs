@@ -97,24 +97,38 @@ pub struct SpringClient<'pod> {
     running: Running,
 }
 
+/// What the applications of a pod are started with.
+#[derive(Debug)]
+pub struct Spring<'pod> {
+    pod: &'pod Pod,
+    jars: PathBuf,
+    xds: String,
+}
+
 impl Pod {
+    /// Spring Boot applications from a folder of [`spring_jars`], pointed at a control plane.
+    pub fn spring(&self, jars: &Path, xds: &str) -> Spring<'_> {
+        Spring { pod: self, jars: jars.to_owned(), xds: xds.to_owned() }
+    }
+}
+
+impl<'pod> Spring<'pod> {
     /// Starts a server, preloaded like the client; see [`SpringServer::wait_until_ready`].
     #[track_caller]
-    pub fn spring_server(&self, jars: &Path, address: Ipv4Addr, namespace: &str, version: &str) -> SpringServer {
-        self.spring_server_at(jars, SocketAddrV4::new(address, PORT), address, namespace, version)
+    pub fn server(&self, address: Ipv4Addr, namespace: &str, version: &str) -> SpringServer {
+        self.server_behind(SocketAddrV4::new(address, PORT), address, namespace, version)
     }
 
-    /// Starts a server on loopback, whose pod's address is a sidecar's.
+    /// Starts a server that listens on loopback, as the pod's address is its sidecar's.
     #[track_caller]
-    pub fn spring_server_at(
+    pub fn server_behind(
         &self,
-        jars: &Path,
         listens: SocketAddrV4,
         address: Ipv4Addr,
         namespace: &str,
         version: &str,
     ) -> SpringServer {
-        let mut java = self.java(&jars.join("spring-server.jar"), listens);
+        let mut java = self.java("spring-server.jar", listens);
         // As the downward API tells it.
         java.env("GREETING_ADDRESS", address.to_string());
         java.env("GREETING_NAMESPACE", namespace).env("GREETING_VERSION", version);
@@ -124,17 +138,18 @@ impl Pod {
 
     /// Starts the client; see [`SpringClient::wait_until_ready`].
     #[track_caller]
-    pub fn spring_client(&self, jars: &Path) -> SpringClient<'_> {
-        let running = Running::start(&mut self.java(&jars.join("spring-client.jar"), client_place()));
-        SpringClient { pod: self, running }
+    pub fn client(&self) -> SpringClient<'pod> {
+        let running = Running::start(&mut self.java("spring-client.jar", client_place()));
+        SpringClient { pod: self.pod, running }
     }
 
     /// A small JVM of a Spring Boot application that listens at an address.
-    fn java(&self, jar: &Path, listens: SocketAddrV4) -> Command {
-        let mut java = self.mesh("java");
+    fn java(&self, jar: &str, listens: SocketAddrV4) -> Command {
+        let mut java = self.pod.mesh("java");
+        java.env("LDMESH_XDS", &self.xds);
         java.args(["-Xmx64m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-XX:-UsePerfData"]);
         // Its working files end with the pod.
-        java.arg(format!("-Djava.io.tmpdir={}", self.folder().display())).arg("-jar").arg(jar);
+        java.arg(format!("-Djava.io.tmpdir={}", self.pod.folder().display())).arg("-jar").arg(self.jars.join(jar));
         java.arg(format!("--server.address={}", listens.ip())).arg(format!("--server.port={}", listens.port()));
         java
     }

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use ctests::namespace::POD_V4;
-use ctests::{ControlPlane, Istiod, Kubernetes, Manifest, Pod, SpringServer};
+use ctests::{
+    CONTROL_PLANE_URL, ControlPlane, Finished, ISTIOD_TLS_URL, Istiod, Kubernetes, Manifest, Pod, SpringServer,
+};
 use serde_json::json;
 
 const SERVER: &str = include_str!("../../../k8s/demo/spring-server/kubernetes.yaml");
@@ -17,6 +19,9 @@ const NAMESPACES: [(&str, &str); 2] = [("default", "10.96.0.40"), ("other", "10.
 pub trait Cluster {
     /// Makes these servers the endpoints of their namespace's `spring-server`; rules are put beside them.
     fn publish(&self, servers: &[&SpringServer], rules: &str);
+
+    /// Where the demo's programs find it.
+    fn url(&self) -> &'static str;
 
     /// What it knows, for a person.
     fn dump(&self) -> String;
@@ -45,12 +50,16 @@ impl Cluster for Served<'_> {
         self.0.apply(&if rules.is_empty() { manifest } else { manifest.and(rules) });
     }
 
+    fn url(&self) -> &'static str {
+        CONTROL_PLANE_URL
+    }
+
     fn dump(&self) -> String {
         format!("{:?}", self.0.stats())
     }
 }
 
-/// istiod over a real API server.
+/// istiod over a real API server, by TLS and with a token.
 pub struct Istio<'pod> {
     kubernetes: Kubernetes<'pod>,
     istiod: Istiod<'pod>,
@@ -62,6 +71,11 @@ impl<'pod> Istio<'pod> {
         let kubernetes = pod.kubernetes();
         let istiod = kubernetes.istiod("{}");
         kubernetes.run_pod("default", "app-0", POD_V4, &json!({"app": "spring-client"}));
+        project(pod, "tokens/istio-token", &kubernetes.token("default", "app", "istio-ca"));
+        let root = kubernetes.wait_for(&["configmap", "istio-ca-root-cert"], |found| {
+            found["data"]["root-cert.pem"].as_str().map(str::to_owned)
+        });
+        project(pod, "istio/root-cert.pem", &root);
         kubernetes.namespace("other");
         kubernetes.apply(&services());
         Self { kubernetes, istiod, pods: RefCell::default() }
@@ -79,9 +93,22 @@ impl Cluster for Istio<'_> {
         self.kubernetes.apply(&format!("{}\n---\n{rules}", slices(servers)));
     }
 
+    fn url(&self) -> &'static str {
+        ISTIOD_TLS_URL
+    }
+
     fn dump(&self) -> String {
         self.istiod.syncz().to_string()
     }
+}
+
+/// As kubelet mounts the volumes of the client's manifest.
+fn project(pod: &Pod, name: &str, text: &str) {
+    let source = pod.folder().join("projected");
+    std::fs::write(&source, text).unwrap();
+    let mut install = pod.command("install");
+    install.args(["-D", "--mode=644"]).arg(source).arg(format!("/run/secrets/{name}"));
+    Finished::of(&mut install).success();
 }
 
 /// The files of the demo, in each namespace that has servers.

@@ -39,13 +39,14 @@ struct Demo<'a> {
 #[track_caller]
 pub fn follow(pod: &Pod, jars: &Path, cluster: &dyn Cluster) {
     let since = Instant::now();
+    let spring = pod.spring(jars, cluster.url());
     let address = |host| Ipv4Addr::new(10, 244, 1, host);
     let loopback = SocketAddrV4::new(Ipv4Addr::new(127, 0, 1, 3), 8080);
-    let mut first = pod.spring_server(jars, address(1), "default", "v1");
-    let mut second = pod.spring_server(jars, address(2), "default", "v2");
-    let mut behind_envoy = pod.spring_server_at(jars, loopback, address(3), "default", "v1");
-    let mut elsewhere = pod.spring_server(jars, address(4), "other", "v1");
-    let mut client = pod.spring_client(jars);
+    let mut first = spring.server(address(1), "default", "v1");
+    let mut second = spring.server(address(2), "default", "v2");
+    let mut behind_envoy = spring.server_behind(loopback, address(3), "default", "v1");
+    let mut elsewhere = spring.server(address(4), "other", "v1");
+    let mut client = spring.client();
     client.wait_until_ready();
     for server in [&mut first, &mut second, &mut behind_envoy, &mut elsewhere] {
         server.wait_until_ready(pod);
