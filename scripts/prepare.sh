@@ -10,7 +10,7 @@ declare -A package=(
   [node]=nodejs [php]=php-cli [escript]=erlang-base [go]=golang-go [tclsh]=tcl [aria2c]=aria2
   [nc.openbsd]=netcat-openbsd [nc.traditional]=netcat-traditional
   [psql]=postgresql-client [sysctl]=procps [flock]=util-linux [redis-cli]=redis-tools [nginx]=nginx-light [apache2]=apache2-bin [initdb]=postgresql [cgi-fcgi]=libfcgi-bin
-  [setarch]=util-linux [mariadbd]=mariadb-server-core [mariadb]=mariadb-client-core [qemu-aarch64]=qemu-user [etcd]=etcd-server
+  [setarch]=util-linux [mariadbd]=mariadb-server-core [mariadb]=mariadb-client-core [mvn]=maven [qemu-aarch64]=qemu-user [etcd]=etcd-server
 )
 
 if ! command -v cargo >/dev/null; then

@@ -6,7 +6,7 @@
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -93,19 +93,34 @@ impl Pod {
     /// The control plane must be there.
     #[track_caller]
     pub fn envoy(&self, workers: usize, proxies: &[TcpProxy]) -> Envoy<'_> {
-        let binary = binary();
-        let bootstrap = self.folder().join("envoy.json");
-        let admin = self.folder().join("envoy.sock");
-        let config = bootstrap_of(&admin.display().to_string(), proxies);
-        must(std::fs::write(&bootstrap, config.to_string()).context("write Envoy's bootstrap"));
-        let mut command = self.command(binary);
-        command.arg("-c").arg(&bootstrap).args(["--concurrency", &workers.to_string()]);
+        let names: Vec<&String> = proxies.iter().flat_map(|proxy| &proxy.clusters).map(|(name, _)| name).collect();
+        let settled = |admin: &Path| names.iter().all(|name| envoy_knows(admin, name));
+        Envoy::start(self, "envoy", workers, |admin| bootstrap_of(admin, proxies), settled)
+    }
+}
+
+impl<'pod> Envoy<'pod> {
+    /// Starts one, whose files in the pod's folder are called `name`, and waits until it is `settled`; both closures
+    /// get its admin socket.
+    #[track_caller]
+    pub(crate) fn start(
+        pod: &'pod Pod,
+        name: &str,
+        workers: usize,
+        bootstrap: impl FnOnce(&str) -> Value,
+        settled: impl Fn(&Path) -> bool,
+    ) -> Self {
+        let file = pod.folder().join(name).with_extension("json");
+        let admin = pod.folder().join(name).with_extension("sock");
+        let config = bootstrap(&admin.display().to_string());
+        must(std::fs::write(&file, config.to_string()).context("write Envoy's bootstrap"));
+        let mut command = pod.command(binary());
+        command.arg("-c").arg(&file).args(["--concurrency", &workers.to_string()]);
         // Without hot restart there is no shared memory that Envoys of several pods would meet in.
         command.args(["--disable-hot-restart", "--log-level", "error"]);
-        let mut envoy = Envoy { pod: self, admin, running: Running::start(&mut command) };
-        let names: Vec<&String> = proxies.iter().flat_map(|proxy| &proxy.clusters).map(|(name, _)| name).collect();
-        let settled = || envoy.running.has_ended() || names.iter().all(|name| envoy_knows(&envoy.admin, name));
-        wait_until("Envoy has its clusters", READY, || self.dump(), settled);
+        let mut envoy = Self { pod, admin, running: Running::start(&mut command) };
+        let settled = || envoy.running.has_ended() || settled(&envoy.admin);
+        wait_until("Envoy is ready", READY, || pod.dump(), settled);
         if envoy.running.has_ended() {
             panic!("Envoy ended: {}", envoy.running.finish());
         }
@@ -194,13 +209,16 @@ fn bootstrap_of(admin: &str, proxies: &[TcpProxy]) -> Value {
     })
 }
 
-fn envoy_knows(admin: &std::path::Path, cluster: &str) -> bool {
-    // It listens once the clusters that it was sent are warm.
-    let live = get(admin, "/ready").is_ok_and(|answer| answer.trim() == "LIVE");
-    live && hosts(admin, cluster).is_ok_and(|hosts| !hosts.is_empty())
+/// It listens once the clusters that it was sent are warm.
+pub(crate) fn is_live(admin: &Path) -> bool {
+    get(admin, "/ready").is_ok_and(|answer| answer.trim() == "LIVE")
 }
 
-fn hosts(admin: &std::path::Path, cluster: &str) -> Result<Vec<EnvoyHost>> {
+fn envoy_knows(admin: &Path, cluster: &str) -> bool {
+    is_live(admin) && hosts(admin, cluster).is_ok_and(|hosts| !hosts.is_empty())
+}
+
+fn hosts(admin: &Path, cluster: &str) -> Result<Vec<EnvoyHost>> {
     let answer: Value = serde_json::from_str(&get(admin, "/clusters?format=json")?)?;
     let clusters = answer["cluster_statuses"].as_array().context("no clusters")?;
     let found = clusters.iter().find(|one| one["name"] == cluster).with_context(|| format!("no cluster {cluster}"))?;
@@ -226,7 +244,7 @@ fn hosts(admin: &std::path::Path, cluster: &str) -> Result<Vec<EnvoyHost>> {
 }
 
 /// A page of the admin interface. It speaks HTTP/1.1 only.
-fn get(admin: &std::path::Path, path: &str) -> Result<String> {
+fn get(admin: &Path, path: &str) -> Result<String> {
     let mut stream = UnixStream::connect(admin).context("connect to Envoy's admin interface")?;
     stream.set_read_timeout(Some(READY))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: envoy\r\nConnection: close\r\n\r\n")?;

@@ -21,7 +21,8 @@ impl Pod {
     #[track_caller]
     pub fn server(&self, command: &mut Command, address: &str) -> Running {
         let mut running = Running::start(command);
-        let settled = || is_listened_at(running.process(), address) || running.has_ended();
+        let place: SocketAddrV4 = must(address.parse().with_context(|| address.to_owned()));
+        let settled = || is_listened_at(running.process(), place) || running.has_ended();
         wait_until(&format!("a server at {address}"), READY, || self.dump(), settled);
         if running.has_ended() {
             panic!("no server at {address}: {}", running.finish());
@@ -50,14 +51,17 @@ impl Pod {
     }
 }
 
-/// Whether anybody listens at an IPv4 address of the network that `process` is in.
-fn is_listened_at(process: Process, address: &str) -> bool {
-    let Ok(address) = address.parse::<SocketAddrV4>() else { return false };
-    let local = format!("{:08X}:{:04X}", u32::from_le_bytes(address.ip().octets()), address.port());
-    let table = fs::read_to_string(format!("/proc/{}/net/tcp", process.0)).unwrap_or_default();
-    table.lines().any(|line| {
-        let mut words = line.split_whitespace().skip(1);
-        // 0A is TCP_LISTEN.
-        (words.next(), words.nth(1)) == (Some(local.as_str()), Some("0A"))
+/// Whether anybody listens at an IPv4 address of the network that `process` is in, on a socket of either family.
+pub(crate) fn is_listened_at(process: Process, address: SocketAddrV4) -> bool {
+    let v4 = format!("{:08X}", u32::from_le_bytes(address.ip().octets()));
+    let port = address.port();
+    let locals = [("tcp", format!("{v4}:{port:04X}")), ("tcp6", format!("0000000000000000FFFF0000{v4}:{port:04X}"))];
+    locals.iter().any(|(table, local)| {
+        let table = fs::read_to_string(format!("/proc/{}/net/{table}", process.0)).unwrap_or_default();
+        table.lines().any(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            // 0A is TCP_LISTEN.
+            (words.next(), words.nth(1)) == (Some(local.as_str()), Some("0A"))
+        })
     })
 }
