@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -19,6 +19,13 @@ use crate::{Finished, Pod, artifacts, skipped};
 /// Where it serves.
 const API_SERVER: &str = "127.0.0.1:6443";
 const ETCD: &str = "127.0.0.1:2379";
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+/// The audience of tokens for istiod.
+pub const ISTIO_CA: &str = "istio-ca";
+/// Where a pod has its token for istiod, below `/run/secrets`.
+pub const TOKEN_FILE: &str = "tokens/istio-token";
+/// Where a pod has istiod's root certificate, below `/run/secrets`.
+pub const ROOT_FILE: &str = "istio/root-cert.pem";
 /// Two busy cores share it with other tests.
 const READY: Duration = Duration::from_secs(90);
 
@@ -55,6 +62,20 @@ impl Pod {
     }
 }
 
+impl Pod {
+    /// Puts a file below `/run/secrets` as kubelet projects one: the new text is there at once.
+    #[track_caller]
+    pub fn project(&self, name: &str, text: &str) {
+        let source = self.folder().join("projected");
+        must(fs::write(&source, text).context("write a file to project"));
+        let mut install = self.command("install");
+        install.args(["-D", "--mode=644"]).arg(source).arg(format!("/run/secrets/{name}.new"));
+        Finished::of(&mut install).success();
+        let paths = [format!("/run/secrets/{name}.new"), format!("/run/secrets/{name}")];
+        Finished::of(self.command("mv").args(paths)).success();
+    }
+}
+
 impl<'pod> Kubernetes<'pod> {
     #[track_caller]
     fn start(pod: &'pod Pod) -> Result<Self> {
@@ -81,7 +102,7 @@ impl<'pod> Kubernetes<'pod> {
             &file("token-auth-file", "tokens.csv"),
             "--authorization-mode=RBAC",
             "--service-cluster-ip-range=10.96.0.0/16",
-            "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+            &format!("--service-account-issuer={ISSUER}"),
             &file("service-account-key-file", "accounts.pem"),
             &file("service-account-signing-key-file", "accounts.pem"),
             // Its controller is not here, and pods are objects only.
@@ -154,6 +175,48 @@ impl<'pod> Kubernetes<'pod> {
         made.success().to_owned()
     }
 
+    /// A token as [`Kubernetes::token`] gives one for [`ISTIO_CA`], but so many seconds over its time.
+    #[track_caller]
+    pub fn expired_token(&self, namespace: &str, account: &str, seconds: u64) -> String {
+        let uid = self.wait_for(&["serviceaccount", account, "--namespace", namespace], |found| {
+            found["metadata"]["uid"].as_str().map(str::to_owned)
+        });
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        let claims = json!({
+            "aud": [ISTIO_CA], "iss": ISSUER, "sub": format!("system:serviceaccount:{namespace}:{account}"),
+            "iat": now - 2 * seconds, "nbf": now - 2 * seconds, "exp": now - seconds,
+            "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": account, "uid": uid}},
+        });
+        must(self.sign(&claims))
+    }
+
+    /// A JWT (RFC 7515), signed as the API server signs.
+    fn sign(&self, claims: &Value) -> Result<String> {
+        let header = json!({"alg": "RS256", "typ": "JWT"});
+        let text = [&header, claims].map(|part| base64url(part.to_string().as_bytes())).join(".");
+        let file = self.folder.join("to-sign");
+        fs::write(&file, &text)?;
+        let mut openssl = Command::new("openssl");
+        openssl.args(["dgst", "-sha256", "-sign"]).arg(self.folder.join("accounts.pem")).arg(&file);
+        Ok(format!("{text}.{}", base64url(&openssl.output()?.stdout)))
+    }
+
+    /// Puts what a pod of Istio's injection has where kubelet would mount it: a token of `app` of `default`, and the
+    /// root certificate that istiod gives to each namespace.
+    #[track_caller]
+    pub fn project_credentials(&self) {
+        self.pod().project(TOKEN_FILE, &self.token("default", "app", ISTIO_CA));
+        self.pod().project(ROOT_FILE, &self.istio_root());
+    }
+
+    /// The root certificate of Istio's CA, PEM.
+    #[track_caller]
+    pub fn istio_root(&self) -> String {
+        self.wait_for(&["configmap", "istio-ca-root-cert", "--namespace", "default"], |found| {
+            found["data"]["root-cert.pem"].as_str().map(str::to_owned)
+        })
+    }
+
     /// An object, once it is there and `check` finds something in it.
     #[track_caller]
     pub fn wait_for<T>(&self, what: &[&str], check: impl Fn(&Value) -> Option<T>) -> T {
@@ -209,8 +272,8 @@ impl Kubectl<'_> {
 /// The key that signs tokens of service accounts, an administrator's token, and the file that names it.
 fn write_credentials(folder: &Path) -> Result<()> {
     let mut openssl = Command::new("openssl");
-    openssl.args(["ecparam", "-genkey", "-noout", "-name", "prime256v1", "-out"]);
-    Finished::of(openssl.arg(folder.join("accounts.pem"))).success();
+    openssl.args(["genrsa", "-traditional", "-out"]).arg(folder.join("accounts.pem")).arg("2048");
+    Finished::of(&mut openssl).success();
     fs::write(folder.join("tokens.csv"), "administrator,administrator,administrator,system:masters\n")?;
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "cluster",
@@ -222,4 +285,9 @@ fn write_credentials(folder: &Path) -> Result<()> {
         "contexts": [{"name": "cluster", "context": {"cluster": "cluster", "user": "administrator"}}],
     });
     Ok(fs::write(folder.join("admin.json"), config.to_string())?)
+}
+
+/// RFC 4648, section 5, without padding.
+fn base64url(bytes: &[u8]) -> String {
+    crate::manifest::base64(bytes).replace('+', "-").replace('/', "_").trim_end_matches('=').to_owned()
 }

@@ -57,7 +57,7 @@ pub use flavour::{c_library, sanitized_program};
 pub use greeters::Greeters;
 pub use gunicorn::gunicorn;
 pub use istiod::{ISTIOD_TLS_URL, Istiod};
-pub use kubernetes::{Kubernetes, has_istio};
+pub use kubernetes::{ISTIO_CA, Kubernetes, ROOT_FILE, TOKEN_FILE, has_istio};
 pub use libc::{Libc, LibcPod};
 pub use manifest::{Manifest, Port, Service};
 pub use neighbours::{CONNECTIONS, Neighbours, check_client};

@@ -7,6 +7,7 @@
 mod changes;
 mod entries;
 mod policies;
+mod security;
 mod services;
 
 use std::time::Duration;

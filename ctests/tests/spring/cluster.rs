@@ -5,9 +5,7 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use ctests::namespace::POD_V4;
-use ctests::{
-    CONTROL_PLANE_URL, ControlPlane, Finished, ISTIOD_TLS_URL, Istiod, Kubernetes, Manifest, Pod, SpringServer,
-};
+use ctests::{CONTROL_PLANE_URL, ControlPlane, ISTIOD_TLS_URL, Istiod, Kubernetes, Manifest, Pod, SpringServer};
 use serde_json::json;
 
 const SERVER: &str = include_str!("../../../k8s/demo/spring-server/kubernetes.yaml");
@@ -71,11 +69,7 @@ impl<'pod> Istio<'pod> {
         let kubernetes = pod.kubernetes();
         let istiod = kubernetes.istiod("{}");
         kubernetes.run_pod("default", "app-0", POD_V4, &json!({"app": "spring-client"}));
-        project(pod, "tokens/istio-token", &kubernetes.token("default", "app", "istio-ca"));
-        let root = kubernetes.wait_for(&["configmap", "istio-ca-root-cert"], |found| {
-            found["data"]["root-cert.pem"].as_str().map(str::to_owned)
-        });
-        project(pod, "istio/root-cert.pem", &root);
+        kubernetes.project_credentials();
         kubernetes.namespace("other");
         kubernetes.apply(&services());
         Self { kubernetes, istiod, pods: RefCell::default() }
@@ -100,15 +94,6 @@ impl Cluster for Istio<'_> {
     fn dump(&self) -> String {
         self.istiod.syncz().to_string()
     }
-}
-
-/// As kubelet mounts the volumes of the client's manifest.
-fn project(pod: &Pod, name: &str, text: &str) {
-    let source = pod.folder().join("projected");
-    std::fs::write(&source, text).unwrap();
-    let mut install = pod.command("install");
-    install.args(["-D", "--mode=644"]).arg(source).arg(format!("/run/secrets/{name}"));
-    Finished::of(&mut install).success();
 }
 
 /// The files of the demo, in each namespace that has servers.

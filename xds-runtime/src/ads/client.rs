@@ -84,6 +84,8 @@ pub struct AdsClient<R> {
     random: R,
     backoff: Backoff,
     sotw_until: Option<Instant>,
+    /// Whether the present attempt has brought a message.
+    heard: bool,
 }
 
 /// Why a stream is over.
@@ -114,6 +116,7 @@ impl<R: FnMut() -> u64> AdsClient<R> {
             random,
             backoff: Backoff::default(),
             sotw_until: None,
+            heard: false,
         };
         (client, Handle { commands: command_sender, updates: update_receiver })
     }
@@ -126,7 +129,7 @@ impl<R: FnMut() -> u64> AdsClient<R> {
             };
             self.session.disconnected();
             let retry_in = self.backoff.next((self.random)());
-            let update = Update::Disconnected { reason: failure.to_string(), retry_in };
+            let update = Update::Disconnected { reason: failure.explained(&self.endpoint, self.heard), retry_in };
             if self.updates.send(update).await.is_err() || self.pause(retry_in).await.is_err() {
                 return;
             }
@@ -135,6 +138,7 @@ impl<R: FnMut() -> u64> AdsClient<R> {
 
     /// One connection, to its end.
     async fn attempt(&mut self) -> Ended {
+        self.heard = false;
         let endpoint = self.endpoint.clone();
         let channel = match self.meanwhile(transport::connect(&endpoint)).await {
             Ok(Ok((channel, address))) => {
@@ -190,6 +194,7 @@ impl<R: FnMut() -> u64> AdsClient<R> {
                         protocol.handle(&mut self.session, response);
                         if std::mem::take(&mut first) {
                             self.backoff.reset();
+                            self.heard = true;
                             if self.updates.send(Update::Connected { protocol: P::NAME, address: self.address }).await.is_err() {
                                 return Ended::Shutdown;
                             }

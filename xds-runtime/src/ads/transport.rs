@@ -21,9 +21,10 @@ use super::machine::Protocol;
 mod dial;
 mod node;
 mod reason;
+mod remedy;
 
 pub use node::Node;
-pub use reason::TransportError;
+pub use reason::{TlsFault, TransportError};
 
 /// The largest message that is received (as ztunnel).
 pub const MESSAGE_MOST: usize = 200 << 20;
@@ -72,7 +73,7 @@ pub async fn connect(endpoint: &Endpoint) -> Result<(Channel, Option<IpAddr>), T
         .keep_alive_while_idle(true);
     if target.is_tls() {
         let tls = tls_config(&endpoint.tls)?;
-        builder = builder.tls_config(tls).map_err(|e| TransportError::Certificate(reason::chain(&e)))?;
+        builder = builder.tls_config(tls).map_err(|e| TransportError::Tls(TlsFault::OwnFile, reason::chain(&e)))?;
     }
     let reached = Arc::new(OnceLock::new());
     let connecting = builder.connect_with_connector(dial::connector(target, Arc::clone(&reached)));
@@ -110,6 +111,16 @@ pub enum Failure {
     Other(#[from] TransportError),
 }
 
+impl Failure {
+    /// The reason with its remedy, one line. `heard`: this connection had brought a message, so its address is right.
+    pub fn explained(&self, endpoint: &Endpoint, heard: bool) -> String {
+        match self {
+            Self::Unimplemented => self.to_string(),
+            Self::Other(error) => error.explained(endpoint, heard),
+        }
+    }
+}
+
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         match status.code() {
@@ -125,7 +136,8 @@ fn tls_config(tls: &TlsConfig) -> Result<ClientTlsConfig, TransportError> {
         Some(path) => {
             let pem = read(path)?;
             if !pem.contains("-----BEGIN CERTIFICATE-----") {
-                return Err(TransportError::Certificate(format!("{}: no certificate in it", path.display())));
+                let problem = format!("{}: no certificate in it", path.display());
+                return Err(TransportError::Tls(TlsFault::OwnFile, problem));
             }
             config.ca_certificate(Certificate::from_pem(pem))
         }
@@ -148,7 +160,9 @@ fn metadata(endpoint: &Endpoint) -> Result<MetadataMap, TransportError> {
         map.insert(name, value);
     }
     // A bearer token in plain text is anybody's.
-    if let Some(path) = endpoint.token_file.as_ref().filter(|_| !endpoint.uri.starts_with("http://")) {
+    let token_file = endpoint.token_file.as_ref().filter(|_| !endpoint.uri.starts_with("http://"));
+    // A control plane that wants one says so.
+    if let Some(path) = token_file.filter(|path| path.exists()) {
         let token = read(path)?;
         let value: Result<MetadataValue<_>, _> = format!("Bearer {}", token.trim()).parse();
         let mut value = value.map_err(|_| TransportError::Metadata(path.display().to_string()))?;

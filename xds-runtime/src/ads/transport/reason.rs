@@ -1,8 +1,10 @@
 //! Why the control plane is not there, in one line that names the thing.
 
 use std::error::Error;
+use std::io;
 use std::path::PathBuf;
 
+use rustls::CertificateError;
 use tonic::{Code, Status};
 
 /// A failure of the transport.
@@ -23,21 +25,82 @@ pub enum TransportError {
     /// No connection.
     #[error("unreachable: {0}")]
     Unreachable(String),
-    /// The server's certificate, or ours, is not accepted.
-    #[error("certificate: {0}")]
-    Certificate(String),
+    /// TLS did not come about.
+    #[error("{0}: {1}")]
+    Tls(TlsFault, String),
     /// The token is missing, expired or for another audience.
     #[error("unauthenticated: {0}")]
     Unauthenticated(String),
     /// The token is not this node's.
     #[error("permission denied: {0}")]
     PermissionDenied(String),
+    /// The node is not what the control plane takes.
+    #[error("invalid node: {0}")]
+    InvalidNode(String),
+    /// The control plane has no room for the stream now.
+    #[error("the control plane is overloaded: {0}")]
+    Overloaded(String),
     /// The server ended the stream without an error.
     #[error("the control plane closed the stream")]
     Closed,
     /// Any other status.
     #[error("{0}")]
     Other(String),
+}
+
+/// What is wrong with TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsFault {
+    /// No root that is trusted issued the server's certificate.
+    #[error("certificate of an unknown issuer")]
+    UnknownIssuer,
+    /// The server's certificate is over.
+    #[error("certificate expired")]
+    Expired,
+    /// The server's certificate is not valid yet, or this machine's clock is wrong.
+    #[error("certificate not valid yet")]
+    NotValidYet,
+    /// The server's certificate is for other names.
+    #[error("certificate of another name")]
+    OtherName,
+    /// The server wants a certificate of ours, or another one.
+    #[error("client certificate refused")]
+    ClientCertificate,
+    /// The server does not speak TLS.
+    #[error("no TLS at this port")]
+    NotTls,
+    /// A file of ours is not what it should be.
+    #[error("certificate file")]
+    OwnFile,
+    /// Anything else.
+    #[error("TLS")]
+    Other,
+}
+
+impl From<&rustls::Error> for TlsFault {
+    fn from(error: &rustls::Error) -> Self {
+        use rustls::AlertDescription as Alert;
+        match error {
+            rustls::Error::InvalidCertificate(error) => match error {
+                // webpki's word for a certificate that signs itself and is not among the roots.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownIssuer,
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Self::NotValidYet,
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Self::OtherName,
+                _ => Self::Other,
+            },
+            rustls::Error::AlertReceived(
+                Alert::CertificateRequired
+                | Alert::BadCertificate
+                | Alert::UnknownCA
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnsupportedCertificate,
+            ) => Self::ClientCertificate,
+            rustls::Error::InvalidMessage(_) => Self::NotTls,
+            _ => Self::Other,
+        }
+    }
 }
 
 impl TransportError {
@@ -52,6 +115,8 @@ impl TransportError {
         match status.code() {
             Code::Unauthenticated => Self::Unauthenticated(message),
             Code::PermissionDenied => Self::PermissionDenied(message),
+            Code::InvalidArgument => Self::InvalidNode(message),
+            Code::ResourceExhausted => Self::Overloaded(message),
             code => match status.source() {
                 Some(source) => Self::from_chain(source),
                 None => Self::Other(format!("{code:?}: {message}")),
@@ -65,15 +130,19 @@ impl TransportError {
             if let Some(own) = error.downcast_ref::<Self>() {
                 return own.clone();
             }
+            if let Some(fault) = tls_error(error) {
+                return Self::Tls(fault.into(), one_line(&fault.to_string()));
+            }
             next = error.source();
         }
-        let text = chain(error);
-        if text.contains("certificate") || text.contains("UnknownIssuer") {
-            Self::Certificate(text)
-        } else {
-            Self::Unreachable(text)
-        }
+        Self::Unreachable(chain(error))
     }
+}
+
+/// rustls' error, which an [`io::Error`] holds but does not give as its source.
+fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
+    let held = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
+    held.and_then(|held| held.downcast_ref()).or_else(|| error.downcast_ref())
 }
 
 /// An error with its causes, without repetition.
