@@ -1,7 +1,7 @@
 //! Finds what is under test: the release builds of the library and the command.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
@@ -81,11 +81,20 @@ fn target_dir() -> Result<PathBuf> {
 
 /// Runs a script of the repository's and gives the last line that it printed, a path.
 pub(crate) fn made_by_script(name: &str, arguments: &[&str]) -> Result<PathBuf> {
+    path_of(&script(name, arguments)?).with_context(|| format!("{name} {arguments:?}"))
+}
+
+/// Runs a script of the repository's to its end.
+pub(crate) fn script(name: &str, arguments: &[&str]) -> Result<Output> {
     let script = workspace()?.join("scripts").join(name);
-    let done = Command::new(&script).args(arguments).output().with_context(|| script.display().to_string())?;
-    ensure!(done.status.success(), "{} {arguments:?}: {}", script.display(), String::from_utf8_lossy(&done.stderr));
-    let said = String::from_utf8(done.stdout)?;
-    Ok(PathBuf::from(said.lines().last().with_context(|| format!("{} names no path", script.display()))?))
+    Command::new(&script).args(arguments).output().with_context(|| script.display().to_string())
+}
+
+/// The last line that a script printed, a path.
+pub(crate) fn path_of(done: &Output) -> Result<PathBuf> {
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let said = str::from_utf8(&done.stdout)?;
+    Ok(PathBuf::from(said.lines().last().context("the script names no path")?))
 }
 
 fn workspace() -> Result<&'static Path> {

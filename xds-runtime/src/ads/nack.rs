@@ -1,5 +1,8 @@
 //! Collecting the outcome of one response, and what a NACK says.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use super::wire::Status;
 
 /// gRPC's INVALID_ARGUMENT.
@@ -16,6 +19,8 @@ pub(super) struct Complaints {
     count: usize,
     unnamed: usize,
     unlisted: usize,
+    /// Digests of the good resources so far, by name.
+    good: BTreeMap<String, u128>,
 }
 
 impl Complaints {
@@ -36,6 +41,17 @@ impl Complaints {
     pub(super) fn undecodable(&mut self, reason: &str) {
         self.unnamed = self.unnamed.saturating_add(1);
         self.rejected("", reason);
+    }
+
+    /// Notes a good resource; false when the response has another one of that name with other content.
+    pub(super) fn is_the_only(&mut self, name: &str, digest: u128) -> bool {
+        match self.good.entry(name.to_owned()) {
+            Entry::Occupied(first) => *first.get() == digest,
+            Entry::Vacant(entry) => {
+                entry.insert(digest);
+                true
+            }
+        }
     }
 
     fn add(&mut self, entry: &str) {

@@ -14,6 +14,9 @@ use crate::resource::{Decoded, ResourceType, decode, unwrap_resource};
 /// How long a server may take to send a subscribed resource before it counts as not existing (xDS, gRFC A57).
 pub const DOES_NOT_EXIST_AFTER: Duration = Duration::from_secs(15);
 
+/// Which of two is meant nobody knows; the first applies, as with clusters and listeners in Envoy.
+const TWICE: &str = "it is there twice in one response, with different content: the first applies";
+
 /// Whether a type was ever answered in this process's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncState {
@@ -203,10 +206,15 @@ impl Session {
             && known.digest == Some(digest)
         {
             incoming.version.clone_into(&mut known.version);
+            // The same as what is known, but not as its namesake: that one would have replaced it.
+            complaints.is_the_only(name, digest);
             return Some(name.to_owned());
         }
         match decode(kind, name, &wrapper.value) {
             Decoded::Valid { name, .. } if !(incoming.is_subscribed)(&name) => Some(name),
+            Decoded::Valid { name, .. } if !complaints.is_the_only(&name, digest) => {
+                self.reject(kind, name, TWICE.to_owned(), complaints)
+            }
             Decoded::Valid { name, resource } => {
                 let state = self.kind_mut(kind);
                 state.awaited.remove(&name);

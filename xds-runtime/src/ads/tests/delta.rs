@@ -428,3 +428,27 @@ fn the_name_table_is_accepted_and_replaced_without_a_name() {
     let all = sent(&mut Delta::default(), &mut session);
     assert!(all.iter().all(|r| !r.initial_resource_versions.contains_key("")));
 }
+
+#[test]
+fn of_two_resources_of_one_name_the_first_applies_and_the_other_is_rejected_by_name() {
+    let mut session = session();
+    let mut stream = open(&mut session);
+    stream.handle(&mut session, clusters("1", &[("a", 1)]));
+    sent(&mut stream, &mut session);
+    stream.handle(&mut session, clusters("2", &[("a", 2), ("b", 1), ("a", 3)]));
+    assert_eq!(brief(&mut session), "+a . +a +b !a .");
+    let nack = only_reply(&mut stream, &mut session).error_detail.expect("a NACK");
+    assert!(nack.message.starts_with("1 rejected: a: it is there twice"), "{}", nack.message);
+    // The known one first: it stays, and its namesake does not replace it.
+    stream.handle(&mut session, clusters("3", &[("b", 1), ("b", 2)]));
+    assert_eq!(brief(&mut session), "!b .");
+}
+
+#[test]
+fn the_same_resource_twice_is_no_fault() {
+    let mut session = session();
+    let mut stream = open(&mut session);
+    stream.handle(&mut session, clusters("1", &[("a", 1), ("a", 1)]));
+    assert_eq!(brief(&mut session), "+a .");
+    assert_eq!(only_reply(&mut stream, &mut session).error_detail, None);
+}

@@ -152,3 +152,15 @@ fn what_delta_learned_is_kept_when_the_server_turns_out_to_have_sotw_only() {
     stream.handle(&mut session, response(Cluster, "2", "1", vec![cluster_bytes("a", 1)]));
     assert_eq!(brief(&mut session), ".");
 }
+
+#[test]
+fn two_resources_of_one_name_are_told_apart_without_an_envelope() {
+    let mut session = session();
+    let mut stream = open(&mut session);
+    let twice = vec![cluster_bytes("a", 1), cluster_bytes("b", 1), cluster_bytes("a", 2), cluster_bytes("b", 1)];
+    stream.handle(&mut session, response(Cluster, "v1", "n1", twice));
+    assert_eq!(brief(&mut session), "+a +b !a .");
+    let nack = only(&mut stream, &mut session);
+    assert_eq!((nack.version_info.as_str(), nack.response_nonce.as_str()), ("", "n1"));
+    assert!(nack.error_detail.is_some_and(|e| e.message.contains("a: it is there twice")));
+}
