@@ -362,4 +362,19 @@ mod tests {
             assert!(!is_never_mesh(ip.parse().unwrap()), "{ip}");
         }
     }
+
+    #[test]
+    fn istios_automatic_addresses_are_known_in_both_families() {
+        for (ip, expected) in [
+            ("240.240.0.1", true),
+            ("240.240.255.1", true),
+            ("::ffff:240.240.0.1", true),
+            ("2001:2::1", true),
+            ("240.241.0.1", false),
+            ("2001:2:1::1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_automatic(ip.parse().unwrap()), expected, "{ip}");
+        }
+    }
 }

@@ -234,13 +234,85 @@ async fn a_certificate_counts_only_with_its_root_and_its_name() {
         start(transport::Endpoint { tls, ..at(format!("https://127.0.0.1:{port}")) })
     };
 
-    for (root_file, server_name) in [(Some(strange), name.clone()), (None, name.clone()), (Some(roots.clone()), None)] {
+    for (root_file, server_name, expected) in [
+        (Some(strange), name.clone(), "certificate of an unknown issuer: "),
+        (None, name.clone(), "certificate of an unknown issuer: "),
+        (Some(roots.clone()), None, "certificate of another name: "),
+    ] {
         let reason = refusal(&mut connect(root_file, server_name)).await;
-        assert!(reason.starts_with("certificate of "), "{reason}");
+        assert!(reason.starts_with(expected), "{reason}");
     }
     answers.send(Ok(answer("n1", vec![]))).expect("open");
     let mut handle = connect(Some(roots), name);
     assert!(matches!(update(&mut handle).await, Update::Connected { protocol: "delta", .. }));
+}
+
+/// A certificate for `istiod` that holds between two years: certificate and key.
+fn valid_between(from: i32, to: i32) -> (String, String) {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut params = rcgen::CertificateParams::new(["istiod".to_owned()]).expect("a name");
+    params.not_before = rcgen::date_time_ymd(from, 1, 1);
+    params.not_after = rcgen::date_time_ymd(to, 1, 1);
+    (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_over_or_not_valid_yet_is_told_apart() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for (from, to, expected) in [(2000, 2001, "certificate expired: "), (2200, 2201, "certificate not valid yet: ")] {
+        let (certificate, key) = valid_between(from, to);
+        let root = dir.path().join("root.pem");
+        std::fs::write(&root, &certificate).expect("written");
+        let port = ControlPlane::new().listen_tls(&certificate, &key).await;
+        let tls = TlsConfig { root_file: Some(root), server_name: Some("istiod".to_owned()), identity: None };
+        let reason = refusal(&mut start(transport::Endpoint { tls, ..at(format!("https://127.0.0.1:{port}")) })).await;
+        assert!(reason.starts_with(expected) && reason.contains("clock"), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown_where_there_is_one_and_read_again_for_each_connection() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name);
+    let (certificate, key) = self_signed("istiod");
+    let (ours, our_key) = self_signed("client");
+    let (strange, strange_key) = self_signed("client");
+    std::fs::write(path("root.pem"), &certificate).expect("written");
+    let mut server = ControlPlane::new();
+    let answers = server.expect_delta();
+    let port = server.listen_mutual_tls(&certificate, &key, &ours).await;
+    let connect = |identity| {
+        let tls = TlsConfig { root_file: Some(path("root.pem")), server_name: Some("istiod".to_owned()), identity };
+        start(transport::Endpoint { tls, ..at(format!("https://127.0.0.1:{port}")) })
+    };
+    let reason = refusal(&mut connect(None)).await;
+    assert!(reason.starts_with("client certificate refused: ") && reason.contains("certificate_file"), "{reason}");
+
+    let write = |certificate: &str, key: &str| {
+        std::fs::write(path("client.pem"), certificate).expect("written");
+        std::fs::write(path("key.pem"), key).expect("written");
+    };
+    write(&strange, &strange_key);
+    let mut handle = connect(Some((path("client.pem"), path("key.pem"))));
+    let reason = refusal(&mut handle).await;
+    assert!(reason.starts_with("client certificate refused: ") && reason.contains("client.pem"), "{reason}");
+
+    // The key of another certificate is found here, before anybody is asked.
+    write(&ours, &strange_key);
+    let reason = refusal(&mut connect(Some((path("client.pem"), path("key.pem"))))).await;
+    assert!(reason.starts_with("certificate file: "), "{reason}");
+
+    // The one that was refused goes on trying, and has the new files in time.
+    write(&ours, &our_key);
+    answers.send(Ok(answer("n1", vec![]))).expect("open");
+    let connected = async {
+        loop {
+            if matches!(handle.updates.recv().await?, Update::Connected { .. }) {
+                return Some(());
+            }
+        }
+    };
+    within("a stream", connected).await;
 }
 
 #[tokio::test]

@@ -77,6 +77,15 @@ impl ControlPlane {
         Self::serve_tcp(router).await
     }
 
+    /// As [`ControlPlane::listen_tls`], for clients with a certificate of `clients` only.
+    pub(super) async fn listen_mutual_tls(&mut self, certificate: &str, key: &str, clients: &str) -> u16 {
+        let tls = ServerTlsConfig::new()
+            .identity(Identity::from_pem(certificate, key))
+            .client_ca_root(tonic::transport::Certificate::from_pem(clients));
+        let router = self.router(Server::builder().tls_config(tls).expect("usable certificates"));
+        Self::serve_tcp(router).await
+    }
+
     async fn serve_tcp(router: Router) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-use rustls::CertificateError;
+use rustls::{AlertDescription, CertificateError};
 use tonic::{Code, Status};
 
 /// A failure of the transport.
@@ -79,24 +79,16 @@ pub enum TlsFault {
 
 impl From<&rustls::Error> for TlsFault {
     fn from(error: &rustls::Error) -> Self {
-        use rustls::AlertDescription as Alert;
         match error {
             rustls::Error::InvalidCertificate(error) => match error {
-                // webpki's word for a certificate that signs itself and is not among the roots.
+                // The issuer has a trusted one's name and another key.
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownIssuer,
                 CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
                 CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Self::NotValidYet,
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Self::OtherName,
                 _ => Self::Other,
             },
-            rustls::Error::AlertReceived(
-                Alert::CertificateRequired
-                | Alert::BadCertificate
-                | Alert::UnknownCA
-                | Alert::CertificateExpired
-                | Alert::CertificateUnknown
-                | Alert::UnsupportedCertificate,
-            ) => Self::ClientCertificate,
+            rustls::Error::AlertReceived(alert) if CLIENT_CERTIFICATE_ALERTS.contains(alert) => Self::ClientCertificate,
             rustls::Error::InvalidMessage(_) => Self::NotTls,
             _ => Self::Other,
         }
@@ -135,9 +127,28 @@ impl TransportError {
             }
             next = error.source();
         }
-        Self::Unreachable(chain(error))
+        let text = chain(error);
+        // With TLS 1.3 a certificate of ours is refused behind the handshake, where h2 keeps an error's words only.
+        let alert = text.split_once("received fatal alert: ").map(|(_, alert)| alert);
+        match alert {
+            Some(alert) if CLIENT_CERTIFICATE_ALERTS.iter().any(|ours| alert.starts_with(&format!("{ours:?}"))) => {
+                Self::Tls(TlsFault::ClientCertificate, text)
+            }
+            _ => Self::Unreachable(text),
+        }
     }
 }
+
+/// What a server says to a client whose certificate is missing or not accepted (RFC 8446, section 6.2).
+const CLIENT_CERTIFICATE_ALERTS: [AlertDescription; 7] = [
+    AlertDescription::CertificateRequired,
+    AlertDescription::BadCertificate,
+    AlertDescription::UnknownCA,
+    AlertDescription::CertificateExpired,
+    AlertDescription::CertificateUnknown,
+    AlertDescription::UnsupportedCertificate,
+    AlertDescription::DecryptError,
+];
 
 /// rustls' error, which an [`io::Error`] holds but does not give as its source.
 fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {

@@ -7,6 +7,8 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 use super::Endpoint;
@@ -77,8 +79,7 @@ fn of_tls(fault: TlsFault, endpoint: &Endpoint) -> Option<String> {
 struct Claims {
     #[serde(default)]
     aud: Audience,
-    #[serde(default)]
-    exp: u64,
+    exp: Option<u64>,
     #[serde(default)]
     sub: String,
 }
@@ -107,7 +108,13 @@ impl Audience {
 
 /// Why a token may not be accepted.
 fn of_token(endpoint: &Endpoint) -> String {
-    let Some(path) = &endpoint.token_file else { return "no token is sent without TLS: write https://".to_owned() };
+    let Some(path) = &endpoint.token_file else {
+        return if endpoint.uri.starts_with("https://") {
+            "no token is sent to the server of a gRPC bootstrap: name the control plane by LDMESH_XDS".to_owned()
+        } else {
+            "no token is sent without TLS: write https://".to_owned()
+        };
+    };
     let name = path.display();
     if !path.exists() {
         return format!(
@@ -117,8 +124,8 @@ fn of_token(endpoint: &Endpoint) -> String {
     let Some(claims) = claims(path) else { return format!("{name} holds no service account token") };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let audiences = claims.aud.names();
-    if claims.exp < now {
-        return format!("the token in {name} expired {} s ago", now.saturating_sub(claims.exp));
+    if let Some(over) = claims.exp.and_then(|end| now.checked_sub(end)) {
+        return format!("the token in {name} expired {over} s ago");
     }
     if !audiences.contains(&ISTIO_CA) {
         return format!("the token in {name} is for {}, istiod wants audience {ISTIO_CA}", audiences.join(", "));
@@ -145,59 +152,20 @@ fn claims(path: &Path) -> Option<Claims> {
     }
     let token = std::fs::read_to_string(path).ok()?;
     let payload = token.trim().split('.').nth(1)?;
-    serde_json::from_slice(&from_base64url(payload)?).ok()
-}
-
-/// RFC 4648, section 5.
-fn from_base64url(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'-' => Some(62),
-        b'_' => Some(63),
-        _ => None,
-    };
-    let (mut bytes, mut word, mut bits) = (Vec::with_capacity(text.len() / 4 * 3 + 2), 0_u32, 0);
-    for byte in text.trim_end_matches('=').bytes() {
-        word = word << 6 | u32::from(digit(byte)?);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push((word >> bits) as u8);
-        }
-    }
-    Some(bytes)
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn base64url_is_read_with_and_without_padding() {
-        for (text, bytes) in [("", ""), ("Zg", "f"), ("Zg==", "f"), ("Zm8", "fo"), ("Zm9vYg", "foob")] {
-            assert_eq!(from_base64url(text).as_deref(), Some(bytes.as_bytes()), "{text}");
-        }
-        assert_eq!(from_base64url("-_8"), Some(vec![0xfb, 0xff]));
-        assert_eq!(from_base64url("a+b"), None);
-    }
-
     /// What is said of a token with these claims.
     fn said(claims: &str) -> String {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("token");
         // {"alg":"none"} and no signature.
-        std::fs::write(&file, format!("e30.{}.x\n", encoded(claims))).expect("written");
+        std::fs::write(&file, format!("e30.{}.x\n", URL_SAFE_NO_PAD.encode(claims))).expect("written");
         of_token(&Endpoint { token_file: Some(file), uri: "https://a:1".to_owned(), ..Endpoint::default() })
-    }
-
-    fn encoded(text: &str) -> String {
-        const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let bits: String = text.bytes().map(|byte| format!("{byte:08b}")).collect();
-        let padded = format!("{bits}{}", "0".repeat((6 - bits.len() % 6) % 6));
-        let value = |chunk: &[u8]| chunk.iter().fold(0, |value, bit| value << 1 | usize::from(*bit == b'1'));
-        padded.as_bytes().chunks(6).map(|chunk| char::from(DIGITS[value(chunk)])).collect()
     }
 
     #[test]
@@ -208,6 +176,8 @@ mod tests {
                 .ends_with("is for api, istiod wants audience istio-ca")
         );
         assert!(said(r#"{"aud":["istio-ca"],"exp":99999999999,"sub":"me"}"#).contains("is of me, sent for cluster"));
+        // Without an end it is never over.
+        assert!(said(r#"{"aud":["istio-ca"],"sub":"me"}"#).contains("is of me, sent for cluster"));
         assert!(said("not JSON").ends_with("holds no service account token"));
     }
 
@@ -215,5 +185,8 @@ mod tests {
     fn a_token_that_is_not_there_is_told() {
         let endpoint = Endpoint { token_file: Some("/nowhere/token".into()), ..Endpoint::default() };
         assert!(of_token(&endpoint).starts_with("no token was sent: /nowhere/token is not there"));
+        let without = |uri: &str| of_token(&Endpoint { uri: uri.to_owned(), ..Endpoint::default() });
+        assert!(without("http://a:1").ends_with("write https://"));
+        assert!(without("https://a:1").ends_with("name the control plane by LDMESH_XDS"));
     }
 }
