@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::process::Process;
 use crate::run::Running;
-use crate::wait::{must, wait_for, wait_until};
+use crate::wait::{must, wait_for};
 use crate::{Manifest, Pod, artifacts};
 
 pub(crate) const LISTEN: &str = "127.0.0.1:15010";
@@ -62,13 +62,8 @@ impl ControlPlane<'_> {
         let mut command = self.pod.command(&artifacts::artifacts().ldmesh);
         command.arg("serve").arg(&self.manifest).args(["--listen", LISTEN]);
         command.arg("--stats").arg(&self.stats);
-        let mut running = Running::start(&mut command);
-        let settled = || running.has_ended() || self.try_stats().is_ok();
-        wait_until("the control plane serves", READY, || self.pod.dump(), settled);
-        if running.has_ended() {
-            panic!("the control plane ended: {}", running.finish());
-        }
-        self.running = Some(running);
+        let is_ready = |_: &Running| self.try_stats().is_ok();
+        self.running = Some(self.pod.start_until("a control plane that serves", READY, &mut command, is_ready));
     }
 
     /// Kills it with SIGKILL.

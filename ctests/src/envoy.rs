@@ -85,7 +85,7 @@ pub struct EnvoyHost {
 pub struct Envoy<'pod> {
     pod: &'pod Pod,
     admin: PathBuf,
-    running: Running,
+    _running: Running,
 }
 
 impl Pod {
@@ -118,13 +118,8 @@ impl<'pod> Envoy<'pod> {
         command.arg("-c").arg(&file).args(["--concurrency", &workers.to_string()]);
         // Without hot restart there is no shared memory that Envoys of several pods would meet in.
         command.args(["--disable-hot-restart", "--log-level", "error"]);
-        let mut envoy = Self { pod, admin, running: Running::start(&mut command) };
-        let settled = || envoy.running.has_ended() || settled(&envoy.admin);
-        wait_until("Envoy is ready", READY, || pod.dump(), settled);
-        if envoy.running.has_ended() {
-            panic!("Envoy ended: {}", envoy.running.finish());
-        }
-        envoy
+        let running = pod.start_until("an Envoy that is ready", READY, &mut command, |_| settled(&admin));
+        Self { pod, admin, _running: running }
     }
 }
 

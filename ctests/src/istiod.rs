@@ -10,9 +10,8 @@ use serde_json::Value;
 
 use crate::kubernetes::Kubernetes;
 use crate::namespace::POD_V4;
-use crate::process::Process;
 use crate::run::Running;
-use crate::wait::{must, wait_until};
+use crate::wait::must;
 use crate::{Finished, Pod};
 
 /// istiod's port with TLS, under the name that its certificate carries. The `/etc/hosts` of a [`Pod::in_cluster`] has it.
@@ -98,13 +97,8 @@ impl Istiod<'_> {
             ("CLUSTER_ID", "Kubernetes"),
             ("PILOT_CERT_PROVIDER", "istiod"),
         ]);
-        let mut running = Running::start(&mut command);
-        let settled = || running.has_ended() || self.get("/ready").is_ok();
-        wait_until("istiod is ready", READY, || self.pod.dump(), settled);
-        if running.has_ended() {
-            panic!("istiod ended: {}", running.finish());
-        }
-        self.running = Some(running);
+        let is_ready = |_: &Running| self.get("/ready").is_ok();
+        self.running = Some(self.pod.start_until("an istiod that is ready", READY, &mut command, is_ready));
     }
 
     /// Kills it with SIGKILL.
@@ -114,11 +108,6 @@ impl Istiod<'_> {
             running.signal(Signal::KILL);
             running.finish();
         }
-    }
-
-    /// Its process, while it runs.
-    pub fn process(&self) -> Option<Process> {
-        self.running.as_ref().map(Running::process)
     }
 
     /// What `istioctl proxy-status` prints: a JSON array with one object a connected client.

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::namespace::POD_V4;
 use crate::run::Running;
-use crate::wait::{must, wait_for, wait_until};
+use crate::wait::{must, wait_for};
 use crate::{Finished, Pod, artifacts, skipped};
 
 /// Where it serves.
@@ -60,9 +60,7 @@ impl Pod {
     pub fn kubernetes(&self) -> Kubernetes<'_> {
         must(Kubernetes::start(self))
     }
-}
 
-impl Pod {
     /// Puts a file below `/run/secrets` as kubelet projects one: the new text is there at once.
     #[track_caller]
     pub fn project(&self, name: &str, text: &str) {
@@ -108,17 +106,9 @@ impl<'pod> Kubernetes<'pod> {
             // Its controller is not here, and pods are objects only.
             "--disable-admission-plugins=ServiceAccount",
         ]);
-        let mut api_server = Running::start(&mut api_server);
         let admin = Kubectl { pod, program: binaries.join("kubectl"), config: folder.join("admin.json") };
-        wait_until(
-            "the API server is ready",
-            READY,
-            || pod.dump(),
-            || api_server.has_ended() || admin.run(&["get", "--raw", "/readyz"]).status.success(),
-        );
-        if api_server.has_ended() {
-            bail!("kube-apiserver ended: {}", api_server.finish());
-        }
+        let is_ready = |_: &Running| admin.run(&["get", "--raw", "/readyz"]).status.success();
+        let api_server = pod.start_until("an API server that is ready", READY, &mut api_server, is_ready);
         Ok(Self { admin, binaries, folder, _etcd: etcd, _api_server: api_server })
     }
 

@@ -20,12 +20,25 @@ impl Pod {
     /// ends instead.
     #[track_caller]
     pub fn server(&self, command: &mut Command, address: &str) -> Running {
-        let mut running = Running::start(command);
         let place: SocketAddrV4 = must(address.parse().with_context(|| address.to_owned()));
-        let settled = || is_listened_at(running.process(), place) || running.has_ended();
-        wait_until(&format!("a server at {address}"), READY, || self.dump(), settled);
+        let listens = |running: &Running| is_listened_at(running.process(), place);
+        self.start_until(&format!("a server at {address}"), READY, command, listens)
+    }
+
+    /// Starts a program and waits until it is ready. Panics with what it wrote when it ends instead.
+    #[track_caller]
+    pub(crate) fn start_until(
+        &self,
+        what: &str,
+        deadline: Duration,
+        command: &mut Command,
+        is_ready: impl Fn(&Running) -> bool,
+    ) -> Running {
+        let mut running = Running::start(command);
+        let settled = || running.has_ended() || is_ready(&running);
+        wait_until(what, deadline, || self.dump(), settled);
         if running.has_ended() {
-            panic!("no server at {address}: {}", running.finish());
+            panic!("not {what}: {}", running.finish());
         }
         running
     }
