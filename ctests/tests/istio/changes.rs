@@ -70,7 +70,7 @@ fn now_us() -> u64 {
 }
 
 #[test]
-fn a_changed_endpoint_is_used_within_1500_ms_of_the_change_and_10_ms_of_the_push() {
+fn a_changed_endpoint_is_used_within_1500_ms_of_the_change_and_mostly_10_ms_of_the_push() {
     if !has_istio() {
         return;
     }
@@ -124,6 +124,7 @@ fn a_changed_endpoint_is_used_within_1500_ms_of_the_change_and_10_ms_of_the_push
         .collect();
     println!("ms from `kubectl apply` to the first connection: {after_change:?}");
     println!("us from the push's arrival to the first connection: {after_push:?}");
+    // The first bytes may have been those of another push, so the median counts.
     after_push.sort_unstable();
     assert!(after_change.iter().all(|&took| took < 1500), "{after_change:?} ms");
     assert!(after_push[CHANGES / 2] < 10_000, "{after_push:?} us");
