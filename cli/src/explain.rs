@@ -27,6 +27,9 @@ pub struct Args {
     /// `name`, `name:port`, `address`, `address:port` or `[v6]:port`.
     #[arg(value_name = "HOST[:PORT]")]
     target: String,
+    /// The name that the program resolved to the address: it decides where TLS goes.
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
 }
 
 /// Prints the steps; fails when this environment is not in a mesh or nothing was published.
@@ -48,13 +51,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         now.saturating_sub(pod.control().published())
     );
 
-    let mut explainer = Explainer { settings, image, state: pod.state(), now, server_name: None };
-    match host.parse::<IpAddr>() {
-        Ok(ip) => explainer.address(ip, port)?,
-        Err(_) => {
-            explainer.server_name = Some(host.trim_end_matches('.').to_ascii_lowercase());
-            explainer.name(&host, port)?;
-        }
+    let ip = host.parse::<IpAddr>().ok();
+    let resolved = args.server_name.as_deref().or_else(|| ip.is_none().then_some(&host));
+    let server_name = resolved.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+    let explainer = Explainer { settings, image, state: pod.state(), now, server_name };
+    match ip {
+        Some(ip) => explainer.address(ip, port)?,
+        None => explainer.name(&host, port)?,
     }
     Ok(ExitCode::SUCCESS)
 }
