@@ -68,11 +68,14 @@ impl<'a> Scoped<'_, 'a, '_, '_> {
             if prefix.is_none() && address.is_unspecified() {
                 self.route_destinations(chains);
             }
-            if let Some((action, rules)) = self.decide(chains) {
-                match prefix {
-                    Some(prefix) => self.out.claim_prefix(*prefix, port, action, rules),
-                    None => self.out.claim(address, port, action, rules),
+            let Some((action, rules)) = self.decide(chains) else { continue };
+            match prefix {
+                Some(prefix) => self.out.claim_prefix(*prefix, port, action, rules),
+                None if address.is_unspecified() => {
+                    let (action, rules) = of_no_service(chains, action, rules);
+                    self.out.claim(address, port, action, rules);
                 }
+                None => self.out.claim(address, port, action, rules),
             }
         }
     }
@@ -194,4 +197,16 @@ impl<'a> Scoped<'_, 'a, '_, '_> {
             }
         }
     }
+}
+
+/// What a connection means to an address that only a listener on every address takes. Where HTTP is sniffed there,
+/// it goes by its Host, which for most addresses is none of the mesh, and anything else to one service.
+fn of_no_service(chains: &[&FilterChain], action: Action, rules: String) -> (Action, String) {
+    let sniffs = |chain: &&FilterChain| {
+        !chain.matches.application_protocols.is_empty() && matches!(chain.filter, NetworkFilter::Http(_))
+    };
+    if matches!(action, Action::Clusters { .. }) && chains.iter().any(sniffs) {
+        return (Action::Pass(PassReason::NeedsBytes), "whether HTTP is spoken".to_owned());
+    }
+    (action, rules)
 }

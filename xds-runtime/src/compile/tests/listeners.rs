@@ -29,6 +29,21 @@ fn sniffed_http_gives_way_to_the_tcp_chain_and_its_routes_are_not_asked_for() {
 }
 
 #[test]
+fn what_sniffs_http_on_every_address_leads_no_address_of_its_own_accord() {
+    let (chains, rest) = (|| vec![sniffed(rds("90"))], || Some(chain(tcp(&[("tcp", 1)]))));
+    let compiled = World::default()
+        .eds(&["tcp", "routed"])
+        .route("90", vec![host(&["10.0.0.1"], "routed")])
+        .listener("0.0.0.0_90", "0.0.0.0:90", chains(), rest())
+        .listener("10.0.0.2_90", "10.0.0.2:90", chains(), rest())
+        .compile();
+    check_action(&compiled, "0.0.0.0:90", &Action::Pass(PassReason::NeedsBytes));
+    assert_eq!(destination(&compiled, "0.0.0.0:90").unwrap().rules_left_out, "whether HTTP is spoken");
+    check_clusters(&compiled, "10.0.0.1:90", &[("routed", 1)]);
+    check_clusters(&compiled, "10.0.0.2:90", &[("tcp", 1)]);
+}
+
+#[test]
 fn a_wildcard_listener_with_prefixes_makes_prefixes_most_specific_first() {
     let cidr = |address: &str, length| Cidr { address: address.parse().unwrap(), length };
     let to =
