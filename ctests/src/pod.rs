@@ -330,7 +330,7 @@ impl Pod {
             }
         }
         let mut sockets = self.command("ss");
-        sockets.arg("-tanp");
+        sockets.args(["-tanp", "exclude", "time-wait"]);
         let mut commands = vec![("sockets", sockets)];
         // A dump runs in a panicking test, where another panic would abort.
         if artifacts::find().is_ok() {

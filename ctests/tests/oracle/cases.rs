@@ -99,7 +99,6 @@ enum OneOrMany {
 #[serde(rename_all = "lowercase")]
 pub enum Instead {
     Passes,
-    Refuses,
 }
 
 /// Why that is right, or what is missing.
@@ -109,6 +108,8 @@ pub enum Why {
     Bytes,
     #[serde(rename = "dialled")]
     Dialled,
+    #[serde(rename = "dns")]
+    Dns,
     #[serde(rename = "no proxy")]
     NoProxy,
 }

@@ -27,12 +27,16 @@ of the rules, since the Gateway API's definitions are not installed; the old all
 fn meaning(why: Why) -> &'static str {
     match why {
         Why::Bytes => {
-            "the name is in the request (Host), the address is nobody's: only who reads the bytes can lead the call. \
-             This is left to the relay; until then the connection goes where DNS leads it"
+            "HTTP, TLS or neither, and the name asked for, are in the bytes, and the address is nobody's: only who \
+             reads them can lead the call. This is left to the relay; until then the connection goes where DNS leads it"
         }
         Why::Dialled => {
             "the cluster has no endpoints of its own and leads to the address that was dialled (ORIGINAL_DST): \
              the connection goes there without it"
+        }
+        Why::Dns => {
+            "Envoy looks the Host up in DNS and connects there: the program has looked it up itself, and the \
+             connection goes to the address that it found"
         }
         Why::NoProxy => "the port is the sidecar's own, and a call of it would loop: here no proxy listens",
     }

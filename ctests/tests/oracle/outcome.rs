@@ -24,7 +24,8 @@ impl Outcome {
             if let Some(cluster) = line.strip_prefix("cluster ") {
                 return Some(Self::Cluster(cluster.trim().split(' ').next()?.to_owned()));
             }
-            let verdict = line.strip_prefix("verdict ")?;
+            // What leads by the name that was resolved says what becomes of a connection without one.
+            let verdict = line.strip_prefix("verdict ").or_else(|| line.strip_prefix("TLS name  decides: "))?;
             match (verdict.contains("passes"), verdict.contains("ECONNREFUSED")) {
                 (true, false) => Some(Self::Passes),
                 (false, true) => Some(Self::Refused),
@@ -38,7 +39,7 @@ impl Outcome {
         match (call.instead, call.istio) {
             (Some((Instead::Passes, _)), _) | (None, "PassthroughCluster") => Self::Passes,
             // Where HTTP is spoken, Envoy itself answers, with 502.
-            (Some((Instead::Refuses, _)), _) | (None, "BlackHoleCluster" | "block_all") => Self::Refused,
+            (None, "BlackHoleCluster" | "block_all") => Self::Refused,
             (None, cluster) => Self::Cluster(cluster.to_owned()),
         }
     }
@@ -61,5 +62,6 @@ fn an_explanation_tells_one_outcome() {
     assert_eq!(cluster, Some(Outcome::Cluster("outbound|80||a".to_owned())));
     assert_eq!(of("  verdict   not described by the mesh: passes\n"), Some(Outcome::Passes));
     assert_eq!(of("  verdict   not in the registry (REGISTRY_ONLY): ECONNREFUSED\n"), Some(Outcome::Refused));
-    assert_eq!(of("  TLS name  decides\n"), None);
+    assert_eq!(of("  TLS name  decides: the one resolved; without one it passes\n"), Some(Outcome::Passes));
+    assert_eq!(of("  hash      the source address\n"), None);
 }

@@ -59,9 +59,9 @@ impl<'pod> Stage<'pod> {
         if first || !given.is_empty() {
             let pushed = || {
                 let now = self.pushes(&case.from);
-                now.is_some() && now != before && self.istiod.is_synced(&client(&case.from))
+                !now.is_empty() && now != before && self.istiod.is_synced(&client(&case.from))
             };
-            wait_until("a push", SOON, || format!("{}\n{:#}", case.name, self.istiod.syncz()), pushed);
+            wait_until("a push", SOON, || self.dump(case), pushed);
         }
         // What was pushed last may still be on its way: an answer counts when it is the expected one, or when it
         // still is not after a while.
@@ -74,9 +74,13 @@ impl<'pod> Stage<'pod> {
         if !given.is_empty() {
             let before = self.pushes(&case.from);
             self.kubernetes.delete(&all);
-            wait_until("a push", SOON, || case.name.clone(), || self.pushes(&case.from) != before);
+            wait_until("a push", SOON, || self.dump(case), || self.pushes(&case.from) != before);
         }
         differing
+    }
+
+    fn dump(&self, case: &Case) -> String {
+        format!("{}\n{:#}", case.name, self.istiod.syncz())
     }
 
     fn differs(&self, case: &Case, call: &Call<'_>) -> Option<String> {
@@ -90,11 +94,11 @@ impl<'pod> Stage<'pod> {
         })
     }
 
-    /// What istiod sent last to the agent of a namespace; `None` until it has all types.
-    fn pushes(&self, caller: &str) -> Option<Value> {
+    /// What istiod sent last to the agent of a namespace, on each connection that it knows.
+    fn pushes(&self, caller: &str) -> Vec<Value> {
         let clients = self.istiod.syncz();
-        let found = clients.as_array()?.iter().find(|one| one["proxy"] == client(caller).as_str())?;
-        Some(found["resources"].clone())
+        let of_caller = |one: &&Value| one["proxy"] == client(caller).as_str();
+        clients.as_array().into_iter().flatten().filter(of_caller).map(|one| one["resources"].clone()).collect()
     }
 }
 
