@@ -1,9 +1,10 @@
 //! `ldmesh status`: what the pod's processes and their leader know.
 //!
 //! ```text
-//! CONTROL, STATE, IMAGE, status.json --gather--> Report --> text, or JSON (--json)
+//! CONTROL, STATE, IMAGE, status.json, journal --gather--> Report --> text, or JSON (--json)
 //! ```
 
+mod client_config;
 mod gather;
 mod text;
 
@@ -53,6 +54,8 @@ struct Report {
     processes: Vec<Process>,
     wanted: Vec<Wanted>,
     clusters: Vec<Cluster>,
+    /// What the pod has of each resource, as CSDS tells it.
+    client_config: client_config::ClientConfig,
 }
 
 #[derive(Debug, Serialize)]

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::Pod;
 use crate::wait::must;
-use crate::{Finished, Pod};
 
 /// An endpoint as the pod sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +25,7 @@ impl Pod {
     /// The endpoints of a cluster, by address; none while no leader has it.
     #[track_caller]
     pub fn mesh_endpoints(&self, cluster: &str) -> Vec<MeshEndpoint> {
-        let status = Finished::of(&mut self.ldmesh(&["status", "--json"]));
-        must(endpoints(status.success(), cluster))
+        must(endpoints(&self.status(), cluster))
     }
 
     /// The addresses of a cluster's endpoints that are ejected now.
@@ -36,8 +35,7 @@ impl Pod {
     }
 }
 
-fn endpoints(status: &str, cluster: &str) -> Result<Vec<MeshEndpoint>> {
-    let status: Value = serde_json::from_str(status)?;
+fn endpoints(status: &Value, cluster: &str) -> Result<Vec<MeshEndpoint>> {
     let clusters = status["clusters"].as_array().context("no clusters")?;
     let found = clusters.iter().find(|one| one["name"] == cluster);
     let mut endpoints = Vec::new();

@@ -12,10 +12,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Gid, Pid, PidfdFlags, Uid, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces, set_thread_groups};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::namespace::{OTHER_ROOT, POD_V4};
 use crate::process::{self, Process};
+use crate::run::Finished;
 use crate::wait::must;
 use crate::{CONTROL_PLANE_URL, artifacts};
 
@@ -217,6 +219,13 @@ impl Pod {
         let mut command = self.command(&artifacts::artifacts().ldmesh);
         command.args(arguments).env("LDMESH_XDS", CONTROL_PLANE_URL);
         command
+    }
+
+    /// What `ldmesh status --json` prints.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        let status = Finished::of(&mut self.ldmesh(&["status", "--json"]));
+        must(serde_json::from_str(status.success()).context("status --json"))
     }
 
     /// A preloaded command that is PID 1 of a PID namespace of its own.

@@ -41,8 +41,7 @@ fn mesh(push: u32) -> GoMesh {
 
 /// The generation of the image that is published.
 fn generation(pod: &Pod) -> u64 {
-    let status = ctests::Finished::of(&mut pod.ldmesh(&["status", "--json"]));
-    let status: serde_json::Value = serde_json::from_str(status.success()).unwrap();
+    let status = pod.status();
     status.pointer("/image/generation").and_then(serde_json::Value::as_u64).unwrap_or_else(|| panic!("{status}"))
 }
 

@@ -88,8 +88,7 @@ impl Drop for Told {
 /// The greeter's endpoints, by their number, as the status tells of them.
 #[track_caller]
 fn endpoints(pod: &Pod) -> Vec<Value> {
-    let status = Finished::of(&mut pod.ldmesh(&["status", "--json"]));
-    let status: Value = serde_json::from_str(status.success()).unwrap();
+    let status = pod.status();
     let clusters = status["clusters"].as_array().unwrap();
     let greeter = clusters.iter().find(|cluster| cluster["name"].as_str().unwrap().contains("greeter")).unwrap();
     greeter["endpoints"].as_array().unwrap().clone()
@@ -229,8 +228,7 @@ fn a_take_over_keeps_ejections() {
     wait_until("another leader", Duration::from_secs(20), || pod.dump(), replaced);
     // What the new leader publishes is known by its generation.
     let published = || {
-        let status = Finished::of(&mut pod.ldmesh(&["status", "--json"]));
-        let status: Value = serde_json::from_str(status.success()).unwrap();
+        let status = pod.status();
         status["image"]["term"].as_u64() > Some(1)
     };
     wait_until("its image", Duration::from_secs(20), || pod.dump(), published);

@@ -13,6 +13,7 @@ use envoy_types::pb::envoy::extensions::load_balancing_policies::least_request::
 use envoy_types::pb::google::protobuf::{Any, UInt32Value};
 use prost::Message;
 use rustix::process::Signal;
+use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -49,6 +50,14 @@ fn it_is_nacked_by_name_the_rest_applies_and_its_last_good_value_survives_a_take
     for _ in 0..10 {
         assert_eq!(answer(&pod, "greeter"), "greeter-1");
     }
+    let nacked = || entry(&pod, CLUSTER).is_some_and(|entry| entry["clientStatus"] == "NACKED");
+    wait_until("status tells it", SOON, || pod.dump(), nacked);
+    let told = entry(&pod, CLUSTER).unwrap();
+    let error = &told["errorState"];
+    assert!(error["details"].as_str().unwrap().contains("overprov"), "{told:#}");
+    assert!(told["versionInfo"] != error["versionInfo"] && told["lastUpdated"].is_string(), "{told:#}");
+    let second = entry(&pod, "outbound|80||second.default.svc.cluster.local").unwrap();
+    assert!(second["clientStatus"] == "ACKED" && second["errorState"].is_null(), "{second:#}");
 
     for agent in pod.agents() {
         agent.signal(Signal::KILL).unwrap();
@@ -62,6 +71,16 @@ fn it_is_nacked_by_name_the_rest_applies_and_its_last_good_value_survives_a_take
     control_plane.apply(&mesh(3, 2));
     let repaired = || answer(&pod, "greeter") == "greeter-3";
     wait_until("the repaired resource", Duration::from_secs(5), || pod.dump(), repaired);
+    let acked = || entry(&pod, CLUSTER).is_some_and(|entry| entry["clientStatus"] == "ACKED");
+    wait_until("status tells it", SOON, || pod.dump(), acked);
+}
+
+/// What status tells of the endpoints of a cluster, in CSDS' words.
+fn entry(pod: &Pod, cluster: &str) -> Option<Value> {
+    let status = pod.status();
+    let entries = status["client_config"]["genericXdsConfigs"].as_array()?;
+    let endpoints = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+    entries.iter().find(|entry| entry["typeUrl"] == endpoints && entry["name"] == cluster).cloned()
 }
 
 /// An EDS cluster with this policy of a list.

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use ctests::{Finished, Manifest, Mode, Pod, c_program};
-use serde_json::Value;
 
 #[test]
 fn each_process_that_looked_something_up_is_listed_by_its_name() {
@@ -12,8 +11,7 @@ fn each_process_that_looked_something_up_is_listed_by_its_name() {
     Finished::of(pod.mesh(c_program("lookup")).args(["greeter", "80"])).success();
     // A child that looks something up right after its fork is another process.
     Finished::of(pod.mesh(c_program("fork_after_lookup")).args(["greeter", "80", "2"])).success();
-    let status = Finished::of(&mut pod.ldmesh(&["status", "--json"]));
-    let status: Value = serde_json::from_str(status.success()).unwrap();
+    let status = pod.status();
     let processes = status["processes"].as_array().unwrap();
     let named = |name: &str| processes.iter().filter(|process| process["name"] == name).count();
     // The kernel keeps 15 bytes of a name.

@@ -2,16 +2,20 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::time::SystemTime;
 
 use anyhow::{Result, bail};
+use xds_runtime::boot::BootId;
 use xds_runtime::control::{Switch, WISH_EXPIRY_MS};
 use xds_runtime::image::{ClusterView, EndpointView, ImageFile, PolicyView, ReadError, Torn, View};
+use xds_runtime::leader::journal;
 use xds_runtime::leader::run_dir::{Open, RunDir};
 use xds_runtime::leader::status::Status;
 use xds_runtime::pod::{Pod, names};
 use xds_runtime::shm::{self, Millis};
 use xds_runtime::state::{SlotKind, State, endpoint_tag, named_tag};
 
+use super::client_config::{ClientConfig, Clock};
 use super::{Cluster, Endpoint, Image, Leader, Process, Report, Tables, Wanted};
 
 /// A larger report is not the leader's.
@@ -32,6 +36,12 @@ pub(super) fn gather(pod: &Pod) -> Result<Report> {
         }
         None => (None, Vec::new()),
     };
+    let said = read_status(&dir);
+    let clock = Clock { shared: now, wall: SystemTime::now() };
+    let client_config = said.as_ref().map(|said| {
+        let accepted = BootId::read().map(|boot| journal::read_newest(&dir, boot));
+        ClientConfig::new(said, accepted.unwrap_or_default(), &clock)
+    });
     Ok(Report {
         run_dir: dir.path().display().to_string(),
         switch: match control.switch() {
@@ -47,7 +57,7 @@ pub(super) fn gather(pod: &Pod) -> Result<Report> {
             contact_age: (contact != 0).then(|| now.saturating_sub(contact)),
             stale: control.is_stale(now),
         },
-        said: read_status(&dir),
+        said,
         image,
         state: pod.state().map(tables),
         processes: control
@@ -63,6 +73,7 @@ pub(super) fn gather(pod: &Pod) -> Result<Report> {
             .map(|wish| Wanted { age: now.saturating_sub(wish.last), answered: wish.answered })
             .collect(),
         clusters,
+        client_config: client_config.unwrap_or_default(),
     })
 }
 

@@ -33,7 +33,8 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
             if upstream.connected { format!("connected ({})", upstream.protocol) } else { upstream.reason.clone() };
         writeln!(out, "control plane  {}: {state}", upstream.uri)?;
         for kind in &said.types {
-            writeln!(out, "  {}  {}, {} resources", kind.name, kind.state, kind.resources)?;
+            let version = if kind.version.is_empty() { String::new() } else { format!(", version {}", kind.version) };
+            writeln!(out, "  {}  {}, {} resources{version}", kind.name, kind.state, kind.resources)?;
             for nack in &kind.rejected {
                 writeln!(out, "       rejected {}: {}; its last good value stays", nack.name, nack.reason)?;
             }
@@ -97,6 +98,7 @@ fn seconds(millis: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::client_config::ClientConfig;
     use super::super::{Cluster, Endpoint, Leader, Report};
     use super::*;
 
@@ -133,6 +135,7 @@ mod tests {
                     ejected_by: Some("success rate".to_owned()),
                 }],
             }],
+            client_config: ClientConfig::default(),
         }
     }
 

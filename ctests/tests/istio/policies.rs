@@ -2,6 +2,8 @@
 
 use ctests::{Finished, Pod, c_program};
 
+use serde_json::Value;
+
 use super::*;
 
 /// So many connections decide about a share.
@@ -55,6 +57,7 @@ fn rules_and_policies_hold_for_connections() {
 
     let synced = || istiod.is_synced("app-0.default");
     wait_until("SYNCED", SOON, || format!("{:#}", istiod.syncz()), synced);
+    check_all_is_acked(&pod);
 
     // What is deleted no longer holds.
     kubernetes.delete(
@@ -120,4 +123,29 @@ spec:
     kubernetes.mesh_config("outboundTrafficPolicy: {mode: REGISTRY_ONLY}");
     wait_until("REGISTRY_ONLY of the mesh", SOON, || explain(&pod, "192.0.2.1:81"), closed);
     check_answers(&pod, "http://web.elsewhere/", "web-elsewhere");
+}
+
+/// Each resource is one that istiod gave, under its version, and nothing that was asked for lacks.
+#[track_caller]
+fn check_all_is_acked(pod: &Pod) {
+    let config = || pod.status()["client_config"].take();
+    let all_acked = || {
+        let config = config();
+        let entries = config["genericXdsConfigs"].as_array().unwrap();
+        let acked = |entry: &Value| entry["clientStatus"] == "ACKED" && entry["versionInfo"].is_string();
+        !entries.is_empty() && entries.iter().all(acked)
+    };
+    wait_until("all is acknowledged", SOON, || format!("{:#}", config()), all_acked);
+    let config = config();
+    assert_eq!(config["node"]["id"], format!("sidecar~{POD_V4}~app-0.default~default.svc.cluster.local"));
+    let entries = config["genericXdsConfigs"].as_array().unwrap();
+    for (kind, name) in [
+        ("envoy.config.cluster.v3.Cluster", "outbound|80|v1|shop.default.svc.cluster.local"),
+        ("envoy.config.endpoint.v3.ClusterLoadAssignment", "outbound|80|v2|shop.default.svc.cluster.local"),
+        ("envoy.config.route.v3.RouteConfiguration", "80"),
+    ] {
+        let url = format!("type.googleapis.com/{kind}");
+        let is = |entry: &&Value| entry["typeUrl"] == url.as_str() && entry["name"] == name;
+        assert!(entries.iter().any(|entry| is(&entry)), "{kind} {name} in {entries:#?}");
+    }
 }

@@ -47,11 +47,6 @@ fn seed() -> u64 {
     }
 }
 
-fn status(pod: &Pod) -> Value {
-    let status = Finished::of(&mut pod.ldmesh(&["status", "--json"]));
-    serde_json::from_str(status.success()).unwrap()
-}
-
 /// Connections that the slots of clusters and endpoints count, and records.
 fn counted(status: &Value) -> u64 {
     let clusters = status["clusters"].as_array().unwrap();
@@ -110,8 +105,8 @@ fn for_as_long_as_it_takes_no_call_fails_that_the_network_did_not_fail_and_nothi
     wait_until(
         "every connection is uncounted",
         Duration::from_secs(20),
-        || format!("{:#}", status(&pod)),
-        || counted(&status(&pod)) == 0,
+        || format!("{:#}", pod.status()),
+        || counted(&pod.status()) == 0,
     );
     drop(victim.0.stdin.take());
     let ended = || victim.0.try_wait().unwrap();

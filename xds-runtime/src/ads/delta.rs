@@ -98,7 +98,7 @@ impl Protocol for Delta {
         if std::mem::take(&mut state.infer_removal) && complaints.absence_proves_removal() {
             session.retain(kind, &present);
         }
-        session.answered(kind);
+        session.answered(kind, &response.system_version_info);
         self.reply(response.type_url, response.nonce, complaints.into_status());
     }
 }

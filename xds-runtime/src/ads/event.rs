@@ -43,6 +43,8 @@ pub enum Event {
         kind: ResourceType,
         /// Name; empty when the resource had none.
         name: String,
+        /// The version that the server gave it.
+        version: String,
         /// Field and rule.
         reason: String,
     },
@@ -50,6 +52,8 @@ pub enum Event {
     Answered {
         /// Type.
         kind: ResourceType,
+        /// The version of the whole type; empty where the server has none.
+        version: String,
     },
 }
 

@@ -192,14 +192,14 @@ impl Session {
     /// Decodes one resource of a response and records the outcome. Returns its name if it has one.
     pub(super) fn receive(&mut self, incoming: Incoming<'_>, complaints: &mut Complaints) -> Option<String> {
         let kind = incoming.kind;
-        let wrapper = match unwrap_resource(incoming.type_url, incoming.value) {
+        let wrapper = match unwrap_resource(incoming.type_url, incoming.value.clone()) {
             Ok(wrapper) => wrapper,
-            Err(reason) => return self.reject(kind, incoming.name.to_owned(), reason, complaints),
+            Err(reason) => return self.reject(&incoming, incoming.name.to_owned(), reason, complaints),
         };
         let name = if incoming.name.is_empty() { &wrapper.name } else { incoming.name };
         if wrapper.type_url != kind.type_url() {
             let reason = format!("type {:?} in a response of {}", wrapper.type_url, kind.short());
-            return self.reject(kind, name.to_owned(), reason, complaints);
+            return self.reject(&incoming, name.to_owned(), reason, complaints);
         }
         let digest = xxh3_128(&wrapper.value);
         if let Some(known) = self.kind_mut(kind).known.get_mut(name)
@@ -213,7 +213,7 @@ impl Session {
         match decode(kind, name, &wrapper.value) {
             Decoded::Valid { name, .. } if !(incoming.is_subscribed)(&name) => Some(name),
             Decoded::Valid { name, .. } if !complaints.is_the_only(&name, digest) => {
-                self.reject(kind, name, TWICE.to_owned(), complaints)
+                self.reject(&incoming, name, TWICE.to_owned(), complaints)
             }
             Decoded::Valid { name, resource } => {
                 let state = self.kind_mut(kind);
@@ -234,21 +234,22 @@ impl Session {
                 Some(name)
             }
             Decoded::Rejected { name, .. } if !(incoming.is_subscribed)(&name) => Some(name),
-            Decoded::Rejected { name, reason } => self.reject(kind, name, reason, complaints),
-            Decoded::Undecodable { reason } => self.reject(kind, String::new(), reason, complaints),
+            Decoded::Rejected { name, reason } => self.reject(&incoming, name, reason, complaints),
+            Decoded::Undecodable { reason } => self.reject(&incoming, String::new(), reason, complaints),
         }
     }
 
     fn reject(
         &mut self,
-        kind: ResourceType,
+        incoming: &Incoming<'_>,
         name: String,
         reason: String,
         complaints: &mut Complaints,
     ) -> Option<String> {
+        let (kind, version) = (incoming.kind, incoming.version.to_owned());
         if name.is_empty() && kind != ResourceType::NameTable {
             complaints.undecodable(&reason);
-            self.events.push(Event::Rejected { kind, name, reason });
+            self.events.push(Event::Rejected { kind, name, version, reason });
             return None;
         }
         complaints.rejected(&name, &reason);
@@ -261,7 +262,7 @@ impl Session {
             }
             None => {}
         }
-        self.events.push(Event::Rejected { kind, name: name.clone(), reason });
+        self.events.push(Event::Rejected { kind, name: name.clone(), version, reason });
         Some(name)
     }
 
@@ -273,10 +274,10 @@ impl Session {
         }
     }
 
-    /// The end of a response.
-    pub(super) fn answered(&mut self, kind: ResourceType) {
+    /// The end of a response, with its version.
+    pub(super) fn answered(&mut self, kind: ResourceType, version: &str) {
         self.kind_mut(kind).answered = true;
-        self.events.push(Event::Answered { kind });
+        self.events.push(Event::Answered { kind, version: version.to_owned() });
     }
 
     fn kind(&self, kind: ResourceType) -> &Kind {

@@ -97,7 +97,7 @@ impl Protocol for Sotw {
         if is_wildcard(kind) && complaints.absence_proves_removal() {
             session.retain(kind, &present);
         }
-        session.answered(kind);
+        session.answered(kind, &response.version_info);
         let error_detail = complaints.into_status();
         if error_detail.is_none() {
             state.version = response.version_info;

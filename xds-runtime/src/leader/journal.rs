@@ -3,7 +3,7 @@
 //! ```text
 //! accepted-<term>:  MAGIC, boot id | record | record | ..
 //! record:           length u32, checksum u64 (XXH3 of the body), body
-//! body:             operation u8, type u8, name length u32, version length u32, name, version, resource bytes
+//! body:             operation u8, type u8, time u64, name length u32, version length u32, name, version, resource bytes
 //! ```
 //! Append-only; a removal is a record too. Reading stops at the first bad record: a leader killed in the middle of
 //! a write leaves a torn tail, everything before it holds. A new term writes all it was seeded with into a
@@ -25,6 +25,7 @@ use crate::boot::BootId;
 use crate::leader::run_dir::{Open, RunDir, RunDirError};
 use crate::pod::names::JOURNAL_PREFIX;
 use crate::resource::ResourceType;
+use crate::shm::Millis;
 use record::{HEADER, Operation, Record, parse_header, write_header};
 
 /// A journal smaller than this is not worth compacting.
@@ -51,6 +52,8 @@ pub enum JournalError {
 pub struct Accepted {
     /// Version as the server named it.
     pub version: String,
+    /// When it was accepted, by this term or one before.
+    pub updated: Millis,
     /// The resource's bytes.
     pub raw: Vec<u8>,
 }
@@ -63,6 +66,11 @@ pub fn read_predecessor(dir: &RunDir, boot: BootId, term: u32) -> Seed {
     let mut terms: Vec<u32> = terms(dir).into_iter().filter(|found| *found < term).collect();
     terms.sort_unstable();
     terms.into_iter().rev().find_map(|found| read(dir, &file_name(found), boot)).unwrap_or_default()
+}
+
+/// Reads the newest journal in `dir` of this boot, its writer being alive or not.
+pub fn read_newest(dir: &RunDir, boot: BootId) -> Seed {
+    read_predecessor(dir, boot, u32::MAX)
 }
 
 /// Unlinks the journals of terms before `term`.
@@ -108,7 +116,10 @@ fn read(dir: &RunDir, name: &str, boot: BootId) -> Option<Seed> {
         let key = (record.kind, record.name.to_owned());
         match record.operation {
             Operation::Accepted => {
-                seed.insert(key, Accepted { version: record.version.to_owned(), raw: record.raw.to_vec() });
+                seed.insert(
+                    key,
+                    Accepted { version: record.version.to_owned(), updated: record.updated, raw: record.raw.to_vec() },
+                );
             }
             Operation::Removed => {
                 seed.remove(&key);
@@ -170,7 +181,7 @@ impl Journal {
         };
         journal.begin()?;
         for ((kind, name), accepted) in seed {
-            journal.accepted(*kind, name, &accepted.version, &accepted.raw)?;
+            journal.accepted(*kind, name, &accepted.version, accepted.updated, &accepted.raw)?;
         }
         journal.write()?;
         journal.name()?;
@@ -181,8 +192,15 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::TooLarge`].
-    pub fn accepted(&mut self, kind: ResourceType, name: &str, version: &str, raw: &[u8]) -> Result<(), JournalError> {
-        let record = Record { operation: Operation::Accepted, kind, name, version, raw };
+    pub fn accepted(
+        &mut self,
+        kind: ResourceType,
+        name: &str,
+        version: &str,
+        updated: Millis,
+        raw: &[u8],
+    ) -> Result<(), JournalError> {
+        let record = Record { operation: Operation::Accepted, kind, name, version, updated, raw };
         let offset = self.size + self.pending.len() as u64;
         let length = record.append_to(&mut self.pending).ok_or(JournalError::TooLarge)?;
         self.changes.push(((kind, name.to_owned()), Some(Place { offset, length })));
@@ -199,7 +217,7 @@ impl Journal {
         if !last.map_or_else(|| self.live.contains_key(&key), |(_, place)| place.is_some()) {
             return Ok(());
         }
-        let record = Record { operation: Operation::Removed, kind, name, version: "", raw: &[] };
+        let record = Record { operation: Operation::Removed, kind, name, version: "", updated: 0, raw: &[] };
         record.append_to(&mut self.pending).ok_or(JournalError::TooLarge)?;
         self.changes.push((key, None));
         Ok(())

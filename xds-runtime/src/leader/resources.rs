@@ -22,6 +22,8 @@ const REJECTIONS_MOST: usize = 256;
 pub struct Rejection {
     /// Its name; empty when it had none.
     pub name: String,
+    /// The version that the control plane gave it.
+    pub version: String,
     /// Field and rule.
     pub reason: String,
     /// When.
@@ -37,11 +39,14 @@ pub struct Sync {
     pub seeded: bool,
     /// The last response's time.
     pub last_answer: Option<Millis>,
+    /// The last response's version; empty where the control plane gives none.
+    pub version: String,
     /// The last NACK.
     pub last_rejection: Option<Rejection>,
     /// Rejections that stand, by name.
     pub rejected: BTreeMap<String, Rejection>,
-    missing: BTreeSet<String>,
+    /// Names that were asked for and do not exist.
+    pub missing: BTreeSet<String>,
 }
 
 /// Last good resources.
@@ -91,9 +96,9 @@ impl Resources {
                 true
             }
             Event::Missing { kind, name } => self.kinds.entry(kind).or_default().missing.insert(name),
-            Event::Rejected { kind, name, reason } => {
+            Event::Rejected { kind, name, version, reason } => {
                 let sync = self.kinds.entry(kind).or_default();
-                let rejection = Rejection { name: name.clone(), reason, at: now };
+                let rejection = Rejection { name: name.clone(), version, reason, at: now };
                 if sync.rejected.len() < REJECTIONS_MOST || sync.rejected.contains_key(&name) {
                     sync.rejected.insert(name.clone(), rejection.clone());
                 }
@@ -101,8 +106,9 @@ impl Resources {
                 // A name whose only value is bad is answered: nobody need wait for it.
                 !self.has(kind, &name) && self.kinds.entry(kind).or_default().missing.insert(name)
             }
-            Event::Answered { kind } => {
+            Event::Answered { kind, version } => {
                 let sync = self.kinds.entry(kind).or_default();
+                sync.version = version;
                 sync.last_answer = Some(now);
                 !std::mem::replace(&mut sync.answered, true)
             }
@@ -133,6 +139,11 @@ impl Resources {
             ResourceType::Endpoint => self.endpoints.len(),
             ResourceType::NameTable => usize::from(self.names.is_some()),
         }
+    }
+
+    /// Names of `asked` about which nothing is known yet.
+    pub fn unsettled<'a>(&self, kind: ResourceType, asked: &'a BTreeSet<String>) -> Vec<&'a String> {
+        asked.iter().filter(|name| !self.is_settled(kind, name)).collect()
     }
 
     fn has(&self, kind: ResourceType, name: &str) -> bool {
@@ -192,7 +203,12 @@ mod tests {
     }
 
     fn rejected(name: &str) -> Event {
-        Event::Rejected { kind: EDS, name: name.to_owned(), reason: "endpoints: no port".to_owned() }
+        Event::Rejected {
+            kind: EDS,
+            name: name.to_owned(),
+            version: "1".to_owned(),
+            reason: "endpoints: no port".to_owned(),
+        }
     }
 
     #[test]

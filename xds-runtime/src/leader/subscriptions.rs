@@ -71,7 +71,7 @@ mod tests {
     fn answered(kinds: &[ResourceType]) -> Resources {
         let mut resources = Resources::default();
         for kind in kinds {
-            resources.apply(Event::Answered { kind: *kind }, 1);
+            resources.apply(Event::Answered { kind: *kind, version: String::new() }, 1);
         }
         resources
     }

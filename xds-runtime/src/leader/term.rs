@@ -98,7 +98,7 @@ impl Running {
         if journal.is_ok() {
             journal::remove_older(&dir, term.epoch());
         }
-        let uri = endpoint.uri.clone();
+        let (uri, node) = (endpoint.uri.clone(), endpoint.node.to_json());
         let (client, ads) = AdsClient::new(endpoint, session, random);
         let mut running = Self {
             control,
@@ -122,6 +122,7 @@ impl Running {
             control_inode: inode(&dir),
             upstream_status: ControlPlaneStatus {
                 uri,
+                node,
                 reason: "connecting".to_owned(),
                 since: now(),
                 ..Default::default()
@@ -215,10 +216,10 @@ impl Running {
             }
             Update::Events(events) => {
                 self.control.heard(now);
-                self.note_in_journal(&events);
+                self.note_in_journal(&events, now);
                 let mut changed = false;
                 for event in events {
-                    if let Event::Rejected { kind, name, reason } = &event {
+                    if let Event::Rejected { kind, name, reason, .. } = &event {
                         log::warn!("{} {name:?} rejected: {reason}; its last good value stays", kind.short());
                     }
                     changed |= self.pipeline.resources.apply(event, now);
@@ -230,10 +231,10 @@ impl Running {
         }
     }
 
-    fn note_in_journal(&mut self, events: &[Event]) {
+    fn note_in_journal(&mut self, events: &[Event], now: Millis) {
         let Some(journal) = &mut self.journal else { return };
         let noted = events.iter().try_for_each(|event| match event {
-            Event::Accepted { kind, name, version, raw, .. } => journal.accepted(*kind, name, version, raw),
+            Event::Accepted { kind, name, version, raw, .. } => journal.accepted(*kind, name, version, now, raw),
             Event::Removed { kind, name, .. } => journal.removed(*kind, name),
             _ => Ok(()),
         });
@@ -428,7 +429,7 @@ impl Running {
                 generation: self.pipeline.generation(),
             },
             control_plane: self.upstream_status.clone(),
-            types: types(&self.pipeline.resources),
+            types: types(&self.pipeline.resources, &self.routes, &self.endpoints),
             problems: problems.chain(self.upstream_problems.clone()).chain(self.trouble.clone()).collect(),
             notes: self.pipeline.compiled().notes.clone(),
         };

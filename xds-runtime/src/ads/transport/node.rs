@@ -6,6 +6,9 @@ use envoy_types::pb::google::protobuf::{ListValue, Struct, Value};
 use crate::ads::wire;
 use crate::resource::Locality;
 
+const USER_AGENT: &str = "ldmesh";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// The node of an xDS client.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Node {
@@ -23,6 +26,19 @@ impl Node {
     /// A metadata entry that is text.
     pub fn metadata_text(&self, key: &str) -> Option<&str> {
         self.metadata.get(key).and_then(serde_json::Value::as_str)
+    }
+
+    /// What is sent, in protobuf's JSON.
+    pub fn to_json(&self) -> serde_json::Value {
+        let Locality { region, zone, sub_zone } = &self.locality;
+        serde_json::json!({
+            "id": self.id,
+            "cluster": self.cluster,
+            "metadata": self.metadata,
+            "locality": {"region": region, "zone": zone, "subZone": sub_zone},
+            "userAgentName": USER_AGENT,
+            "userAgentVersion": VERSION,
+        })
     }
 }
 
@@ -42,8 +58,8 @@ impl From<&Node> for wire::Node {
             cluster: node.cluster.clone(),
             metadata,
             locality,
-            user_agent_name: "ldmesh".to_owned(),
-            user_agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            user_agent_name: USER_AGENT.to_owned(),
+            user_agent_version: VERSION.to_owned(),
             // Overprovisioning is honoured, so its absence is not declared.
             client_features: vec!["xds.config.resource-in-sotw".to_owned()],
         }

@@ -4,12 +4,13 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::boot::BootId;
 use crate::resource::ResourceType;
+use crate::shm::Millis;
 
-const MAGIC: [u8; 8] = *b"LDMESHJ\x01";
+const MAGIC: [u8; 8] = *b"LDMESHJ\x02";
 /// Bytes before the first record.
 pub(super) const HEADER: usize = 24;
 const PREAMBLE: usize = 12;
-const FIXED: usize = 10;
+const FIXED: usize = 18;
 
 /// What a record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,7 @@ pub(super) struct Record<'a> {
     pub kind: ResourceType,
     pub name: &'a str,
     pub version: &'a str,
+    pub updated: Millis,
     pub raw: &'a [u8],
 }
 
@@ -50,6 +52,7 @@ impl<'a> Record<'a> {
         out.extend_from_slice(&length.to_le_bytes());
         out.extend_from_slice(&[0; 8]);
         out.extend_from_slice(&[self.operation as u8, code(self.kind)]);
+        out.extend_from_slice(&self.updated.to_le_bytes());
         out.extend_from_slice(&(self.name.len() as u32).to_le_bytes());
         out.extend_from_slice(&(self.version.len() as u32).to_le_bytes());
         out.extend_from_slice(self.name.as_bytes());
@@ -69,6 +72,7 @@ impl<'a> Record<'a> {
             return None;
         }
         let ([operation, kind], rest) = body.split_first_chunk::<2>()?;
+        let (updated, rest) = rest.split_first_chunk::<8>()?;
         let (name_length, rest) = rest.split_first_chunk::<4>()?;
         let (version_length, rest) = rest.split_first_chunk::<4>()?;
         let (name, rest) = rest.split_at_checked(u32::from_le_bytes(*name_length) as usize)?;
@@ -83,6 +87,7 @@ impl<'a> Record<'a> {
             kind: ResourceType::ALL.into_iter().find(|known| code(*known) == *kind)?,
             name: std::str::from_utf8(name).ok()?,
             version: std::str::from_utf8(version).ok()?,
+            updated: Millis::from_le_bytes(*updated),
             raw,
         };
         Some((record, after))

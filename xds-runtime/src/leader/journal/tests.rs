@@ -34,7 +34,7 @@ impl Folder {
 }
 
 fn accept(journal: &mut Journal, name: &str, version: &str, raw: &[u8]) {
-    journal.accepted(ResourceType::Cluster, name, version, raw).unwrap();
+    journal.accepted(ResourceType::Cluster, name, version, 7, raw).unwrap();
     journal.flush().unwrap();
 }
 
@@ -46,6 +46,8 @@ fn a_successor_reads_what_its_predecessor_accepted() {
     accept(&mut journal, "b", "1", b"other");
     accept(&mut journal, "a", "2", b"second");
     folder.check_seed(4, &[("a", "2", b"second"), ("b", "1", b"other")]);
+    let times: Vec<_> = read_newest(&folder.dir, BOOT).values().map(|accepted| accepted.updated).collect();
+    assert_eq!(times, [7, 7]);
 }
 
 #[test]
@@ -129,9 +131,9 @@ fn a_write_that_fails_leaves_the_last_good_record_in_force_for_good() {
     accept(&mut journal, "gone", "1", b"not yet");
     // A descriptor that cannot be written to, as little as a full folder can.
     let writable = std::mem::replace(&mut journal.file, fs::File::open(folder.file(1)).unwrap());
-    journal.accepted(ResourceType::Cluster, "a", "2", b"lost").unwrap();
+    journal.accepted(ResourceType::Cluster, "a", "2", 7, b"lost").unwrap();
     journal.removed(ResourceType::Cluster, "gone").unwrap();
-    journal.accepted(ResourceType::Cluster, "new", "1", b"lost").unwrap();
+    journal.accepted(ResourceType::Cluster, "new", "1", 7, b"lost").unwrap();
     assert!(journal.flush().is_err());
     journal.file = writable;
     folder.check_seed(2, &[("a", "1", b"first"), ("gone", "1", b"not yet")]);
@@ -152,7 +154,7 @@ fn without_room_for_a_copy_the_journal_goes_on_as_it_is() {
     fs::create_dir(&in_the_way).unwrap();
     let mut failed = 0;
     for version in 0..20 {
-        journal.accepted(ResourceType::Cluster, "b", &version.to_string(), &[7; 20_000]).unwrap();
+        journal.accepted(ResourceType::Cluster, "b", &version.to_string(), 7, &[7; 20_000]).unwrap();
         failed += u32::from(journal.flush().is_err());
         folder.check_seed(2, &[("a", "1", b"first"), ("b", &version.to_string(), &[7; 20_000])]);
     }
