@@ -102,3 +102,23 @@ fn fail_closed_answers_instead_of_passing() {
     let answer = Finished::of(lookup.args(["greeter", "80", "inet"]));
     assert_eq!(answer.field("code"), Some("EAI_AGAIN"), "{answer}");
 }
+
+#[test]
+fn a_control_plane_that_the_hosts_file_names_is_found_where_dns_never_answers() {
+    let pod = Pod::builder()
+        .hosts("127.0.0.1 localhost control.mesh\n::1 localhost\n10.244.0.2 app-0\n")
+        .resolv_conf("search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 127.0.0.53\noptions ndots:5\n")
+        .build();
+    let mut silent = pod.command("nc.openbsd");
+    silent.args(["-u", "-l", "-k", "127.0.0.53", "53"]).stdin(std::process::Stdio::piped());
+    let _silent = ctests::Running::start(&mut silent);
+    let _backends = pod.greeters(Mode::Http, 1);
+    let _control_plane = pod.serve(&only(1));
+    let started = Instant::now();
+    let mut curl = pod.curl("http://greeter/");
+    curl.env("LDMESH_XDS", "http://control.mesh:15010");
+    let answer = Finished::of(&mut curl);
+    assert!(answer.success().starts_with("greeter-1 "), "{answer}\n{}", pod.dump());
+    println!("answered {:?} after the start", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(4), "it waited for DNS: {:?}", started.elapsed());
+}

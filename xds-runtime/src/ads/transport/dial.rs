@@ -8,8 +8,10 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::LookupIpStrategy;
+use hickory_resolver::proto::op::Query;
+use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::{Hosts, TokioResolver};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -104,6 +106,11 @@ async fn resolve(host: &str) -> Result<Vec<IpAddr>, TransportError> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
     }
+    // As libc has it: the hosts file knows the name as it stands, whatever a search list would make of it.
+    let known = in_hosts_file(host);
+    if !known.is_empty() {
+        return Ok(known);
+    }
     let failed = |e: &dyn std::fmt::Display| TransportError::NameNotFound(host.to_owned(), e.to_string());
     let mut builder = TokioResolver::builder_tokio().map_err(|e| failed(&e))?;
     builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
@@ -112,6 +119,13 @@ async fn resolve(host: &str) -> Result<Vec<IpAddr>, TransportError> {
     let mut addresses: Vec<IpAddr> = found.iter().collect();
     addresses.sort_by_key(IpAddr::is_ipv6);
     Ok(addresses)
+}
+
+fn in_hosts_file(host: &str) -> Vec<IpAddr> {
+    let (Ok(hosts), Ok(name)) = (Hosts::from_system(), Name::from_ascii(host)) else { return Vec::new() };
+    let look_up = |kind| hosts.lookup_static_host(&Query::query(name.clone(), kind));
+    let found = [RecordType::A, RecordType::AAAA].into_iter().filter_map(look_up);
+    found.flat_map(|lookup| lookup.answers().iter().filter_map(|r| r.data.ip_addr()).collect::<Vec<_>>()).collect()
 }
 
 /// A connected socket of either family.
