@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::settings::{Leader, OfContainer, Settings};
 use crate::shape::{entries, list_mut, text_of};
-use crate::volumes::{Kinds, Mounted, Role, Volumes};
+use crate::volumes::{Mounted, Role, Volumes};
 
 const LIBRARY: &str = "libldmesh.so";
 const PRELOAD: &str = "LD_PRELOAD";
@@ -23,8 +23,7 @@ const IDENTITY: [(&str, &str); 4] = [
 /// What all containers of a pod have in common.
 pub(crate) struct Plan<'a> {
     pub settings: &'a Settings,
-    pub volumes: &'a Volumes,
-    pub kinds: &'a Kinds,
+    pub volumes: &'a mut Volumes,
     /// The workload that the pod belongs to.
     pub workload: Option<&'a str>,
 }
@@ -32,7 +31,7 @@ pub(crate) struct Plan<'a> {
 /// Puts one container of the user's into the mesh.
 pub(crate) fn complete(
     container: &mut Map<String, Value>,
-    plan: &Plan<'_>,
+    plan: &mut Plan<'_>,
     own: Option<&OfContainer>,
     warnings: &mut Vec<String>,
 ) {
@@ -55,7 +54,7 @@ pub(crate) fn complete(
 }
 
 /// Gives a container what the leader needs: variables, identity, run directory, credentials.
-pub(crate) fn connect(container: &mut Map<String, Value>, plan: &Plan<'_>, warnings: &mut Vec<String>) {
+pub(crate) fn connect(container: &mut Map<String, Value>, plan: &mut Plan<'_>, warnings: &mut Vec<String>) {
     for (name, value) in &plan.settings.variables {
         set_absent(container, name, value);
     }
@@ -79,12 +78,12 @@ pub(crate) fn connect(container: &mut Map<String, Value>, plan: &Plan<'_>, warni
 /// Where the volume is then.
 fn mount(
     container: &mut Map<String, Value>,
-    plan: &Plan<'_>,
+    plan: &mut Plan<'_>,
     role: Role,
     warnings: &mut Vec<String>,
 ) -> Option<String> {
     let name = name_of(container);
-    match plan.volumes.mount(container, role, plan.kinds)? {
+    match plan.volumes.mount(container, role)? {
         Mounted::At(path) => Some(path),
         Mounted::Own { same_kind } => {
             if !same_kind {

@@ -10,7 +10,7 @@ use crate::decide::{self, ISTIO_CONTAINERS, Namespace, Reason, SIDECAR, metadata
 use crate::own;
 use crate::settings::{Chosen, Install, Leader, Settings};
 use crate::shape::{self, entries, object_mut, text_of};
-use crate::volumes::{Kinds, Volumes};
+use crate::volumes::Volumes;
 use crate::workload;
 
 /// What became of a pod.
@@ -120,14 +120,13 @@ fn inject_spec(
     if !chooses_any(spec, asked) {
         return Err(Reason::NoContainer);
     }
-    let volumes = Volumes::add(spec, settings);
-    let kinds = Kinds::of(spec);
-    let plan = Plan { settings, volumes: &volumes, kinds: &kinds, workload };
+    let mut volumes = Volumes::plan(spec, settings);
     // The first init container that finds the library.
     let first = match settings.install {
-        Install::Init => own::add_install(spec, settings, &volumes).saturating_add(1),
+        Install::Init => own::add_install(spec, settings, volumes.files()).saturating_add(1),
         Install::ImageVolume => 0,
     };
+    let mut plan = Plan { settings, volumes: &mut volumes, workload };
     if settings.leader == Leader::Sidecar {
         let user = own::common_user(spec, |name| asked(name, false));
         if user.is_none() {
@@ -137,7 +136,7 @@ fn inject_spec(
         let index = own::add_agent(spec, settings, first, user.as_ref());
         let agent = spec.get_mut("initContainers").and_then(|list| list.get_mut(index));
         if let Some(agent) = agent.and_then(Value::as_object_mut) {
-            container::connect(agent, &plan, left);
+            container::connect(agent, &mut plan, left);
         }
     }
     for (list, is_init) in [("initContainers", true), ("containers", false)] {
@@ -152,9 +151,10 @@ fn inject_spec(
                 left.push(format!("container {name}: it starts before the library is there and is left alone"));
                 continue;
             }
-            container::complete(container, &plan, containers.get(&name), left);
+            container::complete(container, &mut plan, containers.get(&name), left);
         }
     }
+    volumes.add(spec);
     Ok(())
 }
 

@@ -7,26 +7,26 @@ use serde_json::{Map, Value, json};
 
 use crate::settings::Settings;
 use crate::shape::{CONTAINER_LISTS, entries, list_mut, object_mut, text_of};
-use crate::volumes::{Role, Volumes, free_name};
+use crate::volumes::{Role, free_name};
 
 /// The user of our image; asked for only where the pod's own would be root.
 const USER: u32 = 65532;
 
 /// Adds the init container, first of all, unless it is there. Its place among the init containers.
-pub(crate) fn add_install(spec: &mut Map<String, Value>, settings: &Settings, volumes: &Volumes) -> usize {
+pub(crate) fn add_install(spec: &mut Map<String, Value>, settings: &Settings, files: Option<&str>) -> usize {
     let (name, exists) = own_name(spec, "ldmesh-install", "install");
     if !exists {
         let mut container = base(spec, settings, &name, "64Mi");
         container.insert("command".into(), json!(["/ldmesh", "install", Role::Files.path()]));
-        let mount = json!({"name": volumes.name(Role::Files), "mountPath": Role::Files.path()});
+        let mount = json!({"name": files, "mountPath": Role::Files.path()});
         list_mut(&mut container, "volumeMounts").push(mount);
         list_mut(spec, "initContainers").insert(0, Value::Object(container));
     }
     position(spec, &name)
 }
 
-/// Adds the agent at `index` of the init containers, unless it is there; whether it was added. Its environment and
-/// mounts are the caller's.
+/// Adds the agent at `index` of the init containers, unless it is there. Its place; environment and mounts are the
+/// caller's.
 pub(crate) fn add_agent(
     spec: &mut Map<String, Value>,
     settings: &Settings,
@@ -49,6 +49,12 @@ pub(crate) fn add_agent(
         list.insert(index.min(list.len()), Value::Object(container));
     }
     position(spec, &name)
+}
+
+/// Where a container installs the library, if that is what it does.
+pub(crate) fn install_folder(container: &Map<String, Value>) -> Option<&str> {
+    let folder = container.get("command")?.get(2)?.as_str();
+    folder.filter(|_| runs(container, "install"))
 }
 
 /// Whether a container is one of ours, by its command.

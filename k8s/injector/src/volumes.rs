@@ -6,8 +6,12 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::own::install_folder;
 use crate::settings::{Install, Settings};
 use crate::shape::{entries, list_mut, text_of};
+
+/// Volumes in which nothing can be made: a mount below one of their mounts fails.
+const SEALED: [&str; 5] = ["configMap", "secret", "projected", "downwardAPI", "image"];
 
 /// What a volume is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +65,22 @@ impl Role {
     }
 }
 
+/// A volume that the pod has, or gets when a container mounts it.
+#[derive(Debug)]
+struct Wanted {
+    role: Role,
+    name: String,
+    /// What is to be added; nothing where the pod has it.
+    source: Option<Map<String, Value>>,
+    used: bool,
+}
+
 /// The volumes of one pod.
 #[derive(Debug)]
 pub(crate) struct Volumes {
-    names: Vec<(Role, String)>,
-    /// Volumes in which nothing can be made: a mount below one of their mounts fails.
-    read_only: Vec<String>,
+    wanted: Vec<Wanted>,
+    /// Kinds of the pod's own: the keys beside the name.
+    own: Vec<(String, Vec<String>)>,
 }
 
 /// Where a container has a volume.
@@ -81,77 +95,96 @@ pub(crate) enum Mounted {
 }
 
 impl Volumes {
-    /// Adds what the pod lacks.
-    pub(crate) fn add(spec: &mut Map<String, Value>, settings: &Settings) -> Volumes {
-        let mut wanted = vec![(Role::Files, files(settings))];
-        wanted.push((Role::Run, json!({"emptyDir": {"medium": "Memory", "sizeLimit": settings.run_size}})));
+    /// Finds a name for each.
+    pub(crate) fn plan(spec: &Map<String, Value>, settings: &Settings) -> Volumes {
+        let kinds = |volume: &Map<String, Value>| volume.keys().filter(|key| *key != "name").cloned().collect();
+        let own =
+            entries(spec, "volumes").filter_map(|volume| Some((text_of(volume, "name")?.to_owned(), kinds(volume))));
+        let mut volumes = Volumes { wanted: Vec::new(), own: own.collect() };
+        let run = json!({"emptyDir": {"medium": "Memory", "sizeLimit": settings.run_size}});
+        match installed(spec).filter(|_| settings.install == Install::Init) {
+            Some(name) => {
+                let name = name.to_owned();
+                volumes.wanted.push(Wanted { role: Role::Files, name, source: None, used: true });
+            }
+            None => volumes.want(Role::Files, files(settings)),
+        }
+        volumes.want(Role::Run, run);
         if settings.has_tls() {
-            wanted.push((Role::Token, token()));
+            volumes.want(Role::Token, token());
             // Without the ConfigMap a pod would never start; this way `ldmesh status` tells that it is missing.
-            let root = json!({"configMap": {"name": "istio-ca-root-cert", "optional": true}});
-            wanted.push((Role::RootCertificate, root));
+            volumes.want(Role::RootCertificate, json!({"configMap": {"name": "istio-ca-root-cert", "optional": true}}));
         }
-        wanted.push((Role::Info, info()));
-        let mut names = Vec::new();
-        for (role, source) in wanted {
-            let kind = kind_of(&source);
-            let (name, exists) = free_name(role.name(), |name| {
-                let found = entries(spec, "volumes").find(|volume| text_of(volume, "name") == Some(name));
-                found.map(|volume| kind.is_some_and(|kind| volume.contains_key(kind)))
-            });
-            if !exists {
-                let mut volume = Map::from_iter([("name".to_owned(), Value::from(name.as_str()))]);
-                volume.extend(source.as_object().cloned().unwrap_or_default());
-                list_mut(spec, "volumes").push(Value::Object(volume));
-            }
-            names.push((role, name));
-        }
-        let sealed = |volume: &&Map<String, Value>| {
-            ["configMap", "secret", "projected", "downwardAPI", "image"].iter().any(|kind| volume.contains_key(*kind))
-        };
-        let read_only = entries(spec, "volumes").filter(sealed).filter_map(|volume| text_of(volume, "name"));
-        let read_only = read_only.map(str::to_owned).collect();
-        Volumes { names, read_only }
+        volumes.want(Role::Info, info());
+        volumes
     }
 
-    /// The volume's name, where the pod has one for this.
-    pub(crate) fn name(&self, role: Role) -> Option<&str> {
-        self.names.iter().find(|(known, _)| *known == role).map(|(_, name)| name.as_str())
+    fn want(&mut self, role: Role, source: Value) {
+        let Value::Object(source) = source else { return };
+        let (name, exists) = free_name(role.name(), |name| {
+            let kinds = self.kinds(name)?;
+            Some(kinds.iter().any(|kind| source.contains_key(kind)))
+        });
+        self.wanted.push(Wanted { role, name, source: (!exists).then_some(source), used: false });
     }
 
-    /// Mounts a volume, unless the container has it.
-    pub(crate) fn mount(
-        &self,
-        container: &mut Map<String, Value>,
-        role: Role,
-        spec_volumes: &Kinds,
-    ) -> Option<Mounted> {
-        let name = self.name(role)?;
+    /// Adds what containers mount and the pod lacks.
+    pub(crate) fn add(self, spec: &mut Map<String, Value>) {
+        for Wanted { name, source, used, .. } in self.wanted {
+            let Some(source) = source.filter(|_| used) else { continue };
+            let mut volume = Map::from_iter([("name".to_owned(), Value::from(name))]);
+            volume.extend(source);
+            list_mut(spec, "volumes").push(Value::Object(volume));
+        }
+    }
+
+    /// The volume with library and binary, which is used then.
+    pub(crate) fn files(&mut self) -> Option<&str> {
+        let files = self.wanted.iter_mut().find(|wanted| wanted.role == Role::Files)?;
+        files.used = true;
+        Some(&files.name)
+    }
+
+    /// Mounts a volume, unless the container has it. `None` where the pod needs none.
+    pub(crate) fn mount(&mut self, container: &mut Map<String, Value>, role: Role) -> Option<Mounted> {
+        let index = self.wanted.iter().position(|wanted| wanted.role == role)?;
+        let name = self.wanted.get(index)?.name.clone();
         let mounts: Vec<&Map<String, Value>> = entries(container, "volumeMounts").collect();
-        if let Some(path) = mounts.iter().find(|mount| text_of(mount, "name") == Some(name)) {
-            return text_of(path, "mountPath").map(|path| Mounted::At(path.to_owned()));
+        if let Some(mount) = mounts.iter().find(|mount| text_of(mount, "name") == Some(&name)) {
+            return text_of(mount, "mountPath").map(|path| Mounted::At(path.to_owned()));
         }
-        let mut obstacle = self.obstacle(&mounts, role.path());
-        let mut path = Some(role.path());
-        if let Some((in_the_way, volume)) = &obstacle {
+        let mut path = role.path();
+        if let Some((in_the_way, volume)) = self.obstacle(&mounts, path) {
             // What the library finds there is the user's business; not so the library's own files.
-            if *in_the_way == role.path() && role != Role::Files {
-                return Some(Mounted::Own { same_kind: spec_volumes.are_alike(volume, name) });
+            if in_the_way == path && role != Role::Files {
+                return Some(Mounted::Own { same_kind: self.is_like(index, &volume) });
             }
-            path = role.second_path();
-            let first = in_the_way.clone();
-            obstacle = path.and_then(|path| self.obstacle(&mounts, path));
-            if path.is_none() || obstacle.is_some() {
-                return Some(Mounted::Blocked(first));
+            match role.second_path().filter(|second| self.obstacle(&mounts, second).is_none()) {
+                Some(second) => path = second,
+                None => return Some(Mounted::Blocked(in_the_way)),
             }
         }
-        let path = path?;
         let mut mount = Map::from_iter([("name".to_owned(), name.into()), ("mountPath".to_owned(), path.into())]);
         if role.is_read_only() {
             mount.insert("readOnly".into(), true.into());
         }
         list_mut(container, "volumeMounts").push(Value::Object(mount));
+        if let Some(wanted) = self.wanted.get_mut(index) {
+            wanted.used = true;
+        }
         Some(Mounted::At(path.to_owned()))
+    }
+
+    fn kinds(&self, name: &str) -> Option<&[String]> {
+        self.own.iter().find(|(known, _)| known == name).map(|(_, kinds)| kinds.as_slice())
+    }
+
+    fn is_like(&self, wanted: usize, own: &str) -> bool {
+        let kinds = self.kinds(own).unwrap_or_default();
+        self.wanted.get(wanted).is_some_and(|wanted| match &wanted.source {
+            Some(source) => kinds.iter().any(|kind| source.contains_key(kind)),
+            None => self.kinds(&wanted.name) == Some(kinds),
+        })
     }
 
     /// A mount that does not allow one at `path`: the same path, one below it, or a read-only one above it.
@@ -161,7 +194,7 @@ impl Volumes {
             // /var/run is a link to /run in most images.
             let (at, path) = (canonical(at), canonical(path));
             let read_only = mount.get("readOnly").and_then(Value::as_bool) == Some(true)
-                || self.read_only.iter().any(|name| name == volume);
+                || self.kinds(volume).is_some_and(|kinds| kinds.iter().any(|kind| SEALED.contains(&kind.as_str())));
             let in_the_way = at == path || is_below(&at, &path) || (read_only && is_below(&path, &at));
             let shown = if at == path { uncanonical(&at, &path) } else { at };
             in_the_way.then(|| (shown, volume.to_owned()))
@@ -169,24 +202,13 @@ impl Volumes {
     }
 }
 
-/// Which kind each volume of a pod is of.
-#[derive(Debug)]
-pub(crate) struct Kinds(Vec<(String, Vec<String>)>);
-
-impl Kinds {
-    pub(crate) fn of(spec: &Map<String, Value>) -> Self {
-        let kinds = |volume: &Map<String, Value>| volume.keys().filter(|key| *key != "name").cloned().collect();
-        Kinds(
-            entries(spec, "volumes")
-                .filter_map(|volume| Some((text_of(volume, "name")?.to_owned(), kinds(volume))))
-                .collect(),
-        )
-    }
-
-    fn are_alike(&self, one: &str, other: &str) -> bool {
-        let kinds = |name: &str| self.0.iter().find(|(known, _)| known == name).map(|(_, kinds)| kinds);
-        kinds(one).is_some_and(|one| Some(one) == kinds(other))
-    }
+/// The volume into which an init container of the pod installs the library already.
+fn installed(spec: &Map<String, Value>) -> Option<&str> {
+    entries(spec, "initContainers").find_map(|container| {
+        let folder = install_folder(container)?;
+        let mut mounts = entries(container, "volumeMounts");
+        text_of(mounts.find(|mount| text_of(mount, "mountPath") == Some(folder))?, "name")
+    })
 }
 
 /// `base`, `base-2`, ...: the first that is free or ours. `taken` says of a name that exists whether it is ours.
@@ -203,10 +225,6 @@ pub(crate) fn free_name(base: &str, taken: impl Fn(&str) -> Option<bool>) -> (St
             }
         }
     }
-}
-
-fn kind_of(source: &Value) -> Option<&str> {
-    source.as_object()?.keys().next().map(String::as_str)
 }
 
 fn canonical(path: &str) -> String {

@@ -9,10 +9,13 @@ use super::{Kind, Node};
 const FIRST: [&str; 8] =
     ["apiVersion", "kind", "metadata", "name", "image", "imagePullPolicy", "restartPolicy", "command"];
 
-/// How the text around indents lists below their keys.
+/// How the text around is written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Style {
+    /// Of lists below their keys.
     pub list_indent: usize,
+    /// Whether the document is JSON.
+    pub json: bool,
 }
 
 /// `key: value` in block style, the first line without indentation, without a line break at the end. `like` gives
@@ -55,17 +58,22 @@ pub(super) fn item(value: &Value, indent: usize, style: Style, like: Option<&Nod
     format!("- {}", block(value, indent + 2, style, like))
 }
 
-/// A value on one line; JSON is YAML's flow style.
-pub(super) fn flow(value: &Value) -> String {
+/// A value on one line. JSON is YAML's flow style, and stays JSON in a JSON document.
+pub(super) fn flow(value: &Value, style: Style) -> String {
     match value {
-        Value::Array(list) => format!("[{}]", list.iter().map(flow).collect::<Vec<_>>().join(", ")),
+        Value::Array(list) => format!("[{}]", list.iter().map(|one| flow(one, style)).collect::<Vec<_>>().join(", ")),
         Value::Object(object) => {
-            let keys = ordered(object, None);
-            let one = |key: &&str| format!("{}: {}", Value::from(*key), flow(object.get(*key).unwrap_or(&Value::Null)));
-            format!("{{{}}}", keys.iter().map(one).collect::<Vec<_>>().join(", "))
+            let one = |key: &&str| flow_entry(key, object.get(*key).unwrap_or(&Value::Null), style);
+            format!("{{{}}}", ordered(object, None).iter().map(one).collect::<Vec<_>>().join(", "))
         }
-        scalar => scalar.to_string(),
+        scalar if style.json => scalar.to_string(),
+        scalar => write(scalar),
     }
+}
+
+/// `key: value` on one line.
+pub(super) fn flow_entry(key: &str, value: &Value, style: Style) -> String {
+    format!("{}: {}", flow(&Value::from(key), style), flow(value, style))
 }
 
 pub(super) fn pad(indent: usize) -> String {

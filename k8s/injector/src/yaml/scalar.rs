@@ -51,7 +51,8 @@ pub(super) fn write(value: &Value) -> String {
 fn is_plain(text: &str) -> bool {
     let reserved = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"];
     let inner = |c: char| c.is_ascii_alphanumeric() || "_./-:@%*".contains(c);
-    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
+    let quantity = text.bytes().all(|b| b.is_ascii_alphanumeric()) && resolve(text).is_string();
+    (quantity || text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/'))
         && text.chars().all(inner)
         && !text.ends_with(':')
         && !reserved.contains(&text.to_ascii_lowercase().as_str())
@@ -92,10 +93,13 @@ mod tests {
 
     #[test]
     fn text_is_quoted_where_a_parser_could_take_it_for_something_else() {
-        for text in ["yes", "Off", "null", "64Mi", "0644", "a: b", "a #b", "", "-x", "a:", "*a", "a\nb", "{a}", "é"] {
+        for text in
+            ["yes", "Off", "null", "64", "0644", "1e3", "a: b", "a #b", "", "-x", "a:", "*a", "a\nb", "{a}", "é"]
+        {
             assert_eq!(write(&json!(text)), json!(text).to_string(), "{text}");
         }
-        for text in ["app", "/ldmesh-files/libldmesh.so", "a.so:/b.so", "https://istiod.istio-system.svc:15012"] {
+        for text in ["app", "64Mi", "/ldmesh-files/libldmesh.so", "a.so:/b.so", "https://istiod.istio-system.svc:15012"]
+        {
             assert_eq!(write(&json!(text)), text);
         }
     }

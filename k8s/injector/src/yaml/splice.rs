@@ -67,10 +67,11 @@ fn is_right(new: &str, documents: &[Document], change: &Change) -> bool {
 }
 
 fn edit_all(text: &str, documents: &[Document], changes: &[Change], rewritten: &[usize]) -> String {
-    let mut editor = Editor { text, edits: Vec::new(), style: Style { list_indent: 0 } };
+    let mut editor = Editor { text, edits: Vec::new(), style: Style { list_indent: 0, json: false } };
     for change in changes {
         let Some(node) = documents.get(change.document).and_then(|document| document.value.as_ref()) else { continue };
-        editor.style = Style { list_indent: editor.list_indent(node).unwrap_or(0) };
+        let json = text.get(node.span.clone()).is_some_and(|text| text.starts_with('{'));
+        editor.style = Style { list_indent: editor.list_indent(node).unwrap_or(0), json };
         if rewritten.contains(&change.document) || editor.edit(node, &change.value).is_none() {
             editor.edits.retain(|(at, _)| !(node.span.start <= at.start && at.end <= node.span.end));
             let new = emit::block(&change.value, 0, editor.style, Some(node));
@@ -157,7 +158,7 @@ impl Editor<'_> {
                 self.edits.push((start..node.span.start, String::new()));
                 format!("\n{}{}", emit::pad(indent), emit::block(value, indent, self.style, None))
             }
-            _ => emit::flow(value),
+            _ => emit::flow(value, self.style),
         };
         self.edits.push((node.span.clone(), new));
         Some(())
@@ -197,7 +198,7 @@ impl Editor<'_> {
         let last = entries.last()?;
         let end = last.node.span.end.max(last.key_span.end);
         if flow {
-            let one = |(key, value): &(&str, &Value)| format!(", {}: {}", Value::from(*key), emit::flow(value));
+            let one = |(key, value): &(&str, &Value)| format!(", {}", emit::flow_entry(key, value, self.style));
             self.edits.push((end..end, missing.iter().map(one).collect()));
             return Some(());
         }
@@ -233,8 +234,8 @@ impl Editor<'_> {
     fn insert_item(&mut self, flow: bool, previous: Option<&Node>, next: Option<&Node>, value: &Value) -> Option<()> {
         if flow {
             let (at, new) = match (previous, next) {
-                (_, Some(next)) => (next.span.start, format!("{}, ", emit::flow(value))),
-                (Some(previous), None) => (previous.span.end, format!(", {}", emit::flow(value))),
+                (_, Some(next)) => (next.span.start, format!("{}, ", emit::flow(value, self.style))),
+                (Some(previous), None) => (previous.span.end, format!(", {}", emit::flow(value, self.style))),
                 (None, None) => return None,
             };
             self.edits.push((at..at, new));
