@@ -68,15 +68,17 @@ impl FromArgMatches for Flags {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let settings = settings(args)?;
     let mut out = String::new();
+    let mut notes = Vec::new();
     for file in &args.file {
         let name = name_of(file);
         let text = read(file, &name)?;
-        let injected =
-            inject_stream(&text, &args.namespace, &settings).map_err(|error| anyhow!("{name}: {error}"))?;
-        for note in &injected.notes {
-            eprintln!("ldmesh: {name}: document {}: {}", note.document, note.text);
-        }
+        let injected = inject_stream(&text, &args.namespace, &settings).map_err(|error| anyhow!("{name}: {error}"))?;
+        notes.extend(injected.notes.into_iter().map(|note| (name.clone(), note)));
         append(&mut out, &injected.text);
+    }
+    // After an error, the error alone is told.
+    for (name, note) in notes {
+        eprintln!("ldmesh: {name}: document {}: {}", note.document, note.text);
     }
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(out.as_bytes()).and_then(|()| stdout.flush()).context("cannot write to standard output")?;
