@@ -28,11 +28,29 @@ pub(crate) fn splice(
     let mut rewritten = Vec::new();
     loop {
         let new = edit_all(text, documents, changes, &rewritten);
-        let wrong =
-            changes.iter().find(|change| !rewritten.contains(&change.document) && !is_right(&new, documents, change));
-        match wrong {
-            Some(change) => rewritten.push(change.document),
-            None => break check_all(new, documents, changes, rewritten),
+        let wrong = wrong(&load(&new), documents.len(), changes);
+        let before = rewritten.len();
+        rewritten.extend(wrong.into_iter().filter(|index| !rewritten.contains(index)).collect::<Vec<_>>());
+        if rewritten.len() == before {
+            return check_all(new, documents, changes, rewritten);
+        }
+    }
+}
+
+/// Changed documents that did not become what they should be.
+fn wrong(read: &Result<Vec<Document>, YamlError>, documents: usize, changes: &[Change]) -> Vec<usize> {
+    let all = || changes.iter().map(|change| change.document);
+    match read {
+        Ok(read) if read.len() == documents => {
+            let value =
+                |index: usize| read.get(index).and_then(|document| document.value.as_ref()).map(|node| &node.value);
+            let is_wrong = |change: &&Change| value(change.document) != Some(&change.value);
+            changes.iter().filter(is_wrong).map(|change| change.document).collect()
+        }
+        Ok(_) => all().collect(),
+        Err(error) => {
+            let index = error.document.saturating_sub(1);
+            if all().any(|document| document == index) { vec![index] } else { all().collect() }
         }
     }
 }
@@ -59,13 +77,6 @@ fn check_all(
     }
 }
 
-fn is_right(new: &str, documents: &[Document], change: &Change) -> bool {
-    load(new).is_ok_and(|read| {
-        let node = read.get(change.document).and_then(|document| document.value.as_ref());
-        read.len() == documents.len() && node.is_some_and(|node| node.value == change.value)
-    })
-}
-
 fn edit_all(text: &str, documents: &[Document], changes: &[Change], rewritten: &[usize]) -> String {
     let mut editor = Editor { text, edits: Vec::new(), style: Style { list_indent: 0, json: false } };
     for change in changes {
@@ -74,7 +85,10 @@ fn edit_all(text: &str, documents: &[Document], changes: &[Change], rewritten: &
         editor.style = Style { list_indent: editor.list_indent(node).unwrap_or(0), json };
         if rewritten.contains(&change.document) || editor.edit(node, &change.value).is_none() {
             editor.edits.retain(|(at, _)| !(node.span.start <= at.start && at.end <= node.span.end));
-            let new = emit::block(&change.value, 0, editor.style, Some(node));
+            let new = match text.get(node.span.clone()).is_some_and(|text| text.starts_with(['{', '['])) {
+                true => emit::flow(&change.value, editor.style),
+                false => emit::block(&change.value, 0, editor.style, Some(node)),
+            };
             editor.edits.push((node.span.clone(), new));
         }
     }
