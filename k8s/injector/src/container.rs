@@ -122,12 +122,23 @@ fn preload(container: &mut Map<String, Value>, folder: &str, warnings: &mut Vec<
         return;
     }
     let value = text_of(entry, "value").unwrap_or_default();
-    let separator = |c: char| c == ':' || c.is_ascii_whitespace();
-    let has = value.split(separator).any(|path| path.rsplit('/').next() == Some(LIBRARY));
+    let has = value.split(separates).any(|path| path.rsplit('/').next() == Some(LIBRARY));
     if !has {
-        let joined = if value.trim_matches(separator).is_empty() { library } else { format!("{value}:{library}") };
+        let joined = if value.trim_matches(separates).is_empty() { library } else { format!("{value}:{library}") };
         entry.insert("value".into(), joined.into());
     }
+}
+
+/// The folder from which a container preloads the library, where its value tells.
+pub(crate) fn preload_folder(container: &Map<String, Value>) -> Option<&str> {
+    let entry = entries(container, "env").filter(|entry| text_of(entry, "name") == Some(PRELOAD)).last()?;
+    let paths = text_of(entry, "value")?.split(separates);
+    paths.filter_map(|path| path.rsplit_once('/')).find(|(_, name)| *name == LIBRARY).map(|(folder, _)| folder)
+}
+
+/// Between the paths of LD_PRELOAD (ld.so(8)).
+fn separates(c: char) -> bool {
+    c == ':' || c.is_ascii_whitespace()
 }
 
 fn identify(container: &mut Map<String, Value>, warnings: &mut Vec<String>) {

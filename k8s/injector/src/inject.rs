@@ -8,7 +8,7 @@ use crate::annotations::{self, Annotated, Problem};
 use crate::container::{self, Plan};
 use crate::decide::{self, ISTIO_CONTAINERS, Namespace, Reason, SIDECAR, metadata};
 use crate::own;
-use crate::settings::{Chosen, Install, Leader, Settings};
+use crate::settings::{Chosen, Leader, Settings};
 use crate::shape::{self, entries, object_mut, text_of};
 use crate::volumes::Volumes;
 use crate::workload;
@@ -122,9 +122,10 @@ fn inject_spec(
     }
     let mut volumes = Volumes::plan(spec, settings);
     // The first init container that finds the library.
-    let first = match settings.install {
-        Install::Init => own::add_install(spec, settings, volumes.files()).saturating_add(1),
-        Install::ImageVolume => 0,
+    let first = if volumes.need_install(spec, settings) {
+        own::add_install(spec, settings, volumes.files()).saturating_add(1)
+    } else {
+        0
     };
     let mut plan = Plan { settings, volumes: &mut volumes, workload };
     if settings.leader == Leader::Sidecar {

@@ -14,7 +14,8 @@ const USER: u32 = 65532;
 
 /// Adds the init container, first of all, unless it is there. Its place among the init containers.
 pub(crate) fn add_install(spec: &mut Map<String, Value>, settings: &Settings, files: Option<&str>) -> usize {
-    let (name, exists) = own_name(spec, "ldmesh-install", "install");
+    let into = |c: &Map<String, Value>| entries(c, "volumeMounts").any(|mount| text_of(mount, "name") == files);
+    let (name, exists) = own_name(spec, "ldmesh-install", |c| runs(c, "install") && into(c));
     if !exists {
         let mut container = base(spec, settings, &name, "64Mi");
         container.insert("command".into(), json!(["/ldmesh", "install", Role::Files.path()]));
@@ -33,7 +34,7 @@ pub(crate) fn add_agent(
     index: usize,
     user: Option<&Value>,
 ) -> usize {
-    let (name, exists) = own_name(spec, "ldmesh-agent", "agent");
+    let (name, exists) = own_name(spec, "ldmesh-agent", |c| runs(c, "agent"));
     if !exists {
         let mut container = base(spec, settings, &name, "128Mi");
         container.insert("command".into(), json!(["/ldmesh", "agent", "--standby"]));
@@ -68,9 +69,9 @@ fn runs(container: &Map<String, Value>, what: &str) -> bool {
     part(0) == Some("/ldmesh") && part(1) == Some(what)
 }
 
-fn own_name(spec: &Map<String, Value>, base: &str, what: &str) -> (String, bool) {
+fn own_name(spec: &Map<String, Value>, base: &str, is_it: impl Fn(&Map<String, Value>) -> bool) -> (String, bool) {
     // One that was added by hand does as well.
-    if let Some(name) = entries(spec, "initContainers").find(|c| runs(c, what)).and_then(|c| text_of(c, "name")) {
+    if let Some(name) = entries(spec, "initContainers").find(|c| is_it(c)).and_then(|c| text_of(c, "name")) {
         return (name.to_owned(), true);
     }
     let names = || CONTAINER_LISTS.iter().flat_map(|list| entries(spec, list)).filter_map(|c| text_of(c, "name"));

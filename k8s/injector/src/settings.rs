@@ -219,6 +219,10 @@ pub fn parse_settings(text: &str, settings: &mut Settings) -> Result<(), BadValu
         for (name, value) in mapping {
             let value = match value {
                 serde_json::Value::String(text) => text.clone(),
+                // YAML takes `on` for true.
+                serde_json::Value::Bool(on) if name == "mode" || name == "log" => {
+                    (if *on { "on" } else { "off" }).to_owned()
+                }
                 serde_json::Value::Bool(_) | serde_json::Value::Number(_) => value.to_string(),
                 _ => return bad(format!("{name}: write one value")),
             };

@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::container::preload_folder;
 use crate::own::install_folder;
 use crate::settings::{Install, Settings};
 use crate::shape::{entries, list_mut, text_of};
@@ -102,11 +103,9 @@ impl Volumes {
             entries(spec, "volumes").filter_map(|volume| Some((text_of(volume, "name")?.to_owned(), kinds(volume))));
         let mut volumes = Volumes { wanted: Vec::new(), own: own.collect() };
         let run = json!({"emptyDir": {"medium": "Memory", "sizeLimit": settings.run_size}});
-        match installed(spec).filter(|_| settings.install == Install::Init) {
-            Some(name) => {
-                let name = name.to_owned();
-                volumes.wanted.push(Wanted { role: Role::Files, name, source: None, used: true });
-            }
+        match installed(spec).or_else(|| preloaded(spec)).map(str::to_owned) {
+            // However it came there: a pod is not given the library twice.
+            Some(name) => volumes.wanted.push(Wanted { role: Role::Files, name, source: None, used: true }),
             None => volumes.want(Role::Files, files(settings)),
         }
         volumes.want(Role::Run, run);
@@ -136,6 +135,16 @@ impl Volumes {
             volume.extend(source);
             list_mut(spec, "volumes").push(Value::Object(volume));
         }
+    }
+
+    /// Whether somebody has to put the library into its volume.
+    pub(crate) fn need_install(&self, spec: &Map<String, Value>, settings: &Settings) -> bool {
+        let is_there = || preloaded(spec).is_some_and(|name| self.name(Role::Files) == Some(name));
+        installed(spec).is_some() || (settings.install == Install::Init && !is_there())
+    }
+
+    fn name(&self, role: Role) -> Option<&str> {
+        self.wanted.iter().find(|wanted| wanted.role == role).map(|wanted| wanted.name.as_str())
     }
 
     /// The volume with library and binary, which is used then.
@@ -208,6 +217,16 @@ fn installed(spec: &Map<String, Value>) -> Option<&str> {
         let folder = install_folder(container)?;
         let mut mounts = entries(container, "volumeMounts");
         text_of(mounts.find(|mount| text_of(mount, "mountPath") == Some(folder))?, "name")
+    })
+}
+
+/// The volume from which a container preloads the library already.
+fn preloaded(spec: &Map<String, Value>) -> Option<&str> {
+    let containers = entries(spec, "containers").chain(entries(spec, "initContainers"));
+    containers.filter_map(|container| Some((container, preload_folder(container)?))).find_map(|(container, folder)| {
+        let at =
+            |mount: &&Map<String, Value>| text_of(mount, "mountPath") == Some(folder) && !mount.contains_key("subPath");
+        text_of(entries(container, "volumeMounts").find(at)?, "name")
     })
 }
 

@@ -194,13 +194,32 @@ fn injecting_again_is_an_empty_patch_and_a_new_container_is_completed_alone() {
 
 #[test]
 fn a_setting_that_changed_since_does_not_touch_what_is_there() {
-    let (once, _) = injected(&pod());
-    let mut settings = Settings::default();
-    for (name, value) in [("image", "ldmesh:2"), ("run-size", "8Mi"), ("xds", "https://other:15012")] {
-        settings.set(name, value).unwrap();
+    for (first, second) in [("init", "image-volume"), ("image-volume", "init")] {
+        let mut settings = Settings::default();
+        settings.set("install", first).unwrap();
+        let Outcome::Injected { pod: mut once, .. } = inject(&pod(), &enabled(), &settings) else { panic!() };
+        for (name, value) in [("install", second), ("image", "ldmesh:2"), ("run-size", "8Mi"), ("xds", "https://o:1")] {
+            settings.set(name, value).unwrap();
+        }
+        let again = inject(&once, &enabled(), &settings);
+        assert_eq!(again, Outcome::Injected { pod: once.clone(), warnings: Vec::new() });
+        // A container that comes later gets the library from where the others have it.
+        once["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "late"}));
+        let Outcome::Injected { pod, .. } = inject(&once, &enabled(), &settings) else { panic!() };
+        assert_eq!(pod["spec"]["volumes"], once["spec"]["volumes"]);
+        assert_eq!(pod["spec"]["containers"][1]["volumeMounts"], once["spec"]["containers"][0]["volumeMounts"]);
     }
-    let again = inject(&once, &enabled(), &settings);
-    assert_eq!(again, Outcome::Injected { pod: once, warnings: Vec::new() });
+}
+
+#[test]
+fn an_init_container_that_installs_elsewhere_does_not_count_as_ours() {
+    let pod =
+        with("/spec/initContainers", json!([{"name": "ldmesh-install", "command": ["/ldmesh", "install", "/x"]}]));
+    let (pod, _) = injected(&pod);
+    let init = pod["spec"]["initContainers"].as_array().unwrap();
+    let names: Vec<&str> = init.iter().map(|container| container["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["ldmesh-install-2", "ldmesh-install"]);
+    assert_eq!(injected(&pod).0, pod);
 }
 
 #[test]

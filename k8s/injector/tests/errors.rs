@@ -105,6 +105,7 @@ fn a_settings_file_is_a_mapping_of_known_names() {
     let mut settings = Settings::default();
     assert_eq!(parse_settings("# nothing\n", &mut settings), Ok(()));
     assert_eq!(parse_settings("mode: shadow\ninit-containers: true\nrun-size: 16Mi\n", &mut settings), Ok(()));
+    assert_eq!(parse_settings("mode: off\nlog: off\nmixed: yes\n", &mut settings), Ok(()));
     let wrong = |text: &str| {
         let BadValue(why) = parse_settings(text, &mut Settings::default()).unwrap_err();
         why
