@@ -12,7 +12,8 @@ use crate::decide::POD_LABEL;
 use crate::settings::{BadValue, OfContainer, Settings};
 use crate::shape::{entries, text_of};
 
-const PREFIX: &str = "ldmesh.io/";
+/// Of every label and annotation that is ours.
+pub(crate) const PREFIX: &str = "ldmesh.io/";
 
 /// Where a key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
