@@ -8,6 +8,7 @@
 mod agent;
 mod check;
 mod explain;
+mod inject;
 mod install;
 mod library;
 mod preloadable;
@@ -36,6 +37,7 @@ enum Command {
     Serve(serve::Args),
     Check(check::Args),
     Explain(explain::Args),
+    Inject(inject::Args),
     Install(install::Args),
     Off(switch::OffArgs),
     On(switch::OnArgs),
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Inject(args) => inject::run(&args),
         Command::Install(args) => install::run(&args),
         Command::Off(args) => switch::off(&args),
         Command::On(args) => switch::on(&args),

@@ -58,7 +58,14 @@ impl Pod {
     /// Starts etcd and kube-apiserver and waits until the API answers.
     #[track_caller]
     pub fn kubernetes(&self) -> Kubernetes<'_> {
-        must(Kubernetes::start(self))
+        // The controller of service accounts is not here, and pods are objects only.
+        must(Kubernetes::start(self, &["--disable-admission-plugins=ServiceAccount"]))
+    }
+
+    /// As [`Pod::kubernetes`], with all that the API server does to a new pod. A namespace needs its service account.
+    #[track_caller]
+    pub fn kubernetes_with_accounts(&self) -> Kubernetes<'_> {
+        must(Kubernetes::start(self, &[]))
     }
 
     /// Puts a file below `/run/secrets` as kubelet projects one: the new text is there at once.
@@ -76,7 +83,7 @@ impl Pod {
 
 impl<'pod> Kubernetes<'pod> {
     #[track_caller]
-    fn start(pod: &'pod Pod) -> Result<Self> {
+    fn start(pod: &'pod Pod, flags: &[&str]) -> Result<Self> {
         let binaries = binaries()?;
         let folder = pod.folder().join("kubernetes");
         fs::create_dir(&folder)?;
@@ -103,9 +110,8 @@ impl<'pod> Kubernetes<'pod> {
             &format!("--service-account-issuer={ISSUER}"),
             &file("service-account-key-file", "accounts.pem"),
             &file("service-account-signing-key-file", "accounts.pem"),
-            // Its controller is not here, and pods are objects only.
-            "--disable-admission-plugins=ServiceAccount",
         ]);
+        api_server.args(flags);
         let admin = Kubectl { pod, program: binaries.join("kubectl"), config: folder.join("admin.json") };
         let is_ready = |_: &Running| admin.run(&["get", "--raw", "/readyz"]).status.success();
         let api_server = pod.start_until("an API server that is ready", READY, &mut api_server, is_ready);
@@ -122,6 +128,19 @@ impl<'pod> Kubernetes<'pod> {
     #[track_caller]
     pub fn delete(&self, yaml: &str) {
         self.with_file(&["delete", "--ignore-not-found", "--wait=false"], yaml);
+    }
+
+    /// What the API server says against objects that it is asked to create, without creating them: a line each. The
+    /// objects of kinds that it does not know, and those that are there already, are left out.
+    #[track_caller]
+    pub fn refusals(&self, yaml: &str) -> Vec<String> {
+        let file = self.folder.join("objects.yaml");
+        must(fs::write(&file, yaml).context("write objects.yaml"));
+        let done = self.admin.run(&["create", "--dry-run=server", "--filename", &file.display().to_string()]);
+        let is_other = |line: &&str| !line.contains("AlreadyExists") && !line.contains("no matches for kind");
+        let lines: Vec<String> = done.stderr.lines().filter(is_other).map(str::to_owned).collect();
+        assert!(!lines.is_empty() || !done.stdout.is_empty(), "nothing was asked for: {done}");
+        lines
     }
 
     /// A running Pod as a StatefulSet makes it (`NAME-N`, of the service NAME), its namespace and its service account,

@@ -1,0 +1,132 @@
+//! Whether a pod is to be one of the mesh, and why not.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::inject::Request;
+use crate::settings::Settings;
+use crate::shape::{Malformed, entries, text_of};
+
+/// The label of a pod that asks for injection (`"true"`) or forbids it (`"false"`).
+pub(crate) const POD_LABEL: &str = "ldmesh.io/inject";
+const NAMESPACE_LABEL: &str = "ldmesh.io/injection";
+pub(crate) const SIDECAR: &str = "sidecar.istio.io/inject";
+const SYSTEM: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "istio-system"];
+const MIRROR: &str = "kubernetes.io/config.mirror";
+/// Istio's own containers, which are never touched.
+pub(crate) const ISTIO_CONTAINERS: [&str; 3] = ["istio-proxy", "istio-init", "istio-validation"];
+
+/// The namespace of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its name.
+    pub name: String,
+    /// Its labels; empty where they are not known.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Namespace {
+    /// A namespace without labels.
+    pub fn new(name: impl Into<String>) -> Self {
+        Namespace { name: name.into(), labels: BTreeMap::new() }
+    }
+
+    fn asks(&self) -> bool {
+        self.labels.get(NAMESPACE_LABEL).is_some_and(|value| value == "enabled")
+    }
+}
+
+/// Why a pod stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Reason {
+    /// Nobody asked.
+    #[error("nobody asked: neither the pod's label ldmesh.io/inject nor the namespace's ldmesh.io/injection")]
+    NotAsked,
+    /// The pod's label says no.
+    #[error("its label ldmesh.io/inject is \"false\"")]
+    OptedOut,
+    /// A namespace of the system.
+    #[error("namespace {0} is the system's")]
+    SystemNamespace(String),
+    /// The node's network is not a pod's.
+    #[error("it uses its node's network (hostNetwork)")]
+    HostNetwork,
+    /// No LD_PRELOAD there.
+    #[error("it is for Windows")]
+    Windows,
+    /// kubelet's picture of a static pod.
+    #[error("it mirrors a static pod")]
+    Mirror,
+    /// A sidecar does the work.
+    #[error("it has Istio's sidecar (container istio-proxy); ldmesh.io/mixed allows both")]
+    Sidecar,
+    /// A sidecar was asked for.
+    #[error("it asks for Istio's sidecar (sidecar.istio.io/inject: \"true\"); ldmesh.io/mixed allows both")]
+    SidecarAsked,
+    /// Every container is left out by settings.
+    #[error("its settings choose none of its containers")]
+    NoContainer,
+    /// It cannot be read.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+/// What can be said before the settings are known: whether somebody asked and the pod can be in the mesh at all.
+pub(crate) fn asked(pod: &Map<String, Value>, request: &Request<'_>) -> Result<(), Reason> {
+    let label = metadata(pod, "labels", POD_LABEL);
+    if label == Some("false") {
+        return Err(Reason::OptedOut);
+    }
+    if label != Some("true") && !request.asked && !request.namespace.asks() {
+        return Err(Reason::NotAsked);
+    }
+    let namespace = &request.namespace.name;
+    if SYSTEM.contains(&namespace.as_str()) {
+        return Err(Reason::SystemNamespace(namespace.clone()));
+    }
+    let Some(spec) = pod.get("spec").and_then(Value::as_object) else {
+        return Ok(());
+    };
+    if spec.get("hostNetwork").and_then(Value::as_bool) == Some(true) {
+        return Err(Reason::HostNetwork);
+    }
+    if is_windows(spec) {
+        return Err(Reason::Windows);
+    }
+    if metadata(pod, "annotations", MIRROR).is_some() {
+        return Err(Reason::Mirror);
+    }
+    Ok(())
+}
+
+/// Whether a sidecar stands in the way.
+pub(crate) fn beside_sidecar(pod: &Map<String, Value>, settings: &Settings) -> Result<(), Reason> {
+    if settings.mixed {
+        return Ok(());
+    }
+    let spec = pod.get("spec").and_then(Value::as_object);
+    let mut containers =
+        spec.into_iter().flat_map(|spec| entries(spec, "containers").chain(entries(spec, "initContainers")));
+    if containers.any(|container| text_of(container, "name") == Some("istio-proxy")) {
+        return Err(Reason::Sidecar);
+    }
+    // As for Istio, the label wins over the annotation of old.
+    let asked = metadata(pod, "labels", SIDECAR).or_else(|| metadata(pod, "annotations", SIDECAR));
+    if asked == Some("true") { Err(Reason::SidecarAsked) } else { Ok(()) }
+}
+
+/// A label or an annotation.
+pub(crate) fn metadata<'a>(pod: &'a Map<String, Value>, list: &str, key: &str) -> Option<&'a str> {
+    pod.get("metadata")?.get(list)?.get(key)?.as_str()
+}
+
+fn is_windows(spec: &Map<String, Value>) -> bool {
+    let os = spec.get("os").and_then(|os| os.get("name")).and_then(Value::as_str);
+    let selected = ["kubernetes.io/os", "beta.kubernetes.io/os"].map(|key| {
+        let selector = spec.get("nodeSelector").and_then(Value::as_object);
+        selector.and_then(|selector| text_of(selector, key))
+    });
+    os == Some("windows") || selected.contains(&Some("windows"))
+}

@@ -1,0 +1,81 @@
+//! docs/kubernetes.md says what the code does: its table of settings and its examples are made by it.
+//! `LDMESH_GOLDEN=update` writes table and example anew.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use injector::stream::inject_stream;
+use injector::{SETTINGS, Scope, Settings};
+
+fn path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/kubernetes.md")
+}
+
+/// The text of the fenced block behind a mark.
+fn block<'a>(document: &'a str, mark: &str) -> &'a str {
+    let (_, rest) = document.split_once(&format!("<!-- {mark} -->\n```")).expect(mark);
+    let (_, rest) = rest.split_once('\n').unwrap();
+    rest.split_once("```").unwrap().0
+}
+
+fn table() -> String {
+    let mut table = "| setting | values | default | for | |\n| --- | --- | --- | --- | --- |\n".to_owned();
+    for setting in SETTINGS {
+        let scope = match setting.scope {
+            Scope::Pod => "pod",
+            Scope::Any => "pod, container",
+            Scope::Container => "container",
+        };
+        let row = [&format!("`{}`", setting.name), setting.values, setting.default, scope, setting.meaning];
+        table.push_str(&format!("| {} |\n", row.join(" | ")));
+    }
+    table
+}
+
+/// The document as the code would have it.
+fn expected(document: &str) -> String {
+    let (before, rest) = document.split_once("<!-- settings -->\n").unwrap();
+    let (_, after) = rest.split_once("\n`traffic.sidecar.istio.io/").unwrap();
+    let with_table = format!("{before}<!-- settings -->\n{}\n`traffic.sidecar.istio.io/{after}", table());
+    let mut settings = Settings::default();
+    settings.set("xds", "http://istiod.istio-system.svc:15010").unwrap();
+    let injected = inject_stream(block(document, "before"), "default", &settings).unwrap();
+    assert_eq!(injected.notes, []);
+    let old = format!("<!-- after -->\n```yaml\n{}```", block(document, "after"));
+    with_table.replace(&old, &format!("<!-- after -->\n```yaml\n{}```", injected.text))
+}
+
+#[test]
+fn the_table_of_settings_and_the_example_are_the_codes() {
+    let document = fs::read_to_string(path()).unwrap();
+    let expected = expected(&document);
+    if std::env::var_os("LDMESH_GOLDEN").is_some_and(|value| value == "update") {
+        fs::write(path(), &expected).unwrap();
+    } else {
+        assert!(document == expected, "docs/kubernetes.md is stale: run with LDMESH_GOLDEN=update");
+    }
+}
+
+#[test]
+fn the_refusal_that_the_document_shows_is_what_is_said() {
+    let document = fs::read_to_string(path()).unwrap();
+    let pod =
+        block(&document, "before").replace("  name: shell #", "  annotations: {ldmesh.io/mode: loud}\n  name: shell #");
+    let error = inject_stream(&pod, "default", &Settings::default()).unwrap_err();
+    assert_eq!(block(&document, "refused"), format!("ldmesh: shop.yaml: {error}\n"));
+}
+
+#[test]
+fn every_setting_takes_the_words_and_the_default_that_it_documents() {
+    for setting in SETTINGS.iter().filter(|setting| setting.scope != Scope::Container) {
+        let words = setting.values.split("`, `").map(|word| word.trim_matches('`'));
+        let is_word = |word: &&str| !word.contains([' ', ':', '/', '*']) && setting.values.starts_with('`');
+        for word in words.filter(is_word) {
+            assert_eq!(Settings::default().set(setting.name, word), Ok(()), "{}: {word}", setting.name);
+        }
+        if let Some(default) = setting.default.strip_prefix('`').and_then(|text| text.strip_suffix('`')) {
+            assert_eq!(Settings::default().set(setting.name, default), Ok(()), "{}: {default}", setting.name);
+        }
+    }
+}
