@@ -122,3 +122,42 @@ fn a_control_plane_that_the_hosts_file_names_is_found_where_dns_never_answers() 
     println!("answered {:?} after the start", started.elapsed());
     assert!(started.elapsed() < Duration::from_secs(4), "it waited for DNS: {:?}", started.elapsed());
 }
+
+/// Every connection to the greeter goes to a subset of its own number.
+fn in_subset(number: usize) -> Manifest {
+    const SUBSETS: usize = 10;
+    let subsets: Vec<String> = (0..SUBSETS).map(|n| format!("{{name: s{n}, labels: {{}}}}")).collect();
+    only(1)
+        .and(&format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: greeter, namespace: default}}\n\
+             spec: {{host: greeter, subsets: [{}]}}\n",
+            subsets.join(", ")
+        ))
+        .and(&format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: greeter, namespace: default}}\n\
+             spec: {{hosts: [greeter], http: [{{route: [{{destination: {{host: greeter, subset: s{number}}}}}]}}]}}\n"
+        ))
+}
+
+#[test]
+fn a_route_to_clusters_that_nobody_asked_for_yet_is_used_when_their_endpoints_are_there() {
+    let pod = Pod::new();
+    let _backends = pod.greeters(Mode::Echo, 1);
+    let control_plane = pod.serve(&in_subset(0));
+    let explain = || Finished::of(&mut pod.ldmesh(&["explain", "10.96.0.10:80"])).stdout;
+    Finished::of(pod.mesh(ctests::c_program("dials_until_made")).args(["10.96.0.10", "80"])).success();
+    let mut command = pod.mesh(ctests::c_program("watches"));
+    let mut watcher =
+        ctests::Running::start(command.args(["10.96.0.10", "80", "nonblocking"]).stdin(std::process::Stdio::piped()));
+    let keep = watcher.stdin();
+    for number in 1..10 {
+        control_plane.apply(&in_subset(number));
+        let cluster = format!("outbound|80|s{number}|greeter.default.svc.cluster.local");
+        let routed = || explain().contains(&cluster) && explain().contains("127.0.1.1:8080 healthy");
+        wait_until("the subset is used", Duration::from_secs(5), || explain(), routed);
+    }
+    drop(keep);
+    let watched = watcher.finish();
+    let seen: Vec<&str> = watched.success().lines().filter_map(|line| line.split(' ').nth(1)).collect();
+    assert_eq!(seen, ["greeter-1"], "{watched}");
+}

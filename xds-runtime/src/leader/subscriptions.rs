@@ -11,6 +11,8 @@ use crate::resource::ResourceType;
 const NAMES_PATIENCE: Duration = Duration::from_secs(1);
 /// Nor for routes and endpoints that were asked for.
 const BY_NAME_PATIENCE: Duration = Duration::from_secs(2);
+/// Nor are the endpoints of clusters that something in use leads to since a change.
+pub const WARM_PATIENCE: Duration = Duration::from_secs(1);
 
 /// EDS names that the wishes lead to.
 pub fn endpoint_names(wishes: impl Iterator<Item = u64>, leads_to: &BTreeMap<u64, Vec<String>>) -> BTreeSet<String> {
@@ -20,6 +22,13 @@ pub fn endpoint_names(wishes: impl Iterator<Item = u64>, leads_to: &BTreeMap<u64
 /// Whether everything a wish leads to is in `settled`. What leads nowhere is answered by that.
 pub fn is_answered(key: u64, leads_to: &BTreeMap<u64, Vec<String>>, settled: &BTreeSet<String>) -> bool {
     leads_to.get(&key).is_none_or(|names| names.iter().all(|name| settled.contains(name)))
+}
+
+/// Whether everything that is in use would have endpoints after a publish, as Envoy warms a cluster before it uses it.
+/// `served`: the wishes that the published image answers.
+pub fn is_warm(served: &BTreeSet<u64>, leads_to: &BTreeMap<u64, Vec<String>>, resources: &Resources) -> bool {
+    let names = served.iter().filter_map(|key| leads_to.get(key)).flatten();
+    names.into_iter().all(|name| resources.is_settled(ResourceType::Endpoint, name))
 }
 
 /// Whether a first publish would be a complete state.
@@ -74,6 +83,19 @@ mod tests {
             resources.apply(Event::Answered { kind: *kind, version: String::new() }, 1);
         }
         resources
+    }
+
+    #[test]
+    fn what_is_served_is_warm_when_each_of_its_clusters_is_settled() {
+        let mut resources = Resources::default();
+        let served = BTreeSet::from([7]);
+        assert!(!is_warm(&served, &map(), &resources));
+        assert!(is_warm(&BTreeSet::new(), &map(), &resources), "nobody uses them yet");
+        for name in ["a", "b"] {
+            resources.apply(Event::Missing { kind: ResourceType::Endpoint, name: name.to_owned() }, 1);
+        }
+        assert!(is_warm(&served, &map(), &resources), "what does not exist is not waited for");
+        assert!(is_warm(&BTreeSet::from([9]), &map(), &resources), "what leads nowhere is warm");
     }
 
     #[test]

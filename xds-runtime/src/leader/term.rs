@@ -18,9 +18,10 @@ use super::pipeline::{Pipeline, PipelineError};
 use super::run::{Ended, Failed, HostKind, Leadership, asked};
 use super::run_dir::{Open, RunDir};
 use super::status::{ControlPlaneStatus, LeaderStatus, Status, types};
-use super::subscriptions::{Readiness, endpoint_names, readiness};
+use super::subscriptions::{Readiness, WARM_PATIENCE, endpoint_names, is_warm, readiness};
 use super::{files, upstream};
 use crate::ads::{AdsClient, Command, Event, Handle, Session, Update};
+use crate::compile::ALWAYS_WANTED;
 use crate::config::{Pod, Settings};
 use crate::control::{Control, HEARTBEAT_MS, Term, WISH_EXPIRY_MS};
 use crate::pod::names;
@@ -54,6 +55,10 @@ pub struct Running {
     refreshed: Option<Instant>,
     /// Since when clusters and listeners are there.
     core_since: Option<Instant>,
+    /// Wishes that the published image answers.
+    served: BTreeSet<u64>,
+    /// A publish waits since then for endpoints of clusters that these have come to lead to.
+    warming_since: Option<Instant>,
     failures: u32,
     beats: u64,
     started: Millis,
@@ -114,6 +119,8 @@ impl Running {
             refresh_at: (!seed.is_empty()).then(Instant::now),
             refreshed: None,
             core_since: None,
+            served: BTreeSet::new(),
+            warming_since: None,
             failures: 0,
             beats: 0,
             started: now(),
@@ -274,9 +281,13 @@ impl Running {
     }
 
     /// Tells who waits for a wish that the published image answers.
-    fn answer_wishes(&self) {
+    fn answer_wishes(&mut self) {
         let now = now();
-        let answered = |key| self.pipeline.answers(key);
+        if self.warming_since.is_none() {
+            let wishes = self.control.wanted(now, WISH_EXPIRY_MS).map(|wish| wish.key);
+            self.served = wishes.chain([ALWAYS_WANTED]).filter(|key| self.pipeline.answers(*key)).collect();
+        }
+        let answered = |key| self.served.contains(&key) || self.pipeline.answers(key);
         let news = self.control.wanted(now, WISH_EXPIRY_MS).any(|wish| !wish.answered && answered(wish.key));
         self.control.sweep_wanted(now, WISH_EXPIRY_MS, answered);
         if news {
@@ -294,7 +305,8 @@ impl Running {
         }
         self.pipeline.compile();
         self.subscribe();
-        if self.pipeline.generation() == 0 && !self.is_complete() {
+        let may_publish = if self.pipeline.generation() == 0 { self.is_complete() } else { self.is_warm() };
+        if !may_publish {
             return Ok(());
         }
         match self.pipeline.publish(&self.term, &self.endpoints) {
@@ -325,6 +337,19 @@ impl Running {
                 false
             }
         }
+    }
+
+    /// Whether what is in use stays so with a publish; else it is looked at again when an answer comes, or in time.
+    fn is_warm(&mut self) -> bool {
+        if !is_warm(&self.served, &self.pipeline.compiled().wanted, &self.pipeline.resources) {
+            let since = *self.warming_since.get_or_insert_with(Instant::now);
+            if since.elapsed() < WARM_PATIENCE {
+                self.refresh_at = Some(since + WARM_PATIENCE);
+                return false;
+            }
+        }
+        self.warming_since = None;
+        true
     }
 
     fn publish_failed(&mut self, error: &PipelineError) -> Result<(), Ended> {
