@@ -62,6 +62,13 @@ impl Caretaker {
         Self { diag, network, differed: HashMap::new() }
     }
 
+    /// Tells the pod's processes whether they may ask the kernel, too, and where.
+    pub fn tell(&self, state: State) {
+        if let Some(network) = self.network {
+            state.set_network(network);
+        }
+    }
+
     /// Looks every record up. Returns how many live on. A connect that lasts for longer than its cluster's connect
     /// timeout is a failure, counted once, whatever becomes of it. `go_on` is called between some of them.
     pub fn check(
@@ -73,9 +80,7 @@ impl Caretaker {
         go_on: &mut dyn FnMut(),
     ) -> usize {
         const IN_ONE_GO: usize = 256;
-        if let Some(network) = self.network {
-            state.set_network(network);
-        }
+        self.tell(state);
         let mut live = 0;
         for (nth, (cookie, connection)) in (1..).zip(state.connections()) {
             if nth % IN_ONE_GO == 0 {

@@ -98,6 +98,8 @@ impl Running {
         if journal.is_ok() {
             journal::remove_older(&dir, term.epoch());
         }
+        let caretaker = Caretaker::new();
+        caretaker.tell(pipeline.state());
         let uri = endpoint.uri.clone();
         let (client, ads) = AdsClient::new(endpoint, session, random);
         let mut running = Self {
@@ -107,7 +109,7 @@ impl Running {
             settings,
             pipeline,
             journal: journal.ok(),
-            caretaker: Caretaker::new(),
+            caretaker,
             ads,
             routes: BTreeSet::new(),
             endpoints: BTreeSet::new(),

@@ -95,9 +95,9 @@ impl State {
         }
     }
 
-    /// Copies records and slots of another file, which is no larger (leader only).
+    /// Copies records and slots, and what goes with them, of another file, which is no larger (leader only).
     pub fn copy_from(&self, other: State) {
-        for at in HEADER_WORDS..other.words.len() {
+        for at in [AT_NETWORK, AT_LOOK].into_iter().chain(HEADER_WORDS..other.words.len()) {
             if let (Some(word), Some(cell)) = (other.words.load(at), self.words.cell(at)) {
                 cell.store(word, Ordering::Relaxed);
             }
