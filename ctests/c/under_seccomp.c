@@ -64,7 +64,7 @@ static void docker(int old) {
 
 static void no_netlink(void) {
     load(offsetof(struct seccomp_data, nr));
-    add(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 2);
+    add(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 3);
     load(offsetof(struct seccomp_data, args));
     on(AF_NETLINK, SECCOMP_RET_ERRNO | EAFNOSUPPORT);
     answer(SECCOMP_RET_ALLOW);
