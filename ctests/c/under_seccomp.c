@@ -1,6 +1,8 @@
 /* under_seccomp docker|old_docker PROGRAM ARGUMENT...: runs a program under the system calls that Docker's default
  * profile refuses to a container without capabilities (EPERM; clone3 ENOSYS); old_docker also refuses every call that is
  * newer than it (Linux 5.1 and later), as profiles of that time do.
+ * under_seccomp no_netlink PROGRAM ARGUMENT...: the same without netlink sockets (EAFNOSUPPORT), as below systemd's
+ * RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6.
  * under_seccomp killing ADDRESS PORT: connects to a service, then lets the kernel kill this process for any system
  * call but those that a network client makes anyhow, and connects again. Prints "before= after=". */
 #include "visit.h"
@@ -60,6 +62,14 @@ static void docker(int old) {
     answer(SECCOMP_RET_ALLOW);
 }
 
+static void no_netlink(void) {
+    load(offsetof(struct seccomp_data, nr));
+    add(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 3);
+    load(offsetof(struct seccomp_data, args));
+    on(AF_NETLINK, SECCOMP_RET_ERRNO | EAFNOSUPPORT);
+    answer(SECCOMP_RET_ALLOW);
+}
+
 /* A client's own calls, and what libc makes of them. */
 static void killing(void) {
     static const unsigned allowed[] = {
@@ -77,7 +87,8 @@ static void killing(void) {
 int main(int argc, char **argv) {
     if (argc < 4) return 2;
     if (strcmp(argv[1], "killing")) {
-        docker(!strcmp(argv[1], "old_docker"));
+        if (!strcmp(argv[1], "no_netlink")) no_netlink();
+        else docker(!strcmp(argv[1], "old_docker"));
         if (install()) return 1;
         execvp(argv[2], argv + 2);
         return 127;

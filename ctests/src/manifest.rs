@@ -125,6 +125,14 @@ impl Manifest {
         self
     }
 
+    /// With a limit of connections for the greeter.
+    pub fn limited(self, limit: u32) -> Self {
+        self.and(&format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: greeter, namespace: default}}\n\
+             spec: {{host: greeter, trafficPolicy: {{connectionPool: {{tcp: {{maxConnections: {limit}}}}}}}}}\n"
+        ))
+    }
+
     /// With turns (`ROUND_ROBIN`) instead of the default policy for a service of `default`.
     pub fn and_in_turn(self, service: &str) -> Self {
         self.and(&format!(

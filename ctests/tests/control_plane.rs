@@ -154,7 +154,7 @@ fn a_route_to_clusters_that_nobody_asked_for_yet_is_used_when_their_endpoints_ar
         control_plane.apply(&in_subset(number));
         let cluster = format!("outbound|80|s{number}|greeter.default.svc.cluster.local");
         let routed = || explain().contains(&cluster) && explain().contains("127.0.1.1:8080 healthy");
-        wait_until("the subset is used", Duration::from_secs(5), || explain(), routed);
+        wait_until("the subset is used", Duration::from_secs(5), explain, routed);
     }
     drop(keep);
     let watched = watcher.finish();

@@ -11,14 +11,6 @@ use rustix::time::{ClockId, clock_gettime};
 
 const VIP: &str = "10.96.0.10";
 
-/// The greeter with a limit of connections.
-fn limited(endpoints: u8, limit: u32) -> Manifest {
-    Manifest::greeter(endpoints).and(&format!(
-        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: greeter, namespace: default}}\n\
-         spec: {{host: greeter, trafficPolicy: {{connectionPool: {{tcp: {{maxConnections: {limit}}}}}}}}}\n"
-    ))
-}
-
 fn dial(pod: &Pod) -> Finished {
     Finished::of(pod.mesh(c_program("dial")).args([VIP, "80"]))
 }
@@ -48,7 +40,7 @@ fn now_us() -> i64 {
 fn eight_processes_of_four_threads_never_exceed_the_limit() {
     let pod = Pod::new();
     let backend = pod.backend_of(Mode::Echo, "127.0.1.1:8080", "greeter-1");
-    let _control_plane = pod.serve(&limited(1, 10));
+    let _control_plane = pod.serve(&Manifest::greeter(1).limited(10));
     Finished::of(pod.mesh(c_program("lookup")).args(["greeter", "80", "inet"])).success();
     let answer = Finished::of(pod.mesh(c_program("churns")).args([VIP, "80", "8", "4", "5"]));
     answer.success();
@@ -64,7 +56,7 @@ fn eight_processes_of_four_threads_never_exceed_the_limit() {
 fn connections_in_time_wait_do_not_count() {
     let pod = Pod::new();
     let _backend = pod.backend_of(Mode::Echo, "127.0.1.1:8080", "greeter-1");
-    let _control_plane = pod.serve(&limited(1, 2));
+    let _control_plane = pod.serve(&Manifest::greeter(1).limited(2));
     Finished::of(pod.mesh(c_program("lookup")).args(["greeter", "80", "inet"])).success();
     for _ in 0..6 {
         let again = || dial(&pod).status.success();
@@ -79,7 +71,7 @@ fn connections_in_time_wait_do_not_count() {
 fn a_killed_process_gives_its_connections_back_within_a_second_whatever_the_peer_does() {
     let pod = Pod::new();
     let _backend = pod.backend_of(Mode::Hold, "127.0.1.1:8080", "greeter-1");
-    let _control_plane = pod.serve(&limited(1, 4));
+    let _control_plane = pod.serve(&Manifest::greeter(1).limited(4));
     Finished::of(pod.mesh(c_program("lookup")).args(["greeter", "80", "inet"])).success();
     for _ in 0..3 {
         let mut held = holder(&pod, "6");
@@ -104,5 +96,50 @@ fn a_killed_process_gives_its_connections_back_within_a_second_whatever_the_peer
         println!("connects were refused until {} us after the end", last_refused - ended_us);
         assert!(last_refused - ended_us <= 1_000_000, "{} us", last_refused - ended_us);
         wait_until("the count is right again", Duration::from_secs(5), || pod.dump(), || active(&pod) == Some(0));
+    }
+}
+
+/// Connections in turn, by some processes; all are made.
+#[track_caller]
+fn check_turns(pod: &Pod, arguments: &[&str]) -> Finished {
+    let turns = Finished::of(pod.mesh(c_program("takes_turns")).args([VIP, "80"]).args(arguments));
+    println!("{arguments:?}: {}", turns.success().trim());
+    let [_, count, ..] = arguments else { panic!("{arguments:?}") };
+    assert_eq!((turns.field("made"), turns.field("refused")), (Some(*count), Some("0")), "{turns}");
+    turns
+}
+
+#[test]
+fn four_thousand_short_connections_in_a_row_are_made_below_a_limit_of_two() {
+    let pod = Pod::new();
+    let backend = pod.backend_of(Mode::Echo, "127.0.1.1:8080", "greeter-1");
+    let _control_plane = pod.serve(&Manifest::greeter(1).limited(2));
+    Finished::of(pod.mesh(c_program("lookup")).args(["greeter", "80", "inet"])).success();
+    let plain = Finished::of(pod.command(c_program("takes_turns")).args(["127.0.1.1", "8080", "1", "4000", "client"]));
+    println!("without us: {}", plain.success().trim());
+    for closes in ["backend", "client"] {
+        let turns = check_turns(&pod, &["1", "4000", closes]);
+        // No descriptor of ours stays.
+        assert_eq!(turns.field("fds"), plain.field("fds"), "{turns}\n{plain}");
+        check_turns(&pod, &["8", "1000", closes]);
+    }
+    check_turns(&pod, &["1", "1000", "client", "nonblocking"]);
+    assert_eq!(backend.accepted(), 15_000);
+}
+
+#[test]
+fn a_closed_connection_makes_room_at_once_and_a_full_cluster_refuses_without_much_ado() {
+    for limit in [2, 100, 1000] {
+        let pod = Pod::new();
+        let _backend = pod.backend_of(Mode::Echo, "127.0.1.1:8080", "greeter-1");
+        let _control_plane = pod.serve(&Manifest::greeter(1).limited(limit));
+        Finished::of(pod.mesh(c_program("lookup")).args(["greeter", "80", "inet"])).success();
+        let rounds = Finished::of(pod.mesh(c_program("makes_room")).args([VIP, "80", "200"]));
+        println!("{}", rounds.success().trim());
+        let number = |key: &str| rounds.field(key).unwrap().parse::<u32>().unwrap();
+        assert_eq!(number("held"), limit, "{rounds}");
+        // One look asks about 128 of them; above that it may take more than one, each a millisecond later.
+        assert!(limit > 128 || number("at_once") == 200, "{rounds}");
+        assert!(number("longest_us") < 400_000, "before the leader looked: {rounds}");
     }
 }

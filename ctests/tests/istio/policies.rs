@@ -43,7 +43,7 @@ fn rules_and_policies_hold_for_connections() {
     for expected in [
         "outbound|80|v1|shop.default.svc.cluster.local (weight 75)",
         "outbound|80|v2|shop.default.svc.cluster.local (weight 25)",
-        "policy    random, connect timeout 3000 ms, at most 100000 connections",
+        "policy    random, connect timeout 3000 ms, at most 100 connections",
         "consecutive 5xx 7; every 5000 ms; ejects for 20000 to",
         "keepalive after 60 s, every 10 s, 3 probes",
         "left out  HTTP rules that depend on the request",

@@ -34,6 +34,7 @@ use crate::core::keepalive;
 use crate::core::mesh::{Attached, Mesh};
 use crate::core::outcome::{self, Outcome};
 use crate::core::process::{self, Context};
+use crate::core::room;
 use crate::core::socket::Socket;
 use crate::core::verdict::{Refusal, Verdict, Why};
 use crate::memory;
@@ -263,8 +264,13 @@ impl Redirected {
     /// Counts the connection in the slots of its cluster and endpoint; false = the cluster is full.
     fn count_open(&self) -> bool {
         let Some(state) = self.mesh.state() else { return true };
-        let cluster = self.pick.cluster_slot.and_then(|index| state.slot(index, self.pick.cluster_tag));
-        if cluster.is_some_and(|slot| !slot.open_connection(self.pick.max_connections.unwrap_or(u32::MAX))) {
+        let limit = self.pick.max_connections.unwrap_or(u32::MAX);
+        let cluster = self.pick.cluster_slot.map(|index| (index, self.pick.cluster_tag));
+        if let Some((index, tag)) = cluster
+            && let Some(slot) = state.slot(index, tag)
+            && !slot.open_connection(limit)
+            && !room::make(state, slot, (index, tag), limit)
+        {
             return false;
         }
         if let Some(slot) = self.pick.endpoint_slot.and_then(|index| state.slot(index, self.pick.endpoint_tag)) {
@@ -459,8 +465,7 @@ impl Redirected {
 
     fn uncount(&self) {
         let Some(state) = self.mesh.state() else { return };
-        outcome::close(state, self.pick.cluster_slot, self.pick.cluster_tag);
-        outcome::close(state, self.pick.endpoint_slot, self.pick.endpoint_tag);
+        self.pick.member().uncount(&state);
     }
 
     /// Notes the connection under its socket's cookie, with its own address for the leader's look-ups.
@@ -483,7 +488,7 @@ impl Redirected {
             opened: now,
         };
         if let Some(gone) = state.record(self.identity.cookie, &connection, now) {
-            outcome::uncount(state, &gone);
+            gone.member().uncount(&state);
         }
     }
 

@@ -27,6 +27,7 @@ pub mod process;
 pub mod query;
 pub mod resolve;
 pub mod reverse;
+pub mod room;
 pub mod socket;
 
 #[cfg(test)]

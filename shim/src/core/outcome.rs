@@ -10,7 +10,7 @@ use std::ffi::{c_int, c_void};
 
 use libc::socklen_t;
 use xds_runtime::shm::{self, Millis};
-use xds_runtime::state::{Connection, ConnectionState, State};
+use xds_runtime::state::ConnectionState;
 
 use crate::core::Errno;
 use crate::core::address::plausible;
@@ -67,21 +67,8 @@ pub fn learn(mesh: &dyn Mesh, cookie: u64, outcome: Outcome, now: Millis) {
             if is_the_endpoints(errno) && gone.state == ConnectionState::Connecting {
                 failure::count(mesh, &gone.member(), cookie, now);
             }
-            uncount(state, &gone);
+            gone.member().uncount(&state);
         }
-    }
-}
-
-/// Takes a connection out of the counts of its cluster and endpoint.
-pub fn uncount(state: State, gone: &Connection) {
-    close(state, gone.cluster_slot, gone.cluster_tag);
-    close(state, gone.endpoint_slot, gone.endpoint_tag);
-}
-
-/// Takes a connection out of the count of one slot.
-pub fn close(state: State, index: Option<u32>, tag: u64) {
-    if let Some(slot) = index.and_then(|index| state.slot(index, tag)) {
-        slot.close_connection();
     }
 }
 

@@ -1,13 +1,12 @@
 //! Looking after connection records: the kernel says which are gone, the counters follow.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use super::outliers::{Outliers, connect_timeout};
-use super::sock_diag::{Found, SockDiag};
 use crate::image::Mesh;
 use crate::shm::Millis;
-use crate::state::{Connection, ConnectionState, State};
+use crate::state::{Connection, ConnectionState, Found, Network, SockDiag, State};
 
 /// A record whose local port nobody told is dropped after this long.
 const UNKNOWN_LOCAL_MS: Millis = 10_000;
@@ -33,7 +32,7 @@ pub enum Care {
 pub fn care(connection: &Connection, found: Option<Found>, timeout: Option<Millis>, now: Millis) -> Care {
     let age = now.saturating_sub(connection.opened);
     match (found, connection.state) {
-        (Some(Found::Gone), _) => Care::Drop,
+        (Some(found), _) if found.is_over() => Care::Drop,
         (Some(Found::Open), state) if state.is_under_way() => Care::Establish,
         (Some(Found::Connecting), ConnectionState::Connecting) if timeout.is_some_and(|timeout| age >= timeout) => {
             Care::Fail
@@ -47,6 +46,8 @@ pub fn care(connection: &Connection, found: Option<Found>, timeout: Option<Milli
 /// Checks records, and keeps the slots' connection counts true to them.
 pub struct Caretaker {
     diag: Option<SockDiag>,
+    /// Where programs may ask the kernel, too.
+    network: Option<Network>,
     /// Slots whose count differed from the records at the last pass: (count, records).
     differed: HashMap<u32, (u64, u64)>,
 }
@@ -56,7 +57,16 @@ impl Caretaker {
     pub fn new() -> Self {
         let diag =
             SockDiag::open().inspect_err(|error| log::warn!("no sock_diag: {error}; connections are not checked"));
-        Self { diag: diag.ok(), differed: HashMap::new() }
+        let mut diag = diag.ok();
+        let network = diag.as_mut().and_then(network_of);
+        Self { diag, network, differed: HashMap::new() }
+    }
+
+    /// Tells the pod's processes whether they may ask the kernel, too, and where.
+    pub fn tell(&self, state: State) {
+        if let Some(network) = self.network {
+            state.set_network(network);
+        }
     }
 
     /// Looks every record up. Returns how many live on. A connect that lasts for longer than its cluster's connect
@@ -70,6 +80,7 @@ impl Caretaker {
         go_on: &mut dyn FnMut(),
     ) -> usize {
         const IN_ONE_GO: usize = 256;
+        self.tell(state);
         let mut live = 0;
         for (nth, (cookie, connection)) in (1..).zip(state.connections()) {
             if nth % IN_ONE_GO == 0 {
@@ -104,7 +115,7 @@ impl Caretaker {
                 }
                 Care::Drop => {
                     if let Some(gone) = state.forget(cookie, now) {
-                        uncount(state, &gone);
+                        gone.member().uncount(&state);
                     }
                 }
             }
@@ -113,12 +124,8 @@ impl Caretaker {
     }
 
     fn find(&mut self, cookie: u64, connection: &Connection) -> Option<Found> {
-        if connection.local_port == 0 {
-            return None;
-        }
-        let local = SocketAddr::new(connection.local.ip(), connection.local_port);
-        let remote = SocketAddr::new(connection.remote.ip(), connection.remote_port);
-        self.diag.as_mut()?.find(local, remote, cookie).inspect_err(|error| log::debug!("sock_diag: {error}")).ok()
+        let found = self.diag.as_mut()?.find_recorded(cookie, connection)?;
+        found.inspect_err(|error| log::debug!("sock_diag: {error}")).ok()
     }
 
     /// Corrects counts that a process which died between counting and recording left wrong. A count is touched only
@@ -156,18 +163,19 @@ impl Default for Caretaker {
     }
 }
 
+/// The network that look-ups tell about, if they do: without inet_diag the kernel says of every socket that there is
+/// none.
+fn network_of(diag: &mut SockDiag) -> Option<Network> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
+    let (local, nobody) = (listener.local_addr().ok()?, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0));
+    let cookie = rustix::net::sockopt::socket_cookie(&listener).ok()?;
+    (diag.find(local, nobody, cookie) == Ok(Found::Listening)).then(|| diag.network())
+}
+
 fn slots_of(connection: &Connection) -> impl Iterator<Item = (u32, u64)> {
     let endpoint = connection.endpoint_slot.map(|slot| (slot, connection.endpoint_tag));
     let cluster = connection.cluster_slot.map(|slot| (slot, connection.cluster_tag));
     endpoint.into_iter().chain(cluster)
-}
-
-fn uncount(state: State, connection: &Connection) {
-    for (slot, tag) in slots_of(connection) {
-        if let Some(slot) = state.slot(slot, tag) {
-            slot.close_connection();
-        }
-    }
 }
 
 #[cfg(test)]

@@ -23,7 +23,6 @@ mod pipeline;
 pub mod resources;
 pub mod run;
 pub mod run_dir;
-pub mod sock_diag;
 pub mod state_file;
 pub mod status;
 pub mod subscriptions;

@@ -103,6 +103,8 @@ impl Running {
         if journal.is_ok() {
             journal::remove_older(&dir, term.epoch());
         }
+        let caretaker = Caretaker::new();
+        caretaker.tell(pipeline.state());
         let (uri, node) = (endpoint.uri.clone(), endpoint.node.to_json());
         let (client, ads) = AdsClient::new(endpoint, session, random);
         let mut running = Self {
@@ -112,7 +114,7 @@ impl Running {
             settings,
             pipeline,
             journal: journal.ok(),
-            caretaker: Caretaker::new(),
+            caretaker,
             ads,
             routes: BTreeSet::new(),
             endpoints: BTreeSet::new(),

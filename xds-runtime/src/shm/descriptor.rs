@@ -1,5 +1,6 @@
 //! A descriptor of ours in somebody else's process.
 
+use std::ffi::c_long;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -14,6 +15,24 @@ impl Descriptor {
         let mut this = ManuallyDrop::new(self);
         // SAFETY: taken once: nothing of `this` is used or dropped after it.
         unsafe { ManuallyDrop::take(&mut this.0) }
+    }
+
+    /// The cookie of a socket's network namespace; `None` before Linux 5.14.
+    pub fn network(&self) -> Option<u64> {
+        const SO_NETNS_COOKIE: c_long = 71;
+        let (mut cookie, mut length) = (0_u64, size_of::<u64>() as libc::socklen_t);
+        // SAFETY: the kernel writes at most `length` bytes into the word; no other descriptor than ours is asked.
+        let answer = unsafe {
+            libc::syscall(
+                libc::SYS_getsockopt,
+                c_long::from(self.0.as_raw_fd()),
+                c_long::from(libc::SOL_SOCKET),
+                SO_NETNS_COOKIE,
+                &raw mut cookie,
+                &raw mut length,
+            )
+        };
+        (answer == 0 && length as usize == size_of::<u64>()).then_some(cookie)
     }
 }
 

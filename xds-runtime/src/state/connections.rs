@@ -156,6 +156,21 @@ impl State {
         })
     }
 
+    /// The record at `index` with its cookie, if it is one of this cluster's; a word or two are read of any other.
+    pub(super) fn connection_of(&self, index: usize, cluster: (u32, u64)) -> Option<(u64, Connection)> {
+        let words = self.connection_words(index)?;
+        if unpack(words.load(1 + SLOTS)?).1 != cluster.0 || words.load(1 + CLUSTER_TAG)? != cluster.1 {
+            return None;
+        }
+        let cookie = words.cell(COOKIE)?.load(Ordering::Acquire);
+        if cookie == 0 || cookie & CLAIMED != 0 {
+            return None;
+        }
+        let connection = self.connection(cookie)?;
+        (connection.cluster_slot == Some(cluster.0) && connection.cluster_tag == cluster.1)
+            .then_some((cookie, connection))
+    }
+
     fn bucket(cookie: u64) -> usize {
         (hash_words(&[cookie]) as usize % (CONNECTIONS / WAYS)) * WAYS
     }
@@ -230,6 +245,10 @@ const OPENED: usize = 9;
 
 /// Word of a record's content that holds ports and state.
 const PORTS: usize = 6;
+/// Word of its content that holds the slots of endpoint and cluster.
+const SLOTS: usize = 7;
+/// Word of its content that holds the tag of the cluster's slot.
+const CLUSTER_TAG: usize = 10;
 
 fn ports_word(c: &Connection) -> u64 {
     let state = match c.state {

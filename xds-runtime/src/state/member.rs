@@ -25,4 +25,11 @@ impl Member {
     pub fn cluster(&self, state: &State) -> Option<Slot<'static>> {
         state.slot(self.cluster_slot?, self.cluster_tag)
     }
+
+    /// Takes one connection out of the counts of both.
+    pub fn uncount(&self, state: &State) {
+        for slot in [self.cluster(state), self.endpoint(state)].into_iter().flatten() {
+            slot.close_connection();
+        }
+    }
 }

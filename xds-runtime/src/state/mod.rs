@@ -1,7 +1,7 @@
 //! STATE: what the pod's processes know together and what outlives generations of the image.
 //!
 //! ```text
-//! words 0..64      header: MAGIC, boot id, allocated slots
+//! words 0..64      header: MAGIC, boot id, allocated slots, the network of the records (room)
 //! 64..             connection records   (cookie -> what was dialled, which slots count it)
 //! then             slots                (endpoints, localities, clusters: counters, cursors, ejections)
 //! ```
@@ -13,12 +13,16 @@
 mod connections;
 mod health;
 mod member;
+mod room;
 mod slots;
+mod sock_diag;
 
 pub use connections::{CONNECTIONS, Connection, ConnectionState};
 pub use health::{Claim, Ejection};
 pub use member::Member;
+pub use room::{Look, Network};
 pub use slots::{Slot, SlotAllocator, SlotKind, endpoint_tag, locality_tag, named_tag};
+pub use sock_diag::{Found, SockDiag};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,6 +33,8 @@ const MAGIC: u64 = u64::from_le_bytes(*b"LDMESHS\x01");
 const AT_MAGIC: usize = 0;
 const AT_BOOT: usize = 1;
 const AT_SLOTS: usize = 3;
+const AT_NETWORK: usize = 4;
+const AT_LOOK: usize = 5;
 const HEADER_WORDS: usize = 64;
 /// Words of a slot.
 pub(crate) const SLOT_WORDS: usize = 12;
@@ -89,9 +95,9 @@ impl State {
         }
     }
 
-    /// Copies records and slots of another file, which is no larger (leader only).
+    /// Copies records and slots, and what goes with them, of another file, which is no larger (leader only).
     pub fn copy_from(&self, other: State) {
-        for at in HEADER_WORDS..other.words.len() {
+        for at in [AT_NETWORK, AT_LOOK].into_iter().chain(HEADER_WORDS..other.words.len()) {
             if let (Some(word), Some(cell)) = (other.words.load(at), self.words.cell(at)) {
                 cell.store(word, Ordering::Relaxed);
             }

@@ -1,13 +1,17 @@
 //! Exact kernel look-ups of TCP sockets: is the connection of a record still there, and in which state?
 //!
-//! One request per socket by its four-tuple and cookie (sock_diag(7), `inet_diag_req_v2`): about 1 us. Never a dump,
-//! which walks the whole node's hash table.
+//! One request per socket by its four-tuple and cookie (sock_diag(7), `inet_diag_req_v2`): 1 to 4 us. Never a dump,
+//! which walks the whole node's hash table. The leader asks, and so does a hook in a program's thread: nothing here
+//! allocates, blocks or is a cancellation point, and beside the socket's making it is `read` and `write`, which every
+//! filter of system calls lets a client do.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
 
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
+use rustix::io::{Errno, read, write};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netlink, socket_with};
+
+use crate::shm::Descriptor;
+use crate::state::{Connection, Network};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
@@ -17,6 +21,8 @@ const HEADER: usize = 16;
 const REQUEST: usize = HEADER + 56;
 /// `idiag_inode` of `struct inet_diag_msg`, its last word.
 const INODE: usize = HEADER + 68;
+/// What is read of an answer; attributes follow.
+const ANSWER: usize = INODE + 4;
 
 /// What the kernel says of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +33,15 @@ pub enum Found {
     Connecting,
     /// Its SYN leaves with the first write (TCP_FASTOPEN_CONNECT): nobody is asked anything yet.
     Deferred,
+    /// It takes connections.
+    Listening,
     /// Gone, or nobody holds it any more: its TIME_WAIT, or an end that the peer has not answered with its own.
     Gone,
 }
 
 /// A sock_diag socket.
 pub struct SockDiag {
-    socket: OwnedFd,
+    socket: Descriptor,
     sequence: u32,
 }
 
@@ -45,21 +53,43 @@ impl SockDiag {
     pub fn open() -> Result<Self, Errno> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?;
-        Ok(Self { socket, sequence: 0 })
+        Ok(Self { socket: socket.into(), sequence: 0 })
+    }
+
+    /// Opens it in this network, as far as the kernel tells.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; `XDEV` in another network.
+    pub fn open_in(network: Network) -> Result<Self, Errno> {
+        let diag = Self::open()?;
+        if network == Network::UNKNOWN || diag.network() == network { Ok(diag) } else { Err(Errno::XDEV) }
+    }
+
+    /// The network that it asks in.
+    pub fn network(&self) -> Network {
+        self.socket.network().map_or(Network::UNKNOWN, Network::of_cookie)
+    }
+
+    /// Looks up the connection of a record; `None` when the kernel cannot be asked, as its own port is not known.
+    pub fn find_recorded(&mut self, cookie: u64, recorded: &Connection) -> Option<Result<Found, Errno>> {
+        let local = recorded.local.socket(recorded.local_port);
+        let remote = recorded.remote.socket(recorded.remote_port);
+        (recorded.local_port != 0).then(|| self.find(local, remote, cookie))
     }
 
     /// Looks one socket up.
     ///
     /// # Errors
-    /// When the kernel does not answer the question (no inet_diag, no permission).
+    /// When the kernel does not answer the question (no permission). Without inet_diag it says that there is none.
     pub fn find(&mut self, local: SocketAddr, remote: SocketAddr, cookie: u64) -> Result<Found, Errno> {
         self.sequence = self.sequence.wrapping_add(1);
         let request = request(self.sequence, local, remote, cookie).ok_or(Errno::AFNOSUPPORT)?;
-        send(&self.socket, &request, SendFlags::empty())?;
-        let mut buffer = [0_u8; 1024];
-        // The kernel answers an exact look-up before send returns; what is older than it is dropped.
+        write(&self.socket, &request)?;
+        // A longer message loses its end.
+        let mut buffer = [0_u8; ANSWER];
+        // The kernel answers an exact look-up before write returns; what is older than it is dropped.
         for _ in 0..8 {
-            let (length, _) = recv(&self.socket, &mut buffer, RecvFlags::empty())?;
+            let length = read(&self.socket, &mut buffer)?;
             if let Some(answer) = buffer.get(..length).and_then(|bytes| answer(bytes, self.sequence)) {
                 return answer;
             }
@@ -75,22 +105,29 @@ fn request(sequence: u32, local: SocketAddr, remote: SocketAddr, cookie: u64) ->
         (from @ IpAddr::V6(_), to @ IpAddr::V6(_)) => (libc::AF_INET6, from, to),
         _ => return None,
     };
-    let mut out = Vec::with_capacity(REQUEST);
-    out.extend_from_slice(&(REQUEST as u32).to_ne_bytes());
-    out.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    out.extend_from_slice(&NLM_F_REQUEST.to_ne_bytes());
-    out.extend_from_slice(&sequence.to_ne_bytes());
-    out.extend_from_slice(&0_u32.to_ne_bytes());
-    out.extend_from_slice(&[u8::try_from(family).ok()?, IPPROTO_TCP, 0, 0]);
-    out.extend_from_slice(&u32::MAX.to_ne_bytes());
-    out.extend_from_slice(&local.port().to_be_bytes());
-    out.extend_from_slice(&remote.port().to_be_bytes());
-    out.extend_from_slice(&address(from));
-    out.extend_from_slice(&address(to));
-    out.extend_from_slice(&0_u32.to_ne_bytes());
-    out.extend_from_slice(&(cookie as u32).to_ne_bytes());
-    out.extend_from_slice(&((cookie >> 32) as u32).to_ne_bytes());
-    out.try_into().ok()
+    let (from, to) = (address(from), address(to));
+    let parts: [&[u8]; 14] = [
+        &(REQUEST as u32).to_ne_bytes(),
+        &SOCK_DIAG_BY_FAMILY.to_ne_bytes(),
+        &NLM_F_REQUEST.to_ne_bytes(),
+        &sequence.to_ne_bytes(),
+        &[0; 4],
+        &[u8::try_from(family).ok()?, IPPROTO_TCP, 0, 0],
+        &u32::MAX.to_ne_bytes(),
+        &local.port().to_be_bytes(),
+        &remote.port().to_be_bytes(),
+        &from,
+        &to,
+        &[0; 4],
+        &(cookie as u32).to_ne_bytes(),
+        &((cookie >> 32) as u32).to_ne_bytes(),
+    ];
+    let mut out = [0; REQUEST];
+    let mut bytes = parts.iter().copied().flatten();
+    for (to, from) in out.iter_mut().zip(&mut bytes) {
+        *to = *from;
+    }
+    Some(out)
 }
 
 fn address(ip: IpAddr) -> [u8; 16] {
@@ -128,9 +165,17 @@ fn answer(bytes: &[u8], sequence: u32) -> Option<Result<Found, Errno>> {
         // A SYN that was sent has a timer running.
         2 if bytes.get(HEADER + 2) == Some(&0) => Ok(Found::Deferred),
         2 | 3 => Ok(Found::Connecting),
-        6 | 7 | 10 | 12 => Ok(Found::Gone),
+        10 => Ok(Found::Listening),
+        6 | 7 | 12 => Ok(Found::Gone),
         _ => Ok(Found::Open),
     })
+}
+
+impl Found {
+    /// True when the socket is no connection of anybody's any more.
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Gone | Self::Listening)
+    }
 }
 
 #[cfg(test)]
