@@ -2,8 +2,8 @@
 //!
 //! close is not hooked, so a count is right only once somebody asked the kernel. The leader does each half second; who
 //! is about to be refused does it at once ([`State::uncount_gone`]). A flood of connects to a cluster that is really
-//! full must not pay for that each time: what looks in vain may cost is bounded for each millisecond, so that after a
-//! long one some milliseconds pass until a closed connection counts as closed again.
+//! full must not pay for that each time: what looks in vain may cost is bounded for each millisecond, so that one that
+//! has no more to spend waits for a millisecond at most until a closed connection counts as closed again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,8 +11,8 @@ use rustix::io::Errno;
 use xds_runtime::shm::{self, Millis};
 use xds_runtime::state::{Slot, State};
 
-/// Look-ups in vain that each millisecond has room for: about a tenth of it. What goes beyond is taken from the next.
-const PER_MILLISECOND: u64 = 32;
+/// What looks in vain may cost in a millisecond, in look-ups; the last of them may go beyond it.
+const PER_MILLISECOND: u64 = 128;
 /// What a look costs beside its look-ups: a socket, and the way through the table.
 const LOOK: u64 = 16;
 /// Who may not ask the kernel does not try again for so long.
@@ -20,8 +20,7 @@ const REFUSED_MS: Millis = 1_000;
 /// Looks of one connect: what it freed may be another's before it has it.
 const LOOKS: usize = 4;
 
-/// What was spent in vain by this process: the millisecond from which it may look again, and what is spent of that
-/// one. Clusters share the entries.
+/// What was spent in vain by this process: a millisecond, and the look-ups within it. Clusters share the entries.
 static SPENT: [AtomicU64; 16] = [const { AtomicU64::new(0) }; 16];
 const COUNT_BITS: u32 = 16;
 
@@ -55,16 +54,16 @@ pub fn make(state: State, slot: Slot<'_>, cluster: (u32, u64), limit: u32) -> bo
 }
 
 fn may_look(spent: &AtomicU64, now: Millis) -> bool {
-    spent.load(Ordering::Relaxed) >> COUNT_BITS <= now
+    let word = spent.load(Ordering::Relaxed);
+    let (at, count) = (word >> COUNT_BITS, word & ((1 << COUNT_BITS) - 1));
+    at < now || at == now && count < PER_MILLISECOND
 }
 
 /// What races with another thread's is lost: then it may look once more.
 fn spend(spent: &AtomicU64, at: Millis, look_ups: u64) {
     let word = spent.load(Ordering::Relaxed);
     let before = if word >> COUNT_BITS == at { word & ((1 << COUNT_BITS) - 1) } else { 0 };
-    let spending = before + look_ups;
-    let (at, rest) = (at + spending / PER_MILLISECOND, spending % PER_MILLISECOND);
-    spent.store(at << COUNT_BITS | rest, Ordering::Relaxed);
+    spent.store(at << COUNT_BITS | (before + look_ups).min((1 << COUNT_BITS) - 1), Ordering::Relaxed);
 }
 
 #[cfg(test)]
@@ -79,10 +78,10 @@ mod tests {
             spend(&spent, 7, LOOK + 10);
             looks += 1;
         }
-        assert_eq!(looks, 2);
+        assert_eq!(looks, 5);
         assert!(may_look(&spent, 8), "another millisecond");
-        spend(&spent, 9, 10 * PER_MILLISECOND);
-        assert!(!may_look(&spent, 18) && may_look(&spent, 19), "what a long one cost is taken from the next ones");
+        spend(&spent, 8, 1000);
+        assert!(!may_look(&spent, 8) && may_look(&spent, 9));
     }
 
     #[test]
