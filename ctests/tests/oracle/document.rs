@@ -1,4 +1,4 @@
-//! docs/oracle.md, made of the cases. `LDMESH_WRITE_DOCS=1` writes it.
+//! docs/oracle.md, made of the cases. `LDMESH_GOLDEN=update` writes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -46,11 +46,11 @@ fn meaning(why: Why) -> &'static str {
 pub fn check() {
     let wanted = text(&Source::all());
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/oracle.md");
-    if std::env::var_os("LDMESH_WRITE_DOCS").is_some() {
+    if std::env::var_os("LDMESH_GOLDEN").is_some_and(|value| value == "update") {
         fs::write(&path, &wanted).unwrap();
     }
     let found = fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == wanted, "docs/oracle.md is not what the cases say; LDMESH_WRITE_DOCS=1 writes it:\n{wanted}");
+    assert!(found == wanted, "docs/oracle.md is not what the cases say; LDMESH_GOLDEN=update writes it:\n{wanted}");
 }
 
 fn text(sources: &[Source]) -> String {

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::decide::POD_LABEL;
 use crate::settings::{BadValue, OfContainer, Settings};
 use crate::shape::{entries, text_of};
+use crate::traffic::Traffic;
 
 /// Of every label and annotation that is ours.
 pub(crate) const PREFIX: &str = "ldmesh.io/";
@@ -94,6 +95,10 @@ pub(crate) fn read(pod: &Map<String, Value>, operator: &Settings) -> Annotated {
             read.problems.push(problem(Place::Annotation, key, value, remedy));
         }
     }
+    let mut traffic = Traffic::read(pod);
+    read.problems.append(&mut traffic.problems);
+    traffic.add_to(&mut read.settings.variables);
+    read.containers.values_mut().for_each(|container| traffic.add_to_own(&mut container.variables));
     read
 }
 

@@ -23,6 +23,7 @@ mod own;
 mod settings;
 mod shape;
 pub mod stream;
+mod traffic;
 mod volumes;
 mod workload;
 mod yaml;

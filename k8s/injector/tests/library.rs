@@ -68,14 +68,11 @@ fn read(pod: &Value, container: &Value) -> (TempDir, Configuration, Upstream) {
     assert_eq!(settings.problems, []);
     let found = Pod::at(root.path(), "web-0");
     let upstream = Upstream::gather(&settings, &found).unwrap();
-    let (scope, problems) = found.annotated_scope();
-    assert_eq!(problems, []);
-    assert!(scope.excludes_address("10.0.0.1".parse().unwrap(), 3306), "the annotations are not where they are read");
     (root, settings, upstream)
 }
 
 #[test]
-fn the_library_finds_token_certificate_identity_and_annotations() {
+fn the_library_finds_token_certificate_and_identity() {
     let pod = json!({"metadata": {"name": "web-0"}, "spec": {"containers": [{"name": "app"}]}});
     let mut settings = Settings::default();
     for (name, value) in [("mode", "shadow"), ("leader", "thread"), ("cluster-id", "east"), ("trust-domain", "td")] {

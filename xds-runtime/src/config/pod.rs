@@ -6,17 +6,13 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use super::control_plane::parse_port;
+use super::is_never_mesh;
 use super::read::read_regular;
-use super::scope::{AddressRule, Rules, Scope};
-use super::{Problem, is_never_mesh};
 
 const LABELS: &str = "etc/istio/pod/labels";
-const ANNOTATIONS: &str = "etc/istio/pod/annotations";
 const NAMESPACE: &str = "var/run/secrets/kubernetes.io/serviceaccount/namespace";
 /// kube-proxy in IPVS mode gives this device the address of every service.
 const SERVICE_DEVICE: &str = "kube-ipvs0";
-const TRAFFIC: &str = "traffic.sidecar.istio.io/";
 const LIMIT: usize = 1 << 20;
 
 /// The pod around this process.
@@ -63,12 +59,6 @@ impl Pod {
         self.text(LABELS).map(|text| parse_downward(&text)).unwrap_or_default()
     }
 
-    /// What the annotations `traffic.sidecar.istio.io/*` keep out of the mesh.
-    pub fn annotated_scope(&self) -> (Scope, Vec<Problem>) {
-        let annotations = self.text(ANNOTATIONS).map(|text| parse_downward(&text)).unwrap_or_default();
-        scope_of(&annotations)
-    }
-
     /// The first address of this network namespace that others can reach, v4 before v6. Read from /proc: no socket
     /// is made.
     pub fn address(&self) -> Option<IpAddr> {
@@ -104,40 +94,6 @@ fn parse_downward(text: &str) -> Vec<(String, String)> {
         Some((key.trim().to_owned(), value))
     };
     text.lines().filter_map(pair).collect()
-}
-
-/// As Istio's iptables rules read them: excluded ports and ranges win, included ports come beside included ranges,
-/// and an empty list of ranges includes none.
-fn scope_of(annotations: &[(String, String)]) -> (Scope, Vec<Problem>) {
-    let mut problems = Vec::new();
-    let value = |kind: &str| {
-        let found = annotations.iter().find(|(key, _)| key.strip_prefix(TRAFFIC) == Some(kind));
-        found.map(|(_, value)| value.trim())
-    };
-    let mut add = |rules: &mut Rules, kind: &str, parse: fn(&str) -> Option<AddressRule>| {
-        for entry in value(kind).unwrap_or_default().split(',').map(str::trim).filter(|e| !e.is_empty()) {
-            match parse(entry) {
-                Some(rule) => rules.push_address(rule),
-                None => problems.push(Problem::new(format!("{TRAFFIC}{kind}"), entry, "use CIDRs or port numbers")),
-            }
-        }
-    };
-    let network = |entry: &str| AddressRule::parse(entry).filter(AddressRule::covers_every_port);
-    let port = |entry: &str| parse_port(entry).map(AddressRule::port);
-
-    let mut scope = Scope::default();
-    add(&mut scope.exclude, "excludeOutboundIPRanges", network);
-    add(&mut scope.exclude, "excludeOutboundPorts", port);
-    // Without the annotation, or with "*", every range is in and included ports add nothing.
-    let ranges = value("includeOutboundIPRanges").filter(|ranges| *ranges != "*");
-    if let Some(ranges) = ranges.filter(|_| value("includeOutboundPorts") != Some("*")) {
-        add(&mut scope.include, "includeOutboundIPRanges", network);
-        add(&mut scope.include, "includeOutboundPorts", port);
-        if ranges.is_empty() && scope.include.is_empty() {
-            scope.exclude.push_address(AddressRule::ANY);
-        }
-    }
-    (scope, problems)
 }
 
 /// The first `/32 host LOCAL` leaf of `/proc/net/fib_trie` that is not loopback or link-local.
@@ -176,56 +132,10 @@ mod tests {
         (root, pod)
     }
 
-    #[track_caller]
-    fn check_scope(annotations: &[(&str, &str)], inside: &[(&str, u16)], outside: &[(&str, u16)]) {
-        let lines: Vec<String> =
-            annotations.iter().map(|(kind, value)| format!("traffic.sidecar.istio.io/{kind}={value:?}\n")).collect();
-        let (_root, pod) = pod_with(&[(ANNOTATIONS, &lines.concat())]);
-        let (scope, problems) = pod.annotated_scope();
-        assert_eq!(problems, Vec::new());
-        for (list, excluded) in [(inside, false), (outside, true)] {
-            for (ip, port) in list {
-                assert_eq!(scope.excludes_address(ip.parse().unwrap(), *port), excluded, "{ip} port {port}");
-            }
-        }
-    }
-
     #[test]
     fn labels_are_unquoted_and_broken_lines_left_out() {
         let (_root, pod) = pod_with(&[(LABELS, "app=\"greeter\"\nodd=\"a\\\"b\\nc\"\nbroken\nworse=unquoted\n")]);
         assert_eq!(pod.labels(), [("app".into(), "greeter".into()), ("odd".into(), "a\"b\nc".into())]);
-    }
-
-    #[test]
-    fn traffic_annotations_keep_out_what_istio_would_not_capture() {
-        check_scope(&[], &[("10.0.0.1", 80)], &[]);
-        check_scope(
-            &[("excludeOutboundIPRanges", "10.0.0.0/8, 192.0.2.1"), ("excludeOutboundPorts", "53,3306")],
-            &[("11.0.0.1", 80)],
-            &[("10.0.0.1", 80), ("192.0.2.1", 1), ("11.0.0.1", 3306), ("::ffff:10.0.0.1", 80)],
-        );
-        check_scope(
-            &[("includeOutboundIPRanges", "10.0.0.0/8"), ("includeOutboundPorts", "8080")],
-            &[("10.0.0.1", 80), ("11.0.0.1", 8080)],
-            &[("11.0.0.1", 80)],
-        );
-        check_scope(&[("includeOutboundIPRanges", "*")], &[("10.0.0.1", 80)], &[]);
-        check_scope(&[("includeOutboundIPRanges", "")], &[], &[("10.0.0.1", 80), ("fd00::1", 80)]);
-        check_scope(
-            &[("includeOutboundIPRanges", ""), ("includeOutboundPorts", "80")],
-            &[("10.0.0.1", 80)],
-            &[("10.0.0.1", 81)],
-        );
-    }
-
-    #[test]
-    fn a_bad_annotation_is_named() {
-        let line = "traffic.sidecar.istio.io/excludeOutboundPorts=\"80,http\"\n";
-        let (_root, pod) = pod_with(&[(ANNOTATIONS, line)]);
-        let (scope, problems) = pod.annotated_scope();
-        assert!(scope.excludes_address("10.0.0.1".parse().unwrap(), 80));
-        assert_eq!(problems.len(), 1);
-        assert!(problems.iter().all(|p| p.value == "http" && p.variable.ends_with("excludeOutboundPorts")));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::control_plane::parse_port;
 use super::value::Remedy;
 
-/// Excludes and includes of one source (the variables, or a pod's annotations).
+/// Excludes and includes, as the variables say them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
     /// What stays out; wins over `include`.
@@ -97,11 +97,6 @@ impl Rules {
         Ok(())
     }
 
-    /// Adds an address rule.
-    pub fn push_address(&mut self, rule: AddressRule) {
-        self.addresses.push(rule);
-    }
-
     /// Whether there is no rule at all.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty() && self.addresses.is_empty()
@@ -152,19 +147,6 @@ impl NameRule {
 }
 
 impl AddressRule {
-    /// Every address at every port.
-    pub const ANY: AddressRule = AddressRule { network: None, port: None };
-
-    /// Whether no port narrows this rule.
-    pub fn covers_every_port(&self) -> bool {
-        self.port.is_none()
-    }
-
-    /// Every address at this port.
-    pub fn port(port: u16) -> Self {
-        AddressRule { network: None, port: Some(port) }
-    }
-
     /// Parses `CIDR`, `CIDR:port`, `[v6 CIDR]:port` or `:port`; an address without a length is that one address.
     pub fn parse(entry: &str) -> Option<AddressRule> {
         if let Some(network) = Network::parse(entry) {
