@@ -133,7 +133,8 @@ fn parse(body: &[u8]) -> Result<Request, Malformed> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let review: Review = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (path, error) = (error.path().to_string(), error.inner());
-        let place = if path == "." { String::new() } else { format!("{path}: ") };
+        // Syntax has no path.
+        let place = if path == "." || path == "?" { String::new() } else { format!("{path}: ") };
         Malformed(format!("{place}{error}; send an AdmissionReview of {API_VERSION}"))
     })?;
     json.end().map_err(|error| Malformed(format!("{error}; send one AdmissionReview")))?;

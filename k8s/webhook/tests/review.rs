@@ -107,7 +107,7 @@ fn who_cannot_be_in_the_mesh_is_told_why() {
     let broken = with("/request/object/spec/containers", json!({}));
     check_left_alone(&broken, true, "malformed_pod", told("spec.containers: is an object; write a list"));
     let none = with("/request/object", json!(null));
-    check_left_alone(&none, true, "malformed_pod", told("pod: is null; write an object"));
+    check_left_alone(&none, true, "malformed_pod", told("pod: is not an object; give it metadata and spec"));
 }
 
 #[test]

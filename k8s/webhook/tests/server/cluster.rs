@@ -85,7 +85,7 @@ impl Fake {
     pub fn secret(&self, key: &str) -> Option<String> {
         let objects = self.objects.lock().unwrap();
         let text = objects.secret.as_ref()?["data"][key].as_str()?.to_owned();
-        Some(String::from_utf8(STANDARD.decode(text).unwrap()).unwrap())
+        String::from_utf8(STANDARD.decode(text).ok()?).ok()
     }
 
     /// The bundle of each webhook.
