@@ -28,6 +28,8 @@ pub struct Objects {
     pub configuration: Option<Value>,
     /// Answered instead of all else.
     pub refuses: Option<u16>,
+    /// The Secret cannot be written.
+    pub refuses_secret: bool,
     version: u64,
     /// Requests that changed nothing.
     pub reads: usize,
@@ -117,6 +119,7 @@ async fn answer(State(objects): State<Arc<Mutex<Objects>>>, request: Request) ->
     match (&head.method, path) {
         (&Method::GET, SECRET) => found(&objects.secret),
         (&Method::GET, CONFIGURATION) => found(&objects.configuration),
+        (&Method::POST, SECRETS) | (&Method::PUT, SECRET) if objects.refuses_secret => refuse(403, "forbidden"),
         (&Method::POST, SECRETS) if objects.secret.is_some() => refuse(409, "already exists"),
         (&Method::POST, SECRETS) => objects.write(&body),
         (&Method::PUT, SECRET) => {
