@@ -4,6 +4,7 @@
 # fails with the reason where no engine can run.
 # Usage: scripts/docker-engine.sh FOLDER
 set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin
 
 folder=$(realpath -m "${1:?usage: scripts/docker-engine.sh FOLDER}")
 socket=$folder/docker.sock

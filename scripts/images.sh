@@ -53,12 +53,17 @@ for architecture; do
   mkdir "$staged"
   install -m 755 "$command" "$staged/ldmesh"
   install -m 644 "$library" "$staged/libldmesh.so"
+  tags=("ldmesh:$version-$architecture")
+  [[ $architecture != "$(uname -m)" ]] || tags+=("ldmesh:$version" ldmesh:latest)
   # The old builder is in every engine and needs no plugin.
-  DOCKER_BUILDKIT=0 docker build --quiet --file docker/Dockerfile --target staged --platform "$platform" --tag "ldmesh:$version-$architecture" \
-    --build-arg VERSION="$version" --build-arg REVISION="$revision" --build-arg SOURCE="$source" "$staged" 2>"$work/errors" >/dev/null ||
-    { cat "$work/errors" >&2; exit 1; }
+  if ! DOCKER_BUILDKIT=0 docker build --file docker/Dockerfile --target staged --platform "$platform" \
+    --build-arg VERSION="$version" --build-arg REVISION="$revision" --build-arg SOURCE="$source" \
+    "${tags[@]/#/--tag=}" "$staged" &>"$work/log"; then
+    cat "$work/log" >&2
+    exit 1
+  fi
   mkdir -p dist
-  docker save --output "dist/image-$architecture.tar" "ldmesh:$version-$architecture"
-  docker image inspect --format "ldmesh:$version-$architecture {{.Os}}/{{.Architecture}} {{.Size}} bytes" \
-    "ldmesh:$version-$architecture"
+  docker save --output "$work/image.tar" "${tags[@]}"
+  mv "$work/image.tar" "dist/image-$architecture.tar"
+  docker image inspect --format "${tags[0]} {{.Os}}/{{.Architecture}} {{.Size}} bytes" "${tags[0]}"
 done
