@@ -24,8 +24,10 @@ use crate::run::{Finished, within};
 use crate::skipped;
 use crate::wait::must;
 
-/// Images are imported and built within it.
+/// Images are imported within it.
 const DEADLINE: Duration = Duration::from_secs(120);
+/// What the demo's are made of is downloaded and built where it is missing.
+const IMAGES: Duration = Duration::from_secs(600);
 
 /// A Docker Engine that runs.
 #[derive(Debug)]
@@ -144,16 +146,26 @@ impl Docker {
             .arg("./opt");
         self.import(&mut tar, Self::MUSL)?;
 
-        // As it is shipped: the script, the static command and the portable library.
-        let mut script = Command::new(artifacts::workspace()?.join("scripts/images.sh"));
+        // As it is shipped: the static command and the portable library.
         let artifacts = artifacts::find()?;
-        let folder = artifacts.ldmesh.parent().context("a file has a folder")?;
-        script.arg("x86_64").env("DOCKER_HOST", &self.host).env("LDMESH_TARGET_DIR", folder).stdin(Stdio::null());
-        let done = within(&mut script, DEADLINE)?;
-        ensure!(done.status.success(), "images.sh: {done}");
-        let said = done.stdout.lines().last().unwrap_or_default();
+        let said = self.images("x86_64", artifacts.ldmesh.parent().context("a file has a folder")?)?;
         self.image = said.split(' ').next().unwrap_or_default().to_owned();
         Ok(())
+    }
+
+    /// Makes the images `spring-client` and `spring-server`.
+    #[track_caller]
+    pub fn make_demo_images(&self) {
+        must(self.images("demo", Path::new("")));
+    }
+
+    /// Runs `scripts/images.sh`; gives what it printed.
+    fn images(&self, which: &str, artifacts: &Path) -> Result<String> {
+        let mut script = Command::new(artifacts::workspace()?.join("scripts/images.sh"));
+        script.arg(which).env("DOCKER_HOST", &self.host).env("LDMESH_TARGET_DIR", artifacts).stdin(Stdio::null());
+        let done = within(&mut script, IMAGES)?;
+        ensure!(done.status.success(), "images.sh: {done}");
+        Ok(done.stdout)
     }
 
     fn import(&self, tar: &mut Command, name: &str) -> Result<()> {

@@ -4,8 +4,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::time::Duration;
 
-use ctests::{ContainerMesh, ContainerPod, Docker, Finished, docker, injected};
+use ctests::{
+    ContainerMesh, ContainerPod, Docker, Finished, Manifest, Service, docker, injected, skipped, spring_jars,
+    wait_until,
+};
 
 /// A pod of restricted Pod Security. Each container is a name, an image, a user and a command.
 fn pod(containers: &[(&str, &str, u32, &[&str])]) -> String {
@@ -181,6 +185,63 @@ fn programs_of_a_musl_image_are_in_the_mesh() {
     assert_eq!((lookup.field("code"), lookup.field("addr")), (Some("OK"), Some("10.96.0.10")), "{lookup}");
     check_reaches_both(&inside, "web", NODE);
     mesh.wait_for_stats("one stream", |stats| stats.streams_open() == 1 && stats.streams_total() == 1);
+}
+
+/// A pod of the demo's, which may write below `/tmp` only, as Tomcat must.
+fn spring(application: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: {application}}}
+spec:
+  securityContext: {{runAsUser: {USER}, runAsNonRoot: true}}
+  containers:
+  - name: app
+    image: {application}
+    securityContext: {{readOnlyRootFilesystem: true, allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
+    env:
+    - {{name: JAVA_TOOL_OPTIONS, value: -Xmx64m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC}}
+    - {{name: GREETING_VERSION, value: v1}}
+    - {{name: GREETING_ADDRESS, valueFrom: {{fieldRef: {{fieldPath: status.podIP}}}}}}
+    - {{name: GREETING_NAMESPACE, valueFrom: {{fieldRef: {{fieldPath: metadata.namespace}}}}}}
+    volumeMounts:
+    - {{name: tmp, mountPath: /tmp}}
+  - name: shell
+    image: {}
+    command: [sleep, infinity]
+  volumes:
+  - {{name: tmp, emptyDir: {{}}}}
+",
+        Docker::DEBIAN
+    )
+}
+
+#[test]
+fn the_demos_spring_applications_run_from_their_images() {
+    let Some(docker) = docker() else { return };
+    if spring_jars().is_none() {
+        return skipped("no JDK or no Maven for the demo's applications");
+    }
+    docker.make_demo_images();
+    let server = docker.pod(&spring("spring-server"));
+    let service = Service::new("spring-server", "default", &["10.96.0.40"], &[server.address()]);
+    let mesh = docker.serve(&Manifest::of(&[service]));
+    let client = start(docker, &mesh, &spring("spring-client"), &["--containers", "app"]);
+    let get = |pod: &ContainerPod<'_>, path: &str| {
+        let url = format!("http://127.0.0.1:8080{path}");
+        pod.exec("shell", &["curl", "-sS", "--max-time", "30", "--fail-with-body", &url])
+    };
+    for pod in [&server, &client] {
+        let log = || docker.logs(&pod.name("app"));
+        wait_until("an application that listens", Duration::from_secs(120), log, || {
+            // 7: nobody listens yet.
+            get(pod, "/hello").status.code() != Some(7)
+        });
+    }
+    let expected = format!("Greetings from http://{}:8080 : hello, spring-server v1 of default", server.address());
+    for _ in 0..3 {
+        assert_eq!(get(&client, "/hello").success(), expected);
+    }
 }
 
 #[test]

@@ -13,8 +13,8 @@ use crate::{Manifest, Service, artifacts};
 
 const READY: Duration = Duration::from_secs(20);
 
-/// `ldmesh serve` from the image of ldmesh, over the service `greeter` (10.96.0.10, port 80 to 8080) and the containers
-/// that are its endpoints. They end when this is dropped.
+/// `ldmesh serve` from the image of ldmesh; of [`Docker::mesh`] over the service `greeter` (10.96.0.10, port 80 to 8080)
+/// and the containers that are its endpoints. They end when this is dropped.
 #[derive(Debug)]
 pub struct ContainerMesh<'docker> {
     docker: &'docker Docker,
@@ -24,11 +24,23 @@ pub struct ContainerMesh<'docker> {
 }
 
 impl Docker {
+    /// Starts a control plane over a manifest and waits until it serves.
+    #[track_caller]
+    pub fn serve(&self, manifest: &Manifest) -> ContainerMesh<'_> {
+        let mut mesh = self.empty_mesh();
+        mesh.serve(manifest);
+        mesh
+    }
+
+    fn empty_mesh(&self) -> ContainerMesh<'_> {
+        let folder = must(tempfile::tempdir().map_err(Into::into));
+        ContainerMesh { docker: self, folder, containers: Vec::new(), url: String::new() }
+    }
+
     /// Starts a mesh with `count` greeters, which answer HTTP with `greeter-N`, and waits until it serves.
     #[track_caller]
     pub fn mesh(&self, count: usize) -> ContainerMesh<'_> {
-        let folder = must(tempfile::tempdir().map_err(Into::into));
-        let mut mesh = ContainerMesh { docker: self, folder, containers: Vec::new(), url: String::new() };
+        let mut mesh = self.empty_mesh();
         let addresses: Vec<_> = (1..=count).map(|n| mesh.greeter(&format!("greeter-{n}"))).collect();
         let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
         mesh.serve(&Manifest::of(&[Service::new("greeter", "default", &["10.96.0.10"], &addresses)]));

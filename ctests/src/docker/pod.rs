@@ -213,6 +213,11 @@ impl ContainerPod<'_> {
         Ok(Mount::Folder(folder))
     }
 
+    /// The pod's address on the bridge.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// A container's name to the engine.
     pub fn name(&self, container: &str) -> String {
         format!("{}-{container}", self.id)
