@@ -38,24 +38,32 @@ pub struct Docker {
     _stdin: ChildStdin,
 }
 
+/// Why there is none.
+enum Without {
+    /// Docker cannot run here.
+    Engine(anyhow::Error),
+    /// It runs, and an image cannot be made.
+    Images(anyhow::Error),
+}
+
 /// The engine of this test program, with the images of [`Docker::DEBIAN`], [`Docker::MUSL`] and ldmesh. Where Docker
-/// cannot run the calling test counts as skipped.
+/// cannot run the calling test counts as skipped; where an image cannot be made it panics with the reason.
 #[track_caller]
 pub fn docker() -> Option<&'static Docker> {
-    static ENGINE: OnceLock<Result<Docker, String>> = OnceLock::new();
+    static ENGINE: OnceLock<Result<Docker, Without>> = OnceLock::new();
     match ENGINE.get_or_init(engine) {
         Ok(docker) => Some(docker),
-        Err(why) => {
-            skipped(&format!("no Docker Engine: {why}"));
+        Err(Without::Engine(why)) => {
+            skipped(&format!("no Docker Engine: {why:#}"));
             None
         }
+        Err(Without::Images(why)) => panic!("{why:#}"),
     }
 }
 
-/// That there is no engine is for the tests to say; that an image cannot be made is a failure.
-fn engine() -> Result<Docker, String> {
-    let mut docker = Docker::start().map_err(|error| format!("{error:#}"))?;
-    must(docker.make_images());
+fn engine() -> Result<Docker, Without> {
+    let mut docker = Docker::start().map_err(Without::Engine)?;
+    docker.make_images().map_err(Without::Images)?;
     Ok(docker)
 }
 
