@@ -32,18 +32,25 @@ SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) "$tools/bin/cargo-cyclonedx" cyclon
   --describe binaries --no-build-deps --format json --spec-version 1.5 --target "$architecture-unknown-linux-gnu"
 
 mkdir -p dist
-linked=$(rustc --version | cut -d' ' -f2)
-glibc=$(ldd --version | sed -n '1s/.* //p')
+rustc=rustc glibc=libc6-dev # the package of libc.a
+if [[ $architecture == aarch64 ]]; then
+  glibc=libc6-dev-arm64-cross
+  [[ -d $(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-gnu ]] || rustc=$(scripts/rust-aarch64.sh)
+fi
+linked=$("$rustc" --version | cut -d' ' -f2)
+glibc=$(dpkg-query --show --showformat='${Package} ${Version}' "$glibc")
 "$tools/python/bin/python" - "$work" "$architecture" "$linked" "$glibc" <<'END'
 import json, sys
+from urllib.parse import quote
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 work, architecture, rust, glibc = sys.argv[1:]
+package, version = glibc.split()
 std = {"type": "library", "bom-ref": "rust-std", "name": "rust-std", "version": rust,
        "licenses": [{"expression": "MIT OR Apache-2.0"}], "purl": f"pkg:generic/rust-std@{rust}"}
-libc = {"type": "library", "bom-ref": "glibc", "name": "glibc", "version": glibc,
-        "licenses": [{"license": {"id": "LGPL-2.1-or-later"}}], "purl": f"pkg:generic/glibc@{glibc}"}
+libc = {"type": "library", "bom-ref": "glibc", "name": "glibc", "version": version,
+        "licenses": [{"license": {"id": "LGPL-2.1-or-later"}}], "purl": f"pkg:deb/debian/{package}@{quote(version)}"}
 for crate, made, name, linked in (("cli", "ldmesh_bin", "ldmesh", [std, libc]), ("shim", "ldmesh_cdylib", "libldmesh", [std])):
     with open(f"{work}/{crate}/{made}.cdx.json") as file:
         bom = json.loads(file.read().replace(f"path+file://{work}/", "path:"))
