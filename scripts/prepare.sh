@@ -11,6 +11,7 @@ declare -A package=(
   [nc.openbsd]=netcat-openbsd [nc.traditional]=netcat-traditional
   [psql]=postgresql-client [sysctl]=procps [flock]=util-linux [redis-cli]=redis-tools [nginx]=nginx-light [apache2]=apache2-bin [initdb]=postgresql [cgi-fcgi]=libfcgi-bin
   [setarch]=util-linux [mariadbd]=mariadb-server-core [mariadb]=mariadb-client-core [mvn]=maven [qemu-aarch64]=qemu-user [etcd]=etcd-server
+  [dockerd]=docker.io [docker]=docker.io [aarch64-linux-gnu-gcc]=gcc-aarch64-linux-gnu
 )
 
 if ! command -v cargo >/dev/null; then

@@ -10,7 +10,7 @@ scripts/prepare.sh git ssh sshd java javac node ruby php escript go tclsh lua5.4
   +python3-requests +libwww-perl aria2c busybox socat nc.openbsd nc.traditional ncat || exit 1
 scripts/prepare.sh redis-server redis-cli nginx haproxy apache2 psql initdb php-fpm cgi-fcgi mariadbd mariadb || exit 1
 scripts/prepare.sh valgrind fakeroot openssl node +libpython3.11-testsuite +libasan8 +libtsan2 +libjemalloc2 \
-  +libtcmalloc-minimal4 +libsocket-wrapper +libnss-wrapper +libfaketime || exit 1
+  +libtcmalloc-minimal4 +libsocket-wrapper +libnss-wrapper +libfaketime dockerd docker iptables || exit 1
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
@@ -47,6 +47,7 @@ step formatting cargo fmt --all --check
 step lints cargo clippy --workspace --all-targets -- -D warnings
 step "unit and integration tests" cargo test --workspace --exclude ctests --no-fail-fast
 if step "release builds" scripts/build.sh && step "portable library" scripts/build-portable.sh; then
+  step "bills of materials" scripts/sbom.sh
   step "systems with other libcs" eval "scripts/rootfs.sh bullseye && scripts/rootfs.sh sid"
   # Without a Go that is new enough, tests against Istio and the faulty control plane skip themselves by name.
   if printf '%s\n' go1.26 "$(go env GOVERSION 2>/dev/null)" | sort -VC; then

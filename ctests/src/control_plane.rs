@@ -88,7 +88,7 @@ impl ControlPlane<'_> {
 
     fn try_stats(&self) -> Result<Stats> {
         let text = fs::read_to_string(&self.stats).context("read the statistics")?;
-        Ok(Stats(serde_json::from_str(&text).context("parse the statistics")?))
+        Stats::parse(&text)
     }
 
     /// Waits until its statistics are as `check` wants them.
@@ -108,6 +108,11 @@ impl ControlPlane<'_> {
 pub struct Stats(Value);
 
 impl Stats {
+    /// Reads the file's text.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        Ok(Self(serde_json::from_str(text).context("parse the statistics")?))
+    }
+
     /// Streams open now.
     pub fn streams_open(&self) -> u64 {
         self.count("streams_open")
