@@ -97,7 +97,7 @@ pub(crate) fn path_of(done: &Output) -> Result<PathBuf> {
     Ok(PathBuf::from(said.lines().last().context("the script names no path")?))
 }
 
-fn workspace() -> Result<&'static Path> {
+pub(crate) fn workspace() -> Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace's folder")
 }
 
