@@ -67,7 +67,7 @@ pub use istiod::{ISTIOD_TLS_URL, Istiod};
 pub use kubelet::Replica;
 pub use kubernetes::{ISTIO_CA, Kubernetes, ROOT_FILE, TOKEN_FILE, has_istio};
 pub use libc::{Libc, LibcPod};
-pub use manifest::{Manifest, Port, Service};
+pub use manifest::{Manifest, Port, Service, base64};
 pub use neighbours::{CONNECTIONS, Neighbours, check_client};
 pub use pod::{Pod, PodBuilder};
 pub use postgres::Postgres;
