@@ -11,12 +11,14 @@ mod explain;
 mod inject;
 mod install;
 mod library;
+mod log_lines;
 mod preloadable;
 mod run;
 mod serve;
 mod signals;
 mod status;
 mod switch;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -42,6 +44,7 @@ enum Command {
     Off(switch::OffArgs),
     On(switch::OnArgs),
     Status(status::Args),
+    Webhook(webhook::Args),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Off(args) => switch::off(&args),
         Command::On(args) => switch::on(&args),
         Command::Status(args) => status::run(&args),
+        Command::Webhook(args) => webhook::run(args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("ldmesh: {error:#}");

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use control_plane::{Listener, Server, Source, watch};
 use tokio::sync::Notify;
 
-use crate::signals;
+use crate::{log_lines, signals};
 
 /// Serves Kubernetes and Istio YAML as a control plane, and reloads it on change.
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,7 @@ pub struct Args {
 
 /// Serves until SIGINT or SIGTERM.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    log_to_stderr();
+    log_lines::to_stderr("control_plane");
     let source = Source::new(args.paths.clone());
     let snapshot = source.load()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -49,27 +49,4 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         handle.shut_down().await;
         Ok(ExitCode::SUCCESS)
     })
-}
-
-/// The control plane reports by the `log` crate; here that is one line each on standard error.
-fn log_to_stderr() {
-    struct Stderr;
-    impl log::Log for Stderr {
-        fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-            metadata.target().starts_with("control_plane")
-        }
-
-        fn log(&self, record: &log::Record<'_>) {
-            if self.enabled(record.metadata()) {
-                let level = record.level().as_str().to_ascii_lowercase();
-                eprintln!("ldmesh: {level}: {}", record.args());
-            }
-        }
-
-        fn flush(&self) {}
-    }
-    // A logger that is there already serves as well.
-    if log::set_logger(&Stderr).is_ok() {
-        log::set_max_level(log::LevelFilter::Info);
-    }
 }

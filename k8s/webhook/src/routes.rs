@@ -1,0 +1,129 @@
+//! What is answered at which path.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::certificate::{Served, now};
+use crate::metrics::Metrics;
+use crate::review::answer;
+use crate::settings::Current;
+
+/// The API server takes objects of 3 MiB; what is around one in a review fits into the fourth.
+const BODY_LIMIT: usize = 4 << 20;
+/// The API server waits for 10 s by default.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Reviews that are in memory at a time.
+const AT_A_TIME: usize = 32;
+
+/// What the handlers share.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub settings: Current,
+    pub served: Arc<Served>,
+    pub metrics: Arc<Metrics>,
+    pub stopping: AtomicBool,
+    room: Semaphore,
+}
+
+impl App {
+    pub fn new(served: Arc<Served>, metrics: Arc<Metrics>) -> Self {
+        let room = Semaphore::new(AT_A_TIME);
+        App { settings: Current::default(), served, metrics, stopping: AtomicBool::new(false), room }
+    }
+}
+
+/// For the API server.
+pub(crate) fn admission(app: Arc<App>) -> Router {
+    Router::new().route("/inject", post(inject)).fallback(not_found).with_state(app)
+}
+
+/// For kubelet and Prometheus.
+pub(crate) fn health(app: Arc<App>) -> Router {
+    let router =
+        Router::new().route("/healthz", get("ok\n")).route("/readyz", get(ready)).route("/metrics", get(metrics));
+    router.fallback(not_found).with_state(app)
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    namespace: Option<String>,
+}
+
+async fn inject(State(app): State<Arc<App>>, Query(asked): Query<Asked>, headers: HeaderMap, body: Body) -> Response {
+    let refuse = |status: StatusCode, why: &str| {
+        app.metrics.malformed();
+        log::warn!("a request is refused: {}", why.escape_debug());
+        (status, format!("{why}\n")).into_response()
+    };
+    let enabled = match asked.namespace.as_deref() {
+        None => false,
+        Some("enabled") => true,
+        Some(_) => return refuse(StatusCode::BAD_REQUEST, "namespace: use enabled, or leave it out"),
+    };
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if kind.split(';').next().map(str::trim) != Some("application/json") {
+        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type: use application/json");
+    }
+    let Ok(_room) = app.room.acquire().await else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    let body = match timeout(BODY_TIMEOUT, read(body)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err((status, why))) => return refuse(status, why),
+        Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the review did not come in time; send it at once"),
+    };
+    let start = Instant::now();
+    match answer(&body, enabled, &app.settings.get()) {
+        Ok(answer) => {
+            app.metrics.admitted(answer.verdict, start.elapsed());
+            log::info!("{}", answer.text);
+            ([(header::CONTENT_TYPE, "application/json")], answer.body).into_response()
+        }
+        Err(malformed) => refuse(StatusCode::BAD_REQUEST, &malformed.to_string()),
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, (StatusCode, &'static str)> {
+    let read = Limited::new(body, BODY_LIMIT).collect().await;
+    read.map(|body| body.to_bytes()).map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            (StatusCode::PAYLOAD_TOO_LARGE, "the review has more than 4 MiB; send one of a pod")
+        } else {
+            (StatusCode::BAD_REQUEST, "the review broke off; send it whole")
+        }
+    })
+}
+
+async fn ready(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
+    if app.stopping.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "it is shutting down\n");
+    }
+    match app.served.get() {
+        None => (StatusCode::SERVICE_UNAVAILABLE, "there is no certificate yet\n"),
+        Some(certificate) if certificate.is_over(now()) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "its certificate is over\n")
+        }
+        Some(_) => (StatusCode::OK, "ok\n"),
+    }
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], app.metrics.text()).into_response()
+}
+
+async fn not_found() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "there is nothing here\n")
+}
