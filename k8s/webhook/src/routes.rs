@@ -46,7 +46,9 @@ impl App {
 
 /// For the API server.
 pub(crate) fn admission(app: Arc<App>) -> Router {
-    Router::new().route("/inject", post(inject)).fallback(not_found).with_state(app)
+    // A webhook that names a Service has a path of DNS labels, without a query.
+    let router = Router::new().route("/inject", post(inject)).route("/inject/enabled", post(inject_enabled));
+    router.fallback(not_found).with_state(app)
 }
 
 /// For kubelet and Prometheus.
@@ -93,6 +95,11 @@ async fn inject(State(app): State<Arc<App>>, Query(asked): Query<Asked>, headers
         }
         Err(malformed) => refuse(StatusCode::BAD_REQUEST, &malformed.to_string()),
     }
+}
+
+/// `/inject?namespace=enabled` in a form that the API server takes.
+async fn inject_enabled(state: State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
+    inject(state, Query(Asked { namespace: Some("enabled".to_owned()) }), headers, body).await
 }
 
 async fn read(body: Body) -> Result<Bytes, (StatusCode, &'static str)> {
