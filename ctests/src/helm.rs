@@ -46,7 +46,8 @@ impl Kubernetes<'_> {
         let folders = parents.iter().filter_map(|file| file.parent()).map(|folder| folder.display().to_string());
         let path = folders.collect::<Vec<_>>().join(":");
         let mut bash = self.administrator(PathBuf::from("bash"));
-        bash.env("PATH", format!("{path}:/usr/local/bin:/usr/bin:/bin")).env("REPOSITORY", must(artifacts::workspace()));
+        bash.env("PATH", format!("{path}:/usr/local/bin:/usr/bin:/bin"))
+            .env("REPOSITORY", must(artifacts::workspace()));
         let script = format!("set -euo pipefail\ncd \"$REPOSITORY\"\n{script}");
         Finished::of_within(bash.args(["-c", &script]), DONE)
     }

@@ -38,7 +38,8 @@ impl<'pod> Kubernetes<'pod> {
     #[track_caller]
     pub fn replica(&self, namespace: &str, deployment: &str, address: &str) -> Replica<'pod> {
         let replica = must(self.start_replica(namespace, deployment, address));
-        let dump = || format!("{}\n{}", self.pod().dump(), replica.get("/metrics").unwrap_or_else(|why| why.to_string()));
+        let dump =
+            || format!("{}\n{}", self.pod().dump(), replica.get("/metrics").unwrap_or_else(|why| why.to_string()));
         crate::wait_until(&format!("{} is ready", replica.name), READY, dump, || replica.get("/readyz").is_ok());
         replica
     }
@@ -48,7 +49,8 @@ impl<'pod> Kubernetes<'pod> {
         let found = self.get(&["deployment", deployment, "--namespace", namespace]);
         let template = &found["spec"]["template"];
         let name = format!("{deployment}-{}", address.replace('.', "-"));
-        let mut object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
+        let mut object =
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
         object["metadata"]["name"] = json!(name);
         object["metadata"]["namespace"] = json!(namespace);
         self.kubectl_with(&["replace", "--force", "--grace-period=0"], &object.to_string()).success();
@@ -59,7 +61,9 @@ impl<'pod> Kubernetes<'pod> {
         if spec["automountServiceAccountToken"] != json!(false) {
             let account = spec["serviceAccountName"].as_str().unwrap_or("default");
             let token = self.token(namespace, account, ISSUER);
-            for (file, text) in [("token", &token), ("ca.crt", &self.certificate()?), ("namespace", &namespace.to_owned())] {
+            for (file, text) in
+                [("token", &token), ("ca.crt", &self.certificate()?), ("namespace", &namespace.to_owned())]
+            {
                 self.pod().project(&format!("kubernetes.io/serviceaccount/{file}"), text);
             }
         }

@@ -112,7 +112,9 @@ fn put_secret(kubernetes: &Kubernetes<'_>, authority: &std::path::Path, days: u3
     let name = format!("{WEBHOOK}.{NAMESPACE}.svc");
     fs::write(authority.join("names"), format!("subjectAltName=DNS:{name}\n")).unwrap();
     openssl(authority, "req -newkey rsa:2048 -nodes -keyout tls.key -out tls.csr -subj /CN=webhook");
-    let sign = format!("x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days {days} -extfile names -out tls.crt");
+    let sign = format!(
+        "x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days {days} -extfile names -out tls.crt"
+    );
     openssl(authority, &sign);
     let read = |name: &str| fs::read_to_string(authority.join(name)).unwrap();
     let secret = json!({
@@ -138,7 +140,9 @@ fn the_webhook_may_touch_its_secret_and_its_configuration_and_nothing_else() {
     };
     let secret = format!("secrets/{SECRET}");
     let configuration = "mutatingwebhookconfigurations.admissionregistration.k8s.io/ldmesh";
-    for (verb, what) in [("get", secret.as_str()), ("update", &secret), ("get", configuration), ("patch", configuration)] {
+    for (verb, what) in
+        [("get", secret.as_str()), ("update", &secret), ("get", configuration), ("patch", configuration)]
+    {
         wait_until(&format!("may {verb} {what}"), SOON, String::new, || may(verb, what, NAMESPACE));
     }
     for (verb, what, namespace) in [

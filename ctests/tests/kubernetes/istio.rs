@@ -33,7 +33,8 @@ fn istios_own_webhook_injects_by_the_template() {
     namespace(&kubernetes, "default", "");
     kubernetes.namespace("istio-system");
     let only = "templates/istiod-injector-configmap.yaml";
-    let flags = ["template", "istiod", &chart(), "--namespace", "istio-system", "--values", VALUES, "--show-only", only];
+    let flags =
+        ["template", "istiod", &chart(), "--namespace", "istio-system", "--values", VALUES, "--show-only", only];
     kubernetes.apply(helm_without_cluster(&flags).success());
     let _istiod = kubernetes.istiod("{}");
     let configuration = json!({
@@ -62,16 +63,25 @@ fn istios_own_webhook_injects_by_the_template() {
     wait_until("istiod injects", SOON, || dry_run().to_string(), injected);
     let (created, _) = create(&kubernetes, &yaml);
     let spec = &created["spec"];
-    assert_eq!(spec["initContainers"][0]["name"], "first");
-    assert_eq!(spec["initContainers"][1]["name"], "ldmesh-install");
-    assert_eq!(variables(&spec["initContainers"][0]), Vec::<&str>::new());
+    assert_eq!(spec["initContainers"][0]["name"], "ldmesh-install");
+    assert_eq!(spec["initContainers"][1]["name"], "first");
+    assert_eq!(variables(&spec["initContainers"][1]), Vec::<&str>::new());
     let app = &spec["containers"][0];
     let wanted = [
-        "LD_PRELOAD", "LDMESH_XDS", "LDMESH_MODE", "POD_NAME", "POD_NAMESPACE", "INSTANCE_IP", "SERVICE_ACCOUNT",
-        "ISTIO_META_WORKLOAD_NAME", "ISTIO_META_CLUSTER_ID",
+        "LD_PRELOAD",
+        "LDMESH_XDS",
+        "LDMESH_MODE",
+        "POD_NAME",
+        "POD_NAMESPACE",
+        "INSTANCE_IP",
+        "SERVICE_ACCOUNT",
+        "ISTIO_META_WORKLOAD_NAME",
+        "ISTIO_META_CLUSTER_ID",
     ];
     assert_eq!(variables(app), wanted, "{created}");
-    for (index, value) in ["/ldmesh-files/libldmesh.so", "https://istiod.istio-system.svc:15012", "shadow"].iter().enumerate() {
+    for (index, value) in
+        ["/ldmesh-files/libldmesh.so", "https://istiod.istio-system.svc:15012", "shadow"].iter().enumerate()
+    {
         assert_eq!(app["env"][index]["value"], *value);
     }
     // What a container has stays.

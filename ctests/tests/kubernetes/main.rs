@@ -105,7 +105,9 @@ fn create(kubernetes: &Kubernetes<'_>, yaml: &str) -> (Value, String) {
 fn pod_of(kubernetes: &Kubernetes<'_>, namespace: &str, deployment: &str) -> Value {
     let found = kubernetes.get(&["deployment", deployment, "--namespace", namespace]);
     let template = &found["spec"]["template"];
-    let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
+    let mut pod =
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
+    pod["metadata"]["labels"]["pod-template-hash"] = json!("7c5ddbdf54");
     pod["metadata"]["generateName"] = json!(format!("{deployment}-7c5ddbdf54-"));
     pod["metadata"]["namespace"] = json!(namespace);
     pod["metadata"]["ownerReferences"] = json!([{

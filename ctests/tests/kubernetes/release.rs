@@ -7,7 +7,8 @@ use ctests::{Kubernetes, Pod, Replica, has_helm, helm_without_cluster, wait_unti
 use serde_json::Value;
 
 use super::{
-    CHART, LABELLED, NAMESPACE, SOON, WEBHOOK, bundles, cluster, install, object, pod, run, try_out, variable, wait_until_injecting,
+    CHART, LABELLED, NAMESPACE, SOON, WEBHOOK, bundles, cluster, install, object, pod, run, try_out, variable,
+    wait_until_injecting,
 };
 
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../k8s/install.yaml");
@@ -39,7 +40,8 @@ fn with_cert_manager_the_webhook_needs_no_right_and_no_way_out() {
     if !has_helm() {
         return;
     }
-    let values = "certificates.source=cert-manager,certificates.issuerRef.name=ca,certificates.issuerRef.kind=ClusterIssuer";
+    let values =
+        "certificates.source=cert-manager,certificates.issuerRef.name=ca,certificates.issuerRef.kind=ClusterIssuer";
     let done = helm_without_cluster(&["template", "ldmesh", ".", "--namespace", NAMESPACE, "--set", values]);
     let text = done.success();
     for wanted in [
@@ -116,13 +118,14 @@ fn an_upgrade_keeps_the_certificates_and_brings_new_settings_to_running_replicas
     };
     let before = kept();
     assert!(before.0.iter().all(|bundle| !bundle.is_empty()) && before.1["tls.key"].is_string());
-    let mode = || {
-        variable(&object(&try_out(&kubernetes)), "LDMESH_MODE").map(str::to_owned)
-    };
+    let mode = || variable(&object(&try_out(&kubernetes)), "LDMESH_MODE").map(str::to_owned);
     assert_eq!(mode(), None);
 
     let steps: [(&[&str], Option<&str>); 2] = [
-        (&["upgrade", "ldmesh", CHART, "--namespace", NAMESPACE, "--set", "settings.mode=shadow,timeoutSeconds=5"], Some("shadow")),
+        (
+            &["upgrade", "ldmesh", CHART, "--namespace", NAMESPACE, "--set", "settings.mode=shadow,timeoutSeconds=5"],
+            Some("shadow"),
+        ),
         (&["rollback", "ldmesh", "--namespace", NAMESPACE], None),
     ];
     for (step, wanted) in steps {
@@ -152,7 +155,10 @@ fn plain_manifests_are_the_charts() {
     if std::env::var_os("LDMESH_GOLDEN").is_some_and(|value| value == "update") {
         fs::write(MANIFESTS, &text).unwrap();
     }
-    assert!(fs::read_to_string(MANIFESTS).unwrap_or_default() == text, "k8s/install.yaml is stale: LDMESH_GOLDEN=update");
+    assert!(
+        fs::read_to_string(MANIFESTS).unwrap_or_default() == text,
+        "k8s/install.yaml is stale: LDMESH_GOLDEN=update"
+    );
 }
 
 #[test]

@@ -3,9 +3,7 @@
 
 use ctests::{Finished, Kubernetes, Pod, Replica, has_helm, wait_until};
 
-use super::{
-    NAMESPACE, SOON, WEBHOOK, injected, is_injected, namespace, object, pod_of, run, try_out, variable,
-};
+use super::{NAMESPACE, SOON, WEBHOOK, injected, is_injected, namespace, object, pod_of, run, try_out, variable};
 
 const DOCUMENT: &str = include_str!("../../../docs/kubernetes.md");
 
@@ -79,8 +77,12 @@ fn the_commands_of_the_document_do_what_it_says() {
     assert_eq!(policies(), ["Ignore", "Ignore"]);
     follow(&kubernetes, "back-workload");
     check_not_injected(&kubernetes);
-    kubernetes.shell("kubectl patch deployment shop --type=json --patch \
-        '[{\"op\": \"remove\", \"path\": \"/spec/template/metadata/labels/ldmesh.io~1inject\"}]'").success();
+    kubernetes
+        .shell(
+            "kubectl patch deployment shop --type=json --patch \
+        '[{\"op\": \"remove\", \"path\": \"/spec/template/metadata/labels/ldmesh.io~1inject\"}]'",
+        )
+        .success();
     check_mode(&kubernetes, &replicas, "on");
     follow(&kubernetes, "back-namespace");
     check_not_injected(&kubernetes);
