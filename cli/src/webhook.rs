@@ -76,7 +76,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     log_lines::to_stderr("webhook");
     let certificates = match args.certificates {
         Some(folder) => Certificates::Folder(folder),
-        None => Certificates::Own(rotation(args.own)?),
+        None => Certificates::Own(Box::new(rotation(args.own)?)),
     };
     let options = Options {
         listen: args.listen,

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use ctests::{Kubernetes, Pod, has_istio};
+use injector::{Namespace, Outcome, Request, Settings, inject_as};
+use serde_json::{Value, json};
 
 /// The golden files of `k8s/injector`: name, before, after.
 fn golden() -> Vec<(String, String, String)> {
@@ -81,5 +83,161 @@ fn pods_of_restricted_namespaces_stay_restricted() {
         // The namespace does refuse what is not.
         let loose = after.replace("allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true");
         assert_eq!(kubernetes.refusals(&loose).len(), 1, "{name}");
+    }
+}
+
+/// Numbers that only look like chance (xorshift64).
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % u64::try_from(below).unwrap()).unwrap()
+    }
+
+    fn one<T: Clone>(&mut self, of: &[T]) -> T {
+        of[self.next(of.len())].clone()
+    }
+
+    /// Up to `most` of them, none twice.
+    fn some<T: Clone>(&mut self, of: &[T], most: usize) -> Vec<T> {
+        let mut rest = of.to_vec();
+        (0..self.next(most + 1).min(of.len())).map(|_| rest.swap_remove(self.next(rest.len()))).collect()
+    }
+}
+
+const VOLUMES: [&str; 7] =
+    ["ldmesh-files", "ldmesh-run", "ldmesh-run-2", "ldmesh-token", "ldmesh-root-cert", "ldmesh-pod-info", "other"];
+const PATHS: [&str; 17] = [
+    "/ldmesh-files",
+    "/ldmesh-files/",
+    "/ldmesh-files/below",
+    "/ldmesh-library",
+    "/ldmesh-run",
+    "/ldmesh-root-cert",
+    "/run",
+    "/run/ldmesh",
+    "/run/ldmesh/below",
+    "/var/run",
+    "/var/run/secrets",
+    "/var/run/secrets/tokens",
+    "/run/secrets/istio",
+    "/var/run/secrets/istio/below",
+    "/etc",
+    "/etc/istio/pod",
+    "/etc/istio/pod/labels",
+];
+
+/// A pod in which what injection adds is in the way already: names, paths and variables.
+fn unlucky(chance: &mut Chance, name: &str) -> Value {
+    let sources = [
+        json!({"emptyDir": {}}),
+        json!({"emptyDir": {"medium": "Memory"}}),
+        json!({"configMap": {"name": "c"}}),
+        json!({"secret": {"secretName": "s"}}),
+        json!({"hostPath": {"path": "/x"}}),
+        json!({"image": {"reference": "i"}}),
+        json!({"projected": {"sources": [{"configMap": {"name": "c"}}]}}),
+        json!({"downwardAPI": {"items": [{"path": "a", "fieldRef": {"fieldPath": "metadata.name"}}]}}),
+    ];
+    let volumes: Vec<Value> = chance
+        .some(&VOLUMES, 5)
+        .iter()
+        .map(|name| {
+            let mut volume = chance.one(&sources);
+            volume["name"] = json!(name);
+            volume
+        })
+        .collect();
+    let mut names = chance.some(&["ldmesh-install", "ldmesh-agent", "ldmesh-install-2", "app", "web", "job"], 5);
+    names.push("main");
+    let inits = chance.next(names.len());
+    let containers: Vec<Value> =
+        names.iter().enumerate().map(|(index, name)| container(chance, name, index < inits, &volumes)).collect();
+    let (init, main) = containers.split_at(inits);
+    let user = chance.one(&[json!({}), json!({"runAsUser": 0}), json!({"runAsUser": 1000, "runAsNonRoot": true})]);
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
+        "initContainers": init, "containers": main, "volumes": volumes, "securityContext": user}})
+}
+
+fn container(chance: &mut Chance, name: &str, is_init: bool, volumes: &[Value]) -> Value {
+    let mut container = json!({"name": name, "image": "app:1"});
+    let paths = if volumes.is_empty() { Vec::new() } else { chance.some(&PATHS, 4) };
+    let mounts = paths.iter().map(|path| {
+        let volume = chance.one(volumes)["name"].clone();
+        json!({"name": volume, "mountPath": path, "readOnly": chance.next(2) == 0})
+    });
+    container["volumeMounts"] = mounts.collect();
+    let from = json!({"configMapKeyRef": {"name": "c", "key": "k"}});
+    container["env"] = Value::from(chance.some(
+        &[
+            json!({"name": "LD_PRELOAD", "value": "a.so"}),
+            json!({"name": "LD_PRELOAD", "value": "/ldmesh-files/libldmesh.so"}),
+            json!({"name": "LD_PRELOAD", "valueFrom": from}),
+            json!({"name": "POD_NAME", "value": "x"}),
+            json!({"name": "LDMESH_XDS"}),
+        ],
+        3,
+    ));
+    container["resources"] = chance.one(&[
+        json!({}),
+        json!({"limits": {"cpu": "1", "memory": "1Gi"}}),
+        json!({"requests": {"cpu": "10m"}, "limits": {"cpu": "20m", "ephemeral-storage": "1Gi"}}),
+    ]);
+    if is_init && chance.next(2) == 0 {
+        container["restartPolicy"] = json!("Always");
+    }
+    if name.starts_with("ldmesh") && chance.next(2) == 0 {
+        container["command"] = json!(["/ldmesh", chance.one(&["install", "agent"]), "/ldmesh-files"]);
+    }
+    container
+}
+
+#[test]
+fn no_pod_that_the_api_server_takes_is_refused_after_injection() {
+    if !has_istio() {
+        return;
+    }
+    let pod = Pod::in_cluster();
+    let kubernetes = pod.kubernetes_with_accounts();
+    populate(&kubernetes, "default");
+    let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+    let namespace = Namespace::new("default");
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    for number in 0..400 {
+        let pod = unlucky(&mut chance, &format!("pod-{number}"));
+        let mut settings = Settings::default();
+        settings.set("leader", chance.one(&["auto", "agent", "thread", "sidecar"])).unwrap();
+        settings.set("install", chance.one(&["init", "init", "image-volume"])).unwrap();
+        settings.set("init-containers", chance.one(&["true", "false"])).unwrap();
+        let request = Request { namespace: &namespace, settings: &settings, asked: true, workload: None };
+        match inject_as(&pod, &request) {
+            Outcome::Injected { pod: done, .. } => after.push(done),
+            Outcome::LeftAlone(reason) => panic!("{reason}: {pod:#}"),
+        }
+        before.push(pod);
+    }
+    let refused = |pods: &[Value]| {
+        let text: String = pods.iter().map(|pod| format!("---\n{pod}\n")).collect();
+        kubernetes.refusals(&text)
+    };
+    // One that is refused, so that refusals are seen to be told.
+    let mut twice = unlucky(&mut chance, "pod-400");
+    let mount = json!({"name": "v", "mountPath": "/v"});
+    twice["spec"]["volumes"] = json!([{"name": "v", "emptyDir": {}}]);
+    twice["spec"]["initContainers"] = json!([]);
+    twice["spec"]["containers"] = json!([{"name": "main", "image": "app:1", "volumeMounts": [mount, mount]}]);
+    before.push(twice);
+    let is_of = |line: &str, number: usize| line.contains(&format!("\"pod-{number}\""));
+    let (lines_before, lines_after) = (refused(&before), refused(&after));
+    let taken = |number: &usize| !lines_before.iter().any(|line| is_of(line, *number));
+    let taken: Vec<usize> = (0..before.len()).filter(taken).collect();
+    println!("{} of {} pods are taken before injection", taken.len(), before.len());
+    assert!(taken.len() > 300 && !taken.contains(&400), "{lines_before:#?}");
+    for number in taken {
+        let line = lines_after.iter().find(|line| is_of(line, number));
+        assert_eq!(line, None, "{:#}", before[number]);
     }
 }

@@ -12,7 +12,8 @@ use crate::decide::POD_LABEL;
 use crate::settings::{BadValue, OfContainer, Settings};
 use crate::shape::{entries, text_of};
 
-const PREFIX: &str = "ldmesh.io/";
+/// Of every label and annotation that is ours.
+pub(crate) const PREFIX: &str = "ldmesh.io/";
 
 /// Where a key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub struct Problem {
     pub place: Place,
     /// Its key.
     pub key: String,
-    /// Its value.
+    /// Its value, cut to what fits a line.
     pub value: String,
     /// What is allowed.
     pub remedy: String,
@@ -102,5 +103,10 @@ fn ours<'a>(pod: &'a Map<String, Value>, list: &str) -> impl Iterator<Item = (&'
 }
 
 fn problem(place: Place, key: &str, value: &str, remedy: String) -> Problem {
-    Problem { place, key: format!("{PREFIX}{key}"), value: value.to_owned(), remedy }
+    // Admission's warnings are short.
+    let mut short: String = value.chars().take(60).collect();
+    if short.len() < value.len() {
+        short.push_str("...");
+    }
+    Problem { place, key: format!("{PREFIX}{key}"), value: short, remedy }
 }

@@ -70,7 +70,12 @@ pub(crate) fn connect(container: &mut Map<String, Value>, plan: &mut Plan<'_>, w
         match role {
             Role::Run => set_absent(container, "LDMESH_RUN_DIR", &path),
             Role::RootCertificate => set_absent(container, "XDS_ROOT_CA", &format!("{path}/root-cert.pem")),
-            Role::Files | Role::Token | Role::Info => {}
+            Role::Files => {}
+            Role::Token | Role::Info => {
+                let (name, wanted) = (name_of(container), role.path());
+                warnings
+                    .push(format!("container {name}: its mount at {path} is not at {wanted}, where the library looks"));
+            }
         }
     }
 }

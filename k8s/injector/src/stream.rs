@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::annotations::Place;
+use crate::annotations::{PREFIX, Place};
 use crate::decide::{Namespace, Reason};
 use crate::inject::{Outcome, Request, Warning, inject_as};
 use crate::settings::Settings;
@@ -109,6 +109,9 @@ impl Found<'_> {
         let Some(pod) = value.pointer_mut(&pointer) else {
             return Err(self.error(format!("{prefix}: is missing; a {kind} needs a pod template")));
         };
+        if let Some(message) = misplaced(object, pod, at, &prefix) {
+            return Err(self.error(message));
+        }
         let namespace = Namespace::new(namespace.unwrap_or(self.namespace));
         let workload = name.filter(|_| !template.path.is_empty());
         let request = Request { namespace: &namespace, settings: self.settings, asked: true, workload };
@@ -162,6 +165,17 @@ impl Found<'_> {
     fn error(&self, message: String) -> StreamError {
         StreamError { document: self.document, message }
     }
+}
+
+/// A label or an annotation of ours at the workload instead of its pods. Tools that write them to both are no mistake.
+fn misplaced(object: &Map<String, Value>, pod: &Value, at: &str, template: &str) -> Option<String> {
+    ["labels", "annotations"].iter().find_map(|list| {
+        let metadata = object.get("metadata")?.get(list)?.as_object()?;
+        let in_pod = |key: &str| pod.get("metadata").and_then(|m| m.get(list)?.get(key)).is_some();
+        let key = metadata.keys().find(|key| key.starts_with(PREFIX) && !in_pod(key))?;
+        let field = join(at, &format!("metadata.{list}[{key}]"));
+        Some(format!("{field}: has no effect here; move it to {template}.metadata.{list}"))
+    })
 }
 
 fn join(path: &str, rest: &str) -> String {

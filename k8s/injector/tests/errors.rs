@@ -47,6 +47,22 @@ fn a_bad_annotation_is_an_error_with_what_is_allowed() {
 }
 
 #[test]
+fn what_stands_at_the_workload_instead_of_its_pods_is_told_where_it_belongs() {
+    let workload = |own: &str, pods: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: a, annotations: {{{own}}}}}\nspec:\n  \
+             template: {{metadata: {{annotations: {{{pods}}}}}, spec: {{containers: [{{name: a}}]}}}}\n"
+        )
+    };
+    check_error(
+        &workload("ldmesh.io/mode: shadow", ""),
+        "document 1: metadata.annotations[ldmesh.io/mode]: has no effect here; move it to spec.template.metadata.annotations",
+    );
+    let both = workload("ldmesh.io/mode: shadow", "ldmesh.io/mode: shadow");
+    assert!(inject_stream(&both, "default", &Settings::default()).is_ok());
+}
+
+#[test]
 fn broken_yaml_is_told_with_its_document_and_line() {
     let error = inject_stream(&format!("{SERVICE}a: [1\nb: 2\n"), "default", &Settings::default()).unwrap_err();
     assert_eq!(error.document, 2);

@@ -88,6 +88,24 @@ fn every_case_becomes_its_golden_file() {
 }
 
 #[test]
+fn comments_stay_in_their_order() {
+    let mut comments = 0;
+    for name in cases() {
+        let case = Case::read(&name);
+        let injected = case.inject(&case.text);
+        if notes(&injected).contains("written anew") {
+            continue;
+        }
+        let mut lines = injected.text.lines();
+        for comment in case.text.lines().filter(|line| line.trim_start().starts_with('#')) {
+            assert!(lines.any(|line| line == comment), "{name}: {comment}");
+            comments += 1;
+        }
+    }
+    assert!(comments > 20, "{comments} comments");
+}
+
+#[test]
 fn injecting_again_changes_nothing() {
     for name in cases() {
         let case = Case::read(&name);

@@ -47,6 +47,8 @@ pub struct Rotation {
 /// What the Secret has.
 struct Stored {
     certificate: Certificate,
+    /// It is time for another one, and it could not be written.
+    due: Option<ClusterError>,
     /// PEM of each CA that is not over.
     bundle: Vec<String>,
 }
@@ -82,7 +84,8 @@ impl Rotating {
 
     async fn step(&mut self, served: &Served, metrics: &Metrics) -> Result<(), String> {
         let secret = format!("Secret {}/{}", self.rotation.namespace, self.rotation.secret);
-        let stored = self.rotation.stored(metrics).await.map_err(|error| format!("{secret}: {error}"))?;
+        let failed = |error: ClusterError| format!("{secret}: {error}");
+        let stored = self.rotation.stored(metrics).await.map_err(failed)?;
         let current = served.get();
         if current.as_ref().is_none_or(|current| current.is_over(now())) {
             served.replace(stored.certificate.clone(), metrics);
@@ -90,7 +93,7 @@ impl Rotating {
         let name = format!("MutatingWebhookConfiguration {}", self.rotation.configuration);
         self.rotation.publish(&stored.bundle).await.map_err(|error| format!("{name}: {error}"))?;
         if current.as_ref() == Some(&stored.certificate) {
-            return Ok(());
+            return stored.due.map_or(Ok(()), |error| Err(failed(error)));
         }
         let since = match &self.published {
             Some((certificate, since)) if *certificate == stored.certificate => *since,
@@ -104,7 +107,7 @@ impl Rotating {
             log::info!("the new certificate is in use");
             served.replace(stored.certificate, metrics);
         }
-        Ok(())
+        stored.due.map_or(Ok(()), |error| Err(failed(error)))
     }
 }
 
@@ -128,9 +131,10 @@ impl Rotation {
             };
             let data = found.as_ref().and_then(|found| found.get("data")).cloned().unwrap_or_default();
             let old = authorities(&data);
-            if let Some(stored) = self.good(&data, &old) {
-                return Ok(stored);
-            }
+            let usable = match self.good(&data, &old) {
+                Some((stored, false)) => return Ok(stored),
+                due_or_none => due_or_none.map(|(stored, _)| stored),
+            };
             let made = authority::make(&self.names(), SystemTime::now(), self.lifetime)
                 .map_err(|error| ClusterError::Unknown(format!("cannot make a certificate: {error}")))?;
             let mut bundle = made.ca.clone();
@@ -163,24 +167,28 @@ impl Rotation {
                     log::info!("a new certificate is in Secret {}/{}", self.namespace, self.secret);
                 }
                 Err(error) if error.status() == Some(409) => failure = error,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let usable = usable.ok_or_else(|| error.clone())?;
+                    return Ok(Stored { due: Some(error), ..usable });
+                }
             }
         }
         Err(failure)
     }
 
-    /// The Secret's certificate, unless it is time for another one.
-    fn good(&self, data: &Value, authorities: &[CertificateDer<'static>]) -> Option<Stored> {
+    /// The Secret's certificate if it can be served, and whether it is time for another one.
+    fn good(&self, data: &Value, authorities: &[CertificateDer<'static>]) -> Option<(Stored, bool)> {
         let (chain, key) = (decode(data, "tls.crt")?, decode(data, "tls.key")?);
         let certificate = Certificate::parse(&chain, &key).ok()?;
-        let third = certificate.not_after.saturating_sub(certificate.not_before) / 3;
-        let due = certificate.not_after.saturating_sub(third);
         let signed = authorities.iter().any(|ca| is_issuer(ca, &chain));
         let name = self.names().into_iter().next()?;
-        if now() >= due || !signed || !certificate.is_for(&name) {
+        if certificate.is_over(now()) || !signed || !certificate.is_for(&name) {
             return None;
         }
-        Some(Stored { certificate, bundle: authorities.iter().map(|ca| pem(ca)).collect() })
+        let third = certificate.not_after.saturating_sub(certificate.not_before) / 3;
+        let due = now() >= certificate.not_after.saturating_sub(third);
+        let bundle = authorities.iter().map(|ca| pem(ca)).collect();
+        Some((Stored { certificate, due: None, bundle }, due))
     }
 
     /// Sees to it that the API server trusts the bundle, in every webhook of the configuration that calls our service.

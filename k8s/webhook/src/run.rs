@@ -25,7 +25,7 @@ pub enum Certificates {
     /// A folder with tls.crt and tls.key.
     Folder(PathBuf),
     /// The webhook's own CA.
-    Own(Rotation),
+    Own(Box<Rotation>),
 }
 
 /// What to do.
@@ -86,7 +86,7 @@ impl Webhook {
         let mut rotating = None;
         match options.certificates {
             Certificates::Folder(folder) => reloads.push(of_folder(folder, &served, &metrics)),
-            Certificates::Own(rotation) => rotating = Some(Rotating::new(rotation)),
+            Certificates::Own(rotation) => rotating = Some(Rotating::new(*rotation)),
         }
         for reload in &mut reloads {
             reload.check().map_err(StartError::File)?;

@@ -28,11 +28,13 @@ pub struct Objects {
     pub configuration: Option<Value>,
     /// Answered instead of all else.
     pub refuses: Option<u16>,
+    /// The Secret cannot be written.
+    pub refuses_secret: bool,
     version: u64,
+    /// Requests that changed nothing.
+    pub reads: usize,
     /// Method and path of each request that changed something.
     pub changes: Vec<String>,
-    /// Bundles that were published, in their order.
-    pub bundles: Vec<String>,
 }
 
 pub struct Fake {
@@ -109,12 +111,15 @@ async fn answer(State(objects): State<Arc<Mutex<Objects>>>, request: Request) ->
         return refuse(status, "not now");
     }
     let path = head.uri.path();
-    if head.method != Method::GET {
+    if head.method == Method::GET {
+        objects.reads += 1;
+    } else {
         objects.changes.push(format!("{} {path}", head.method));
     }
     match (&head.method, path) {
         (&Method::GET, SECRET) => found(&objects.secret),
         (&Method::GET, CONFIGURATION) => found(&objects.configuration),
+        (&Method::POST, SECRETS) | (&Method::PUT, SECRET) if objects.refuses_secret => refuse(403, "forbidden"),
         (&Method::POST, SECRETS) if objects.secret.is_some() => refuse(409, "already exists"),
         (&Method::POST, SECRETS) => objects.write(&body),
         (&Method::PUT, SECRET) => {
@@ -132,8 +137,6 @@ async fn answer(State(objects): State<Arc<Mutex<Objects>>>, request: Request) ->
             if let Err(error) = json_patch::patch(configuration, &patch) {
                 return refuse(422, &error.to_string());
             }
-            let bundle = configuration["webhooks"][0]["clientConfig"]["caBundle"].as_str().unwrap().to_owned();
-            objects.bundles.push(bundle);
             found(&objects.configuration)
         }
         _ => refuse(403, &format!("{} {path} is forbidden", head.method)),

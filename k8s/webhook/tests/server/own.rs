@@ -22,7 +22,7 @@ fn rotation(fake: &Fake, lifetime: Duration) -> Rotation {
 }
 
 async fn replica(fake: &Fake, lifetime: Duration) -> Webhook {
-    Webhook::start(options(Certificates::Own(rotation(fake, lifetime)))).await.unwrap()
+    Webhook::start(options(Certificates::Own(Box::new(rotation(fake, lifetime))))).await.unwrap()
 }
 
 async fn ready(webhook: &Webhook) {
@@ -134,13 +134,42 @@ async fn without_the_api_server_it_waits_and_then_it_serves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_holds_is_served_even_if_no_new_one_can_be_written() {
+    let fake = Fake::start().await;
+    // Made long ago: it has a quarter of its time left.
+    let rotation = rotation(&fake, DAY);
+    let names = [super::NAME.to_owned()];
+    let old = webhook::make(&names, std::time::SystemTime::now() - DAY * 3 / 4, DAY).unwrap();
+    let encode = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
+    let data = json!({"tls.crt": encode(&old.certificate), "tls.key": encode(&old.key), "ca.crt": encode(&old.ca)});
+    {
+        let mut objects = fake.objects.lock().unwrap();
+        objects.secret = Some(json!({"metadata": {"name": "x", "resourceVersion": "0"}, "data": data}));
+        objects.refuses_secret = true;
+    }
+    let webhook = Webhook::start(options(Certificates::Own(Box::new(rotation)))).await.unwrap();
+    ready(&webhook).await;
+    until("it works", || injects(&fake, &webhook)).await;
+    assert!(metric(&webhook, "ldmesh_webhook_reload_failed{what=\"certificates\"} 1").await);
+    assert_eq!(fake.secret("tls.crt"), Some(old.certificate.clone()));
+    fake.objects.lock().unwrap().refuses_secret = false;
+    until("there is a new one", || async { fake.secret("tls.crt") != Some(old.certificate.clone()) }).await;
+    until("it is served", || async { tls(webhook.address(), &fake.secret("ca.crt").unwrap()).await.is_ok() }).await;
+    assert_eq!(fake.secret("ca.crt").unwrap().matches("BEGIN").count(), 2);
+    until("it is well", || metric(&webhook, "ldmesh_webhook_reload_failed{what=\"certificates\"} 0")).await;
+    webhook.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_written_where_all_is_as_it_should_be() {
     let fake = Fake::start().await;
     let webhook = replica(&fake, DAY).await;
     until("it works", || injects(&fake, &webhook)).await;
     let again = replica(&fake, DAY).await;
     ready(&again).await;
-    until("it is settled", || metric(&again, "ldmesh_webhook_rotations_total 0")).await;
+    let reads = || fake.objects.lock().unwrap().reads;
+    let before = reads();
+    until("both have looked several times", || async { reads() > before + 20 }).await;
     webhook.shut_down().await;
     again.shut_down().await;
     let expected = [
