@@ -108,8 +108,8 @@ struct Response<'a> {
     warnings: Vec<String>,
 }
 
-/// Answers a review. `enabled` is whether the pod's namespace asks for injection, which no review tells: the webhook's
-/// path does.
+/// Answers a review. `enabled` is whether the pod's namespace asks for injection, which no review tells: the
+/// webhook's path does.
 pub fn answer(body: &[u8], enabled: bool, settings: &Settings) -> Result<Answer, Malformed> {
     let request = parse(body)?;
     let decision = guarded(|| decide(&request, enabled, settings));

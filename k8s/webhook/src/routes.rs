@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -20,6 +19,8 @@ use crate::metrics::Metrics;
 use crate::review::answer;
 use crate::settings::Current;
 
+/// The path for namespaces that ask for injection. (No query: the API server takes none in a webhook's path.)
+const NAMESPACE_ENABLED: &str = "/inject/namespace-enabled";
 /// The API server takes objects of 3 MiB; what is around one in a review fits into the fourth.
 const BODY_LIMIT: usize = 4 << 20;
 /// The API server waits for 10 s by default.
@@ -46,8 +47,12 @@ impl App {
 
 /// For the API server.
 pub(crate) fn admission(app: Arc<App>) -> Router {
-    // A webhook that names a Service has a path of DNS labels, without a query.
-    let router = Router::new().route("/inject", post(inject)).route("/inject/enabled", post(inject_enabled));
+    let route = |enabled| {
+        post(move |State(app): State<Arc<App>>, headers: HeaderMap, body: Body| async move {
+            inject(&app, enabled, &headers, body).await
+        })
+    };
+    let router = Router::new().route("/inject", route(false)).route(NAMESPACE_ENABLED, route(true));
     router.fallback(not_found).with_state(app)
 }
 
@@ -58,21 +63,11 @@ pub(crate) fn health(app: Arc<App>) -> Router {
     router.fallback(not_found).with_state(app)
 }
 
-#[derive(Deserialize)]
-struct Asked {
-    namespace: Option<String>,
-}
-
-async fn inject(State(app): State<Arc<App>>, Query(asked): Query<Asked>, headers: HeaderMap, body: Body) -> Response {
+async fn inject(app: &App, enabled: bool, headers: &HeaderMap, body: Body) -> Response {
     let refuse = |status: StatusCode, why: &str| {
         app.metrics.malformed();
         log::warn!("a request is refused: {}", why.escape_debug());
         (status, format!("{why}\n")).into_response()
-    };
-    let enabled = match asked.namespace.as_deref() {
-        None => false,
-        Some("enabled") => true,
-        Some(_) => return refuse(StatusCode::BAD_REQUEST, "namespace: use enabled, or leave it out"),
     };
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if kind.split(';').next().map(str::trim) != Some("application/json") {
@@ -95,11 +90,6 @@ async fn inject(State(app): State<Arc<App>>, Query(asked): Query<Asked>, headers
         }
         Err(malformed) => refuse(StatusCode::BAD_REQUEST, &malformed.to_string()),
     }
-}
-
-/// `/inject?namespace=enabled` in a form that the API server takes.
-async fn inject_enabled(state: State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
-    inject(state, Query(Asked { namespace: Some("enabled".to_owned()) }), headers, body).await
 }
 
 async fn read(body: Body) -> Result<Bytes, (StatusCode, &'static str)> {

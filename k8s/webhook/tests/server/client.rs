@@ -48,7 +48,7 @@ impl Connection {
 
     /// Sends a review; whether the answer has a patch.
     pub async fn inject(&mut self) -> hyper::Result<bool> {
-        let path = "/inject?namespace=enabled&timeout=10s";
+        let path = "/inject/namespace-enabled?timeout=10s";
         let (status, answer) = self.post(path, "application/json", review().to_string()).await?;
         assert_eq!(status, 200, "{answer}");
         let answer: Value = serde_json::from_str(&answer).unwrap();

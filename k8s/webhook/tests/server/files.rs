@@ -119,7 +119,7 @@ async fn settings_are_reloaded_and_a_bad_file_keeps_the_last_good_ones() {
 async fn image(connection: &mut Connection) -> String {
     use base64::Engine;
     let body = super::client::review().to_string();
-    let (_, answer) = connection.post("/inject?namespace=enabled", "application/json", body).await.unwrap();
+    let (_, answer) = connection.post("/inject/namespace-enabled", "application/json", body).await.unwrap();
     let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
     let patch = answer["response"]["patch"].as_str().unwrap();
     let patch = base64::engine::general_purpose::STANDARD.decode(patch).unwrap();

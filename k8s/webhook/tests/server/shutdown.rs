@@ -27,7 +27,7 @@ async fn a_request_in_flight_finishes_and_an_idle_connection_does_not_hold_it_up
     let mut stream = tls(address, &made.ca).await.unwrap();
     let length = body.len();
     let head = format!(
-        "POST /inject?namespace=enabled HTTP/1.1\r\nHost: {NAME}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        "POST /inject/namespace-enabled HTTP/1.1\r\nHost: {NAME}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(half.as_bytes()).await.unwrap();

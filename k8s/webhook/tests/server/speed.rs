@@ -64,7 +64,7 @@ async fn measure(address: SocketAddr, ca: &str, connections: usize) -> (f64, Dur
             let mut times = Vec::new();
             for _ in 0..PER_CONNECTION {
                 let start = Instant::now();
-                let answer = connection.post("/inject?namespace=enabled", "application/json", body.clone()).await;
+                let answer = connection.post("/inject/namespace-enabled", "application/json", body.clone()).await;
                 times.push(start.elapsed());
                 let (status, text) = answer.unwrap();
                 assert!(status == 200 && text.contains("JSONPatch"), "{text}");
