@@ -142,6 +142,26 @@ fn an_upgrade_keeps_the_certificates_and_brings_new_settings_to_running_replicas
 }
 
 #[test]
+fn bad_settings_leave_running_replicas_with_the_last_good_ones() {
+    if !has_helm() {
+        return;
+    }
+    let inside = Pod::in_cluster();
+    let kubernetes = cluster(&inside);
+    install(&kubernetes, &["--set", "settings.mode=shadow"]);
+    let replicas = run(&kubernetes);
+    kubernetes.helm(&["upgrade", "ldmesh", CHART, "--namespace", NAMESPACE, "--set", "settings.mode=loud"]).success();
+    for replica in &replicas {
+        kubernetes.refresh(NAMESPACE, WEBHOOK, replica);
+        let metrics = || replica.get("/metrics").unwrap();
+        let failed = "ldmesh_webhook_reload_failed{what=\"settings\"} 1\n";
+        wait_until("the reload has failed", SOON, metrics, || metrics().contains(failed));
+        replica.get("/readyz").unwrap();
+    }
+    assert_eq!(variable(&object(&try_out(&kubernetes)), "LDMESH_MODE"), Some("shadow"));
+}
+
+#[test]
 fn plain_manifests_are_the_charts() {
     if !has_helm() {
         return;
