@@ -49,9 +49,10 @@ step "unit and integration tests" cargo test --workspace --exclude ctests --no-f
 if step "release builds" scripts/build.sh && step "portable library" scripts/build-portable.sh; then
   step "bills of materials" scripts/sbom.sh
   step "systems with other libcs" eval "scripts/rootfs.sh bullseye && scripts/rootfs.sh sid"
-  # Without a Go that is new enough, tests against Istio and the faulty control plane skip themselves by name.
+  # Without a Go that is new enough, tests against Istio, the chart and the faulty control plane skip themselves by name.
   if printf '%s\n' go1.26 "$(go env GOVERSION 2>/dev/null)" | sort -VC; then
     step "a real Istio" scripts/istiod.sh
+    step "a real helm" scripts/helm.sh
     step "a faulty control plane" scripts/go-control-plane.sh
   fi
   # Without a JDK and Maven, the demo's tests skip themselves by name.

@@ -68,6 +68,13 @@ impl Pod {
         must(Kubernetes::start(self, &[]))
     }
 
+    /// As [`Pod::kubernetes_with_accounts`], and admission webhooks are called at the addresses of their Service's
+    /// EndpointSlices, as there is no kube-proxy.
+    #[track_caller]
+    pub fn kubernetes_with_webhooks(&self) -> Kubernetes<'_> {
+        must(Kubernetes::start(self, &["--enable-aggregator-routing=true"]))
+    }
+
     /// Puts a file below `/run/secrets` as kubelet projects one: the new text is there at once.
     #[track_caller]
     pub fn project(&self, name: &str, text: &str) {
@@ -134,13 +141,32 @@ impl<'pod> Kubernetes<'pod> {
     /// objects of kinds that it does not know, and those that are there already, are left out.
     #[track_caller]
     pub fn refusals(&self, yaml: &str) -> Vec<String> {
-        let file = self.folder.join("objects.yaml");
-        must(fs::write(&file, yaml).context("write objects.yaml"));
-        let done = self.admin.run(&["create", "--dry-run=server", "--filename", &file.display().to_string()]);
+        let done = self.kubectl_with(&["create", "--dry-run=server"], yaml);
         let is_other = |line: &&str| !line.contains("AlreadyExists") && !line.contains("no matches for kind");
         let lines: Vec<String> = done.stderr.lines().filter(is_other).map(str::to_owned).collect();
         assert!(!lines.is_empty() || !done.stdout.is_empty(), "nothing was asked for: {done}");
         lines
+    }
+
+    /// What kubectl does, as the administrator.
+    #[track_caller]
+    pub fn kubectl(&self, arguments: &[&str]) -> Finished {
+        self.admin.run(arguments)
+    }
+
+    /// What kubectl does with YAML documents in a file.
+    #[track_caller]
+    pub fn kubectl_with(&self, verb: &[&str], yaml: &str) -> Finished {
+        let file = self.folder.join("objects.yaml");
+        must(fs::write(&file, yaml).context("write objects.yaml"));
+        self.admin.run(&[verb, &["--filename", &file.display().to_string()]].concat())
+    }
+
+    /// An object as it is now.
+    #[track_caller]
+    pub fn get(&self, what: &[&str]) -> Value {
+        let found = self.admin.run(&[&["get", "-o", "json"], what].concat());
+        must(serde_json::from_str(found.success()).context("kubectl's JSON"))
     }
 
     /// A running Pod as a StatefulSet makes it (`NAME-N`, of the service NAME), its namespace and its service account,
@@ -241,6 +267,11 @@ impl<'pod> Kubernetes<'pod> {
         self.binaries.join(name)
     }
 
+    /// The API server's certificate.
+    pub(crate) fn certificate(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.folder.join("certificates/apiserver.crt"))?)
+    }
+
     /// The administrator's credentials.
     pub(crate) fn config(&self) -> &Path {
         &self.admin.config
@@ -253,10 +284,7 @@ impl<'pod> Kubernetes<'pod> {
 
     #[track_caller]
     fn with_file(&self, verb: &[&str], yaml: &str) {
-        let file = self.folder.join("objects.yaml");
-        must(fs::write(&file, yaml).context("write objects.yaml"));
-        let file = file.display().to_string();
-        let done = self.admin.run(&[verb, &["--filename", &file]].concat());
+        let done = self.kubectl_with(verb, yaml);
         assert!(done.status.success(), "{verb:?}: {done}\n{yaml}");
     }
 }

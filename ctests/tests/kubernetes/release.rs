@@ -1,0 +1,212 @@
+//! The life of a release: what the chart refuses, upgrades and rollbacks, plain manifests, and what uninstalling leaves.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use ctests::{Kubernetes, Pod, Replica, has_helm, helm_without_cluster, wait_until};
+use serde_json::Value;
+
+use super::{
+    CHART, LABELLED, NAMESPACE, SOON, WEBHOOK, bundles, cluster, install, object, pod, run, try_out, variable,
+    wait_until_injecting,
+};
+
+const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../k8s/install.yaml");
+
+#[test]
+fn the_chart_passes_helms_lint_and_refuses_values_that_mean_nothing() {
+    if !has_helm() {
+        return;
+    }
+    helm_without_cluster(&["lint", "--strict", "."]).success();
+    for (value, why) in [
+        ("failurePolicy=Maybe", "'/failurePolicy'"),
+        ("replicas=0", "'/replicas'"),
+        ("timeoutSeconds=31", "'/timeoutSeconds'"),
+        ("certificates.source=cert-manager", "missing property 'name'"),
+        ("certificates.source=secret", "'/certificates/"),
+        ("certificates.lifetime=soon", "'/certificates/lifetime'"),
+        ("image.digest=latest", "'/image/digest'"),
+        ("settings.mode.app=on", "'/settings/mode'"),
+        ("repicas=3", "repicas"),
+    ] {
+        let done = helm_without_cluster(&["template", "ldmesh", ".", "--set", value]);
+        assert!(!done.status.success() && done.stderr.contains(why), "{value}: {done}");
+    }
+}
+
+#[test]
+fn with_cert_manager_the_webhook_needs_no_right_and_no_way_out() {
+    if !has_helm() {
+        return;
+    }
+    let values =
+        "certificates.source=cert-manager,certificates.issuerRef.name=ca,certificates.issuerRef.kind=ClusterIssuer";
+    let done = helm_without_cluster(&["template", "ldmesh", ".", "--namespace", NAMESPACE, "--set", values]);
+    let text = done.success();
+    for wanted in [
+        "cert-manager.io/inject-ca-from: ldmesh-system/ldmesh-webhook",
+        "  - ldmesh-webhook.ldmesh-system.svc\n",
+        "    kind: ClusterIssuer\n    name: ca\n",
+        "--certificates=/certificates",
+        "secretName: ldmesh-webhook-certificates",
+        "automountServiceAccountToken: false",
+        "egress: []",
+    ] {
+        assert!(text.contains(wanted), "{wanted}:\n{text}");
+    }
+    for kind in ["Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "Secret"] {
+        assert!(!text.contains(&format!("kind: {kind}\n")), "{kind}:\n{text}");
+    }
+}
+
+/// What there is: every object of every kind that can be listed, but for what comes and goes by itself.
+fn objects(kubernetes: &Kubernetes<'_>) -> BTreeSet<String> {
+    let kinds = kubernetes.kubectl(&["api-resources", "--verbs=list", "-o", "name"]);
+    let own = ["events", "events.events.k8s.io", "leases.coordination.k8s.io", "componentstatuses", "endpoints"];
+    let kinds: Vec<_> = kinds.success().lines().filter(|kind| !own.contains(kind)).collect();
+    let listed = kubernetes.kubectl(&["get", &kinds.join(","), "--all-namespaces", "-o", "name"]);
+    listed.success().lines().map(str::to_owned).collect()
+}
+
+/// What the cluster itself would take away with the Deployment and the Service.
+fn collect(kubernetes: &Kubernetes<'_>, replicas: Vec<Replica<'_>>) {
+    for replica in replicas {
+        let name = replica.name.clone();
+        let ended = replica.terminate();
+        assert!(ended.status.success(), "{ended}");
+        kubernetes.kubectl(&["delete", "pod", &name, "--namespace", NAMESPACE, "--grace-period=0"]).success();
+    }
+    kubernetes.kubectl(&["delete", "endpointslice", WEBHOOK, "--namespace", NAMESPACE]).success();
+}
+
+#[test]
+fn uninstalling_leaves_nothing() {
+    if !has_helm() {
+        return;
+    }
+    let inside = Pod::in_cluster();
+    let kubernetes = cluster(&inside);
+    let before = objects(&kubernetes);
+    install(&kubernetes, &[]);
+    let replicas = run(&kubernetes);
+    let between: Vec<_> = objects(&kubernetes).difference(&before).cloned().collect();
+    println!("{between:#?}");
+    let secret = format!("secret/{WEBHOOK}-certificates");
+    assert!(between.contains(&secret), "{between:?}");
+
+    kubernetes.helm(&["uninstall", "ldmesh", "--namespace", NAMESPACE]).success();
+    collect(&kubernetes, replicas);
+    let left = || objects(&kubernetes).difference(&before).cloned().collect::<Vec<_>>();
+    wait_until("all is as before", SOON, || format!("{:?}", left()), || left().is_empty());
+    let created = try_out(&kubernetes);
+    assert!(!super::is_injected(&created), "{created}");
+}
+
+#[test]
+fn an_upgrade_keeps_the_certificates_and_brings_new_settings_to_running_replicas() {
+    if !has_helm() {
+        return;
+    }
+    let inside = Pod::in_cluster();
+    let kubernetes = cluster(&inside);
+    install(&kubernetes, &[]);
+    let replicas = run(&kubernetes);
+    let kept = || {
+        let secret = kubernetes.get(&["secret", "ldmesh-webhook-certificates", "--namespace", NAMESPACE]);
+        (bundles(&kubernetes), secret["data"].clone())
+    };
+    let before = kept();
+    assert!(before.0.iter().all(|bundle| !bundle.is_empty()) && before.1["tls.key"].is_string());
+    let mode = || variable(&object(&try_out(&kubernetes)), "LDMESH_MODE").map(str::to_owned);
+    assert_eq!(mode(), None);
+
+    let steps: [(&[&str], Option<&str>); 2] = [
+        (
+            &["upgrade", "ldmesh", CHART, "--namespace", NAMESPACE, "--set", "settings.mode=shadow,timeoutSeconds=5"],
+            Some("shadow"),
+        ),
+        (&["rollback", "ldmesh", "--namespace", NAMESPACE], None),
+    ];
+    for (step, wanted) in steps {
+        kubernetes.helm(step).success();
+        assert_eq!(kept(), before, "{step:?}");
+        let configuration = kubernetes.get(&["mutatingwebhookconfiguration", "ldmesh"]);
+        let timeout = if wanted.is_some() { 5 } else { 3 };
+        assert_eq!(configuration["webhooks"][0]["timeoutSeconds"], timeout);
+        for replica in &replicas {
+            kubernetes.refresh(NAMESPACE, WEBHOOK, replica);
+        }
+        wait_until(&format!("mode {wanted:?}"), SOON, || format!("{:?}", mode()), || mode().as_deref() == wanted);
+    }
+}
+
+#[test]
+fn bad_settings_leave_running_replicas_with_the_last_good_ones() {
+    if !has_helm() {
+        return;
+    }
+    let inside = Pod::in_cluster();
+    let kubernetes = cluster(&inside);
+    install(&kubernetes, &["--set", "settings.mode=shadow"]);
+    let replicas = run(&kubernetes);
+    kubernetes.helm(&["upgrade", "ldmesh", CHART, "--namespace", NAMESPACE, "--set", "settings.mode=loud"]).success();
+    for replica in &replicas {
+        kubernetes.refresh(NAMESPACE, WEBHOOK, replica);
+        let metrics = || replica.get("/metrics").unwrap();
+        let failed = "ldmesh_webhook_reload_failed{what=\"settings\"} 1\n";
+        wait_until("the reload has failed", SOON, metrics, || metrics().contains(failed));
+        replica.get("/readyz").unwrap();
+    }
+    assert_eq!(variable(&object(&try_out(&kubernetes)), "LDMESH_MODE"), Some("shadow"));
+}
+
+#[test]
+fn plain_manifests_are_the_charts() {
+    if !has_helm() {
+        return;
+    }
+    let flags = ["template", "ldmesh", ".", "--namespace", NAMESPACE, "--set", "namespace.create=true"];
+    let rendered = helm_without_cluster(&flags);
+    let text = format!(
+        "# The chart with its defaults, for kubectl apply. Made from k8s/chart by its test with LDMESH_GOLDEN=update.\n{}\n",
+        rendered.success()
+    );
+    if std::env::var_os("LDMESH_GOLDEN").is_some_and(|value| value == "update") {
+        fs::write(MANIFESTS, &text).unwrap();
+    }
+    assert!(
+        fs::read_to_string(MANIFESTS).unwrap_or_default() == text,
+        "k8s/install.yaml is stale: LDMESH_GOLDEN=update"
+    );
+}
+
+#[test]
+fn plain_manifests_install_and_are_applied_again_without_harm() {
+    if !has_helm() {
+        return;
+    }
+    let inside = Pod::in_cluster();
+    let kubernetes = inside.kubernetes_with_webhooks();
+    super::namespace(&kubernetes, "default", "");
+    let before = objects(&kubernetes);
+    let apply = ["apply", "--filename", MANIFESTS];
+    kubernetes.kubectl(&apply).success();
+    let replicas = run(&kubernetes);
+    let trusted = bundles(&kubernetes);
+    let again = kubernetes.kubectl(&apply);
+    assert!(again.success().lines().all(|line| line.ends_with("unchanged") || line.ends_with("configured")), "{again}");
+    assert_eq!(bundles(&kubernetes), trusted);
+    wait_until_injecting(&kubernetes);
+
+    kubernetes.kubectl(&["delete", "--wait=false", "--filename", MANIFESTS]).success();
+    collect(&kubernetes, replicas);
+    // A controller would end the namespace, which is empty.
+    let left = || {
+        let now = objects(&kubernetes);
+        now.difference(&before).filter(|name| *name != "namespace/ldmesh-system").cloned().collect::<Vec<_>>()
+    };
+    wait_until("all is as before", SOON, || format!("{:?}", left()), || left().is_empty());
+    let created: Value = super::create(&kubernetes, &pod("default", "after", LABELLED, "", "")).0;
+    assert!(!super::injected(&created));
+}

@@ -1,0 +1,97 @@
+//! docs/kubernetes.md: every command of its chapters on installing, trying, rolling out and back, and uninstalling, in
+//! its order. Between them, the test does what a cluster would.
+
+use ctests::{Finished, Kubernetes, Pod, Replica, has_helm, wait_until};
+
+use super::{NAMESPACE, SOON, WEBHOOK, injected, is_injected, namespace, object, pod_of, run, try_out, variable};
+
+const DOCUMENT: &str = include_str!("../../../docs/kubernetes.md");
+
+/// The shell commands behind a mark.
+fn commands(mark: &str) -> String {
+    let (_, rest) = DOCUMENT.split_once(&format!("<!-- run: {mark} -->\n")).expect(mark);
+    let (opening, rest) = rest.split_once("```sh\n").expect(mark);
+    assert_eq!(opening.trim(), "", "{mark}");
+    rest.split_once("```").expect(mark).0.to_owned()
+}
+
+#[track_caller]
+fn follow(kubernetes: &Kubernetes<'_>, mark: &str) -> Finished {
+    let done = kubernetes.shell(&commands(mark));
+    assert!(done.status.success(), "{mark}: {done}");
+    done
+}
+
+/// Waits until a pod of the Deployment `shop` has this mode, once kubelet has brought new settings to the webhook.
+#[track_caller]
+fn check_mode(kubernetes: &Kubernetes<'_>, replicas: &[Replica<'_>], wanted: &str) {
+    for replica in replicas {
+        kubernetes.refresh(NAMESPACE, WEBHOOK, replica);
+    }
+    let shop = || pod_of(kubernetes, "default", "shop");
+    let mode = || variable(&shop(), "LDMESH_MODE").map(str::to_owned);
+    wait_until(&format!("mode {wanted}"), SOON, || shop().to_string(), || mode().as_deref() == Some(wanted));
+}
+
+#[track_caller]
+fn check_not_injected(kubernetes: &Kubernetes<'_>) {
+    let shop = || pod_of(kubernetes, "default", "shop");
+    wait_until("the shop is left alone", SOON, || shop().to_string(), || !injected(&shop()));
+}
+
+#[test]
+fn the_commands_of_the_document_do_what_it_says() {
+    if !has_helm() {
+        return;
+    }
+    let inside = Pod::in_cluster();
+    let kubernetes = inside.kubernetes_with_webhooks();
+    namespace(&kubernetes, "default", "");
+    kubernetes.shell("kubectl create deployment shop --image=registry.example/shop").success();
+
+    follow(&kubernetes, "install");
+    let replicas = run(&kubernetes);
+    let tried = follow(&kubernetes, "try");
+    assert!(tried.stdout.contains("image: registry.example/ldmesh:0.1.0"), "{tried}");
+    check_not_injected(&kubernetes);
+
+    follow(&kubernetes, "shadow");
+    check_mode(&kubernetes, &replicas, "shadow");
+    follow(&kubernetes, "one");
+    check_mode(&kubernetes, &replicas, "on");
+    follow(&kubernetes, "all");
+    let other = || try_out(&kubernetes);
+    for replica in &replicas {
+        kubernetes.refresh(NAMESPACE, WEBHOOK, replica);
+    }
+    let is_on = || variable(&object(&other()), "LDMESH_MODE") == Some("on");
+    wait_until("mode on for everybody", SOON, || other().to_string(), is_on);
+
+    follow(&kubernetes, "strict");
+    let policies = || {
+        let found = kubernetes.get(&["mutatingwebhookconfiguration", "ldmesh"]);
+        [0, 1].map(|index| found["webhooks"][index]["failurePolicy"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(policies(), ["Fail", "Fail"]);
+    follow(&kubernetes, "back-chart");
+    assert_eq!(policies(), ["Ignore", "Ignore"]);
+    follow(&kubernetes, "back-workload");
+    check_not_injected(&kubernetes);
+    kubernetes
+        .shell(
+            "kubectl patch deployment shop --type=json --patch \
+        '[{\"op\": \"remove\", \"path\": \"/spec/template/metadata/labels/ldmesh.io~1inject\"}]'",
+        )
+        .success();
+    check_mode(&kubernetes, &replicas, "on");
+    follow(&kubernetes, "back-namespace");
+    check_not_injected(&kubernetes);
+    assert!(!is_injected(&try_out(&kubernetes)), "the namespace wins over a pod's label");
+
+    follow(&kubernetes, "uninstall");
+    let left = kubernetes.shell(
+        "kubectl get mutatingwebhookconfigurations,clusterroles,clusterrolebindings \
+         --selector=app.kubernetes.io/part-of=ldmesh --output=name",
+    );
+    assert_eq!(left.success(), "");
+}
