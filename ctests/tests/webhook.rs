@@ -33,6 +33,14 @@ kind: ServiceAccount
 metadata: {name: webhook, namespace: mesh}
 ---
 apiVersion: v1
+kind: ServiceAccount
+metadata: {name: default, namespace: shop}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: default, namespace: other}
+---
+apiVersion: v1
 kind: Service
 metadata: {name: ldmesh-webhook, namespace: mesh}
 spec: {clusterIP: 10.96.0.50, ports: [{port: 443}]}
@@ -92,7 +100,7 @@ fn a_real_api_server_trusts_the_webhooks_own_certificate_and_injects() {
         return;
     }
     let pod = Pod::in_cluster();
-    let kubernetes = pod.kubernetes();
+    let kubernetes = pod.kubernetes_with_accounts();
     kubernetes.apply(OBJECTS);
     Finished::of(pod.command("ip").args(["address", "add", &format!("{SERVICE}/32"), "dev", "lo"])).success();
     let webhook = pod.server(&mut webhook(&pod, &kubernetes), &format!("{SERVICE}:443"));
