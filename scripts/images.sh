@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Builds the image of ldmesh without network, from what scripts/build.sh and scripts/build-portable.sh made: tags it,
-# saves it as dist/image-ARCHITECTURE.tar (`docker load`), and prints its size. The engine is the one that answers
-# (DOCKER_HOST), else one of its own that ends with the script. `demo` stands for the demo's Spring Boot applications.
+# Builds the image of ldmesh without network, from what scripts/build.sh and scripts/build-portable.sh made, and prints
+# its tags and size. The engine is the one that answers (DOCKER_HOST); else one of its own, which ends with the script:
+# then the image is saved as dist/image-ARCHITECTURE.tar (`docker load`). `demo` stands for the demo's Spring Boot
+# applications (dist/image-demo.tar).
 # Usage: scripts/images.sh [x86_64|aarch64|demo]...
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -33,27 +34,30 @@ revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 source=$(git remote get-url origin 2>/dev/null || true)
 [[ $source == https://* ]] || source=
 
-# build DOCKERFILE TARGET FOLDER FLAG...: the old builder is in every engine and needs no plugin.
+# build DOCKERFILE TARGET FOLDER FLAG...
 build() {
-  if ! DOCKER_BUILDKIT=0 docker build --file "$1" --target "$2" "${@:4}" "$3" &>"$work/log"; then
+  if ! docker build --file "$1" --target "$2" "${@:4}" "$3" &>"$work/log"; then
     cat "$work/log" >&2
     exit 1
   fi
 }
 
-# save FILE IMAGE...: into dist/, and a line about each.
-save() {
+# report FILE IMAGE...: a line about each image; all of them into a file of dist/ where they would go with the engine.
+report() {
   local image
-  mkdir -p dist
-  docker save --output "$work/image.tar" "${@:2}"
-  mv "$work/image.tar" "dist/$1"
   for image in "${@:2}"; do
     docker image inspect --format "$image {{.Os}}/{{.Architecture}} {{.Size}} bytes" "$image"
   done
+  if [[ ${engine:-} ]]; then
+    mkdir -p dist
+    docker save --output "$work/image.tar" "${@:2}"
+    mv "$work/image.tar" "dist/$1"
+  fi
 }
 
 demo() {
   local base applications application
+  export DOCKER_BUILDKIT=0
   base=$(scripts/java-base.sh)
   applications=$(scripts/spring.sh)
   docker import --change "ENV PATH=/usr/lib/jvm/java-17-openjdk-$(dpkg --print-architecture)/bin:/usr/bin:/bin" \
@@ -61,7 +65,7 @@ demo() {
   for application in spring-client spring-server; do
     build docker/demo/Dockerfile "$application" "$applications" --build-arg BASE=ldmesh-java-base --tag "$application"
   done
-  save images-demo.tar spring-client spring-server
+  report image-demo.tar spring-client spring-server
 }
 
 for architecture; do
@@ -89,8 +93,14 @@ for architecture; do
   install -m 755 "$command" "$staged/ldmesh"
   install -m 644 "$library" "$staged/libldmesh.so"
   tags=("ldmesh:$version-$architecture")
-  [[ $architecture != "$(uname -m)" ]] || tags+=("ldmesh:$version" ldmesh:latest)
+  if [[ $architecture == "$(uname -m)" ]]; then
+    tags+=("ldmesh:$version" ldmesh:latest)
+    export DOCKER_BUILDKIT=0 # in every client and engine
+  else
+    # The old builder takes whatever is made from scratch for this machine's. Debian's client has the new one built in.
+    export DOCKER_BUILDKIT=1 PATH=/usr/bin:$PATH
+  fi
   build docker/Dockerfile staged "$staged" --platform "$platform" "${tags[@]/#/--tag=}" \
     --build-arg VERSION="$version" --build-arg REVISION="$revision" --build-arg SOURCE="$source"
-  save "image-$architecture.tar" "${tags[@]}"
+  report "image-$architecture.tar" "${tags[@]}"
 done
