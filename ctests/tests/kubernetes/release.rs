@@ -142,6 +142,23 @@ fn an_upgrade_keeps_the_certificates_and_brings_new_settings_to_running_replicas
 }
 
 #[test]
+fn a_secret_that_somebody_deleted_comes_back_with_an_upgrade() {
+    if !has_helm() {
+        return;
+    }
+    let inside = Pod::in_cluster();
+    let kubernetes = cluster(&inside);
+    install(&kubernetes, &[]);
+    let _replicas = run(&kubernetes);
+    let secret = ["secret", "ldmesh-webhook-certificates", "--namespace", NAMESPACE];
+    kubernetes.kubectl(&[&["delete"], &secret[..]].concat()).success();
+    wait_until_injecting(&kubernetes);
+    kubernetes.helm(&["upgrade", "ldmesh", CHART, "--namespace", NAMESPACE]).success();
+    kubernetes.wait_for(&secret, |found| found["data"]["tls.key"].as_str().map(str::to_owned));
+    wait_until_injecting(&kubernetes);
+}
+
+#[test]
 fn bad_settings_leave_running_replicas_with_the_last_good_ones() {
     if !has_helm() {
         return;
