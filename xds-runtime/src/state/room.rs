@@ -62,6 +62,10 @@ impl State {
         let mut diag = None;
         for index in (start..CONNECTIONS).chain(0..start) {
             let Some((cookie, connection)) = self.connection_of(index, cluster) else { continue };
+            // One that was refused is gone, too, and its failure is not counted before its program or the leader knows.
+            if connection.state.is_under_way() {
+                continue;
+            }
             if look.asked >= LOOK_UPS || look.freed >= ENOUGH {
                 place.store(index as u64, Ordering::Relaxed);
                 break;
