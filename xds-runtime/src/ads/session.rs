@@ -42,8 +42,8 @@ struct Kind {
     known: BTreeMap<String, Known>,
     /// Subscribed names without an answer, and when they count as missing.
     awaited: BTreeMap<String, Instant>,
-    /// Subscribed names without a value that were told as missing or rejected: the owner remembers them, and is
-    /// told when they are no longer wanted.
+    /// Names without a value that were told as missing or rejected: the owner remembers them, and is told when they are
+    /// no longer wanted, or gone.
     told: BTreeSet<String>,
     answered: bool,
 }
@@ -170,6 +170,8 @@ impl Session {
             self.removed(kind, name, Removal::Server);
         } else if self.kind(kind).awaited.contains_key(&name) {
             self.missing(kind, name);
+        } else if is_wildcard(kind) && self.kind(kind).told.contains(&name) {
+            self.removed(kind, name, Removal::Server);
         }
     }
 
@@ -183,6 +185,9 @@ impl Session {
     fn removed(&mut self, kind: ResourceType, name: String, why: Removal) {
         let state = self.kind_mut(kind);
         state.known.remove(&name);
+        if is_wildcard(kind) {
+            state.told.remove(&name);
+        }
         if why == Removal::Server && !is_wildcard(kind) {
             state.told.insert(name.clone());
         }
@@ -257,10 +262,9 @@ impl Session {
         state.awaited.remove(&name);
         match state.known.get_mut(&name) {
             Some(known) => known.digest = None,
-            None if !is_wildcard(kind) => {
+            None => {
                 state.told.insert(name.clone());
             }
-            None => {}
         }
         self.events.push(Event::Rejected { kind, name: name.clone(), version, reason });
         Some(name)
@@ -268,7 +272,10 @@ impl Session {
 
     /// Removes every known resource that a complete list does not contain.
     pub(super) fn retain(&mut self, kind: ResourceType, present: &BTreeSet<String>) {
-        let absent: Vec<String> = self.kind(kind).known.keys().filter(|n| !present.contains(*n)).cloned().collect();
+        let state = self.kind(kind);
+        let told = state.told.iter().filter(|_| is_wildcard(kind));
+        let held: BTreeSet<&String> = state.known.keys().chain(told).collect();
+        let absent: Vec<String> = held.into_iter().filter(|name| !present.contains(*name)).cloned().collect();
         for name in absent {
             self.removed(kind, name, Removal::Server);
         }

@@ -89,8 +89,8 @@ impl Resources {
                 let sync = self.kinds.entry(kind).or_default();
                 sync.rejected.remove(&name);
                 match why {
-                    Removal::Server => sync.missing.insert(name.clone()),
-                    Removal::Unsubscribed => sync.missing.remove(&name),
+                    Removal::Server if is_by_name(kind) => sync.missing.insert(name.clone()),
+                    _ => sync.missing.remove(&name),
                 };
                 self.remove(kind, &name);
                 true
@@ -177,6 +177,11 @@ impl Resources {
     }
 }
 
+/// Whether resources of a type are asked for one by one.
+const fn is_by_name(kind: ResourceType) -> bool {
+    matches!(kind, ResourceType::Route | ResourceType::Endpoint)
+}
+
 #[cfg(test)]
 mod tests {
     use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
@@ -244,6 +249,17 @@ mod tests {
         assert!(resources.is_settled(EDS, "a"));
         resources.apply(removed(Removal::Unsubscribed), 3);
         assert!(!resources.is_settled(EDS, "a"));
+    }
+
+    #[test]
+    fn a_removed_cluster_is_not_remembered_and_neither_is_its_rejection() {
+        let kind = ResourceType::Cluster;
+        let mut resources = Resources::default();
+        let (name, version) = ("a".to_owned(), "1".to_owned());
+        resources.apply(Event::Rejected { kind, name: name.clone(), version, reason: "type: unknown".to_owned() }, 1);
+        resources.apply(Event::Removed { kind, name, why: Removal::Server }, 2);
+        let sync = resources.sync(kind).unwrap();
+        assert!(sync.rejected.is_empty() && sync.missing.is_empty());
     }
 
     #[test]

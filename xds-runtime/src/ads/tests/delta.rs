@@ -166,6 +166,17 @@ fn a_rejected_resource_keeps_its_last_good_version() {
 }
 
 #[test]
+fn a_cluster_that_was_never_good_and_is_removed_is_told_as_gone_once() {
+    let mut session = session();
+    let mut stream = open(&mut session);
+    let bad = resource(Cluster, "a", "1", bad_cluster_bytes("a"));
+    stream.handle(&mut session, response(Cluster, "1", vec![bad], &[]));
+    stream.handle(&mut session, response(Cluster, "2", vec![], &["a"]));
+    stream.handle(&mut session, response(Cluster, "3", vec![], &["a"]));
+    assert_eq!(brief(&mut session), "!a . -a . .");
+}
+
+#[test]
 fn the_return_to_the_accepted_bytes_after_a_rejection_is_told() {
     let mut session = session();
     let mut stream = open(&mut session);
