@@ -3,7 +3,7 @@
 //! `ldmesh.io/SETTING` is for the pod, `ldmesh.io/SETTING.CONTAINER` for one container. Kubernetes allows 63
 //! characters behind the slash: a container whose name does not fit beside a setting takes the pod's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::{Map, Value};
@@ -15,6 +15,11 @@ use crate::traffic::Traffic;
 
 /// Of every label and annotation that is ours.
 pub(crate) const PREFIX: &str = "ldmesh.io/";
+
+/// What a pod may say is larger than what an answer should hold: whoever may create pods writes it.
+const PROBLEMS_MOST: usize = 16;
+const NAMES_MOST: usize = 8;
+const TEXT_MOST: usize = 63;
 
 /// Where a key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,11 +65,13 @@ pub(crate) struct Annotated {
 pub(crate) fn read(pod: &Map<String, Value>, operator: &Settings) -> Annotated {
     let mut read = Annotated { settings: operator.clone(), containers: BTreeMap::new(), problems: Vec::new() };
     let spec = pod.get("spec").and_then(Value::as_object);
-    let names: Vec<&str> = spec
+    let listed: Vec<&str> = spec
         .into_iter()
         .flat_map(|spec| entries(spec, "initContainers").chain(entries(spec, "containers")))
         .filter_map(|container| text_of(container, "name"))
         .collect();
+    let names: BTreeSet<&str> = listed.iter().copied().collect();
+    let there_are = some_of(&listed);
     for (key, value) in ours(pod, "labels") {
         let remedy = match (key, value) {
             ("inject", "true" | "false") => continue,
@@ -77,9 +84,8 @@ pub(crate) fn read(pod: &Map<String, Value>, operator: &Settings) -> Annotated {
         let taken = match key.split_once('.') {
             None if key == "inject" => Err(BadValue(format!("{POD_LABEL} is a label: move it there"))),
             None => read.settings.set(key, value),
-            Some((_, container)) if !names.contains(&container) => {
-                let has = names.join(", ");
-                Err(BadValue(format!("no container is named {container}; there are {has}")))
+            Some((_, container)) if !names.contains(container) => {
+                Err(BadValue(format!("no container is named {}; there are {there_are}", short(container))))
             }
             Some((name, container)) => read.containers.entry(container.to_owned()).or_default().set(name, value),
         };
@@ -90,8 +96,8 @@ pub(crate) fn read(pod: &Map<String, Value>, operator: &Settings) -> Annotated {
     if let crate::settings::Chosen::Named(chosen) = &read.settings.containers
         && let Some((key, value)) = ours(pod, "annotations").find(|(key, _)| *key == "containers")
     {
-        for missing in chosen.iter().filter(|name| !names.contains(&name.as_str())) {
-            let remedy = format!("no container is named {missing}; there are {}", names.join(", "));
+        for missing in chosen.iter().filter(|name| !names.contains(name.as_str())) {
+            let remedy = format!("no container is named {missing}; there are {there_are}");
             read.problems.push(problem(Place::Annotation, key, value, remedy));
         }
     }
@@ -99,7 +105,32 @@ pub(crate) fn read(pod: &Map<String, Value>, operator: &Settings) -> Annotated {
     read.problems.append(&mut traffic.problems);
     traffic.add_to(&mut read.settings.variables);
     read.containers.values_mut().for_each(|container| traffic.add_to_own(&mut container.variables));
+    if let Some(more) = read.problems.len().checked_sub(PROBLEMS_MOST).filter(|more| *more > 0) {
+        read.problems.truncate(PROBLEMS_MOST);
+        read.problems.push(problem(
+            Place::Annotation,
+            "*",
+            &format!("{more} more"),
+            "mend the ones above first".into(),
+        ));
+    }
     read
+}
+
+/// Some names of a list, as a line has room for.
+fn some_of(names: &[&str]) -> String {
+    let first: Vec<String> = names.iter().take(NAMES_MOST).map(|name| short(name)).collect();
+    let more = names.len().saturating_sub(NAMES_MOST);
+    if more == 0 { first.join(", ") } else { format!("{} and {more} more", first.join(", ")) }
+}
+
+/// Cut to what fits a line.
+fn short(text: &str) -> String {
+    let mut cut: String = text.chars().take(TEXT_MOST).collect();
+    if cut.len() < text.len() {
+        cut.push_str("...");
+    }
+    cut
 }
 
 fn ours<'a>(pod: &'a Map<String, Value>, list: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
@@ -109,9 +140,25 @@ fn ours<'a>(pod: &'a Map<String, Value>, list: &str) -> impl Iterator<Item = (&'
 
 fn problem(place: Place, key: &str, value: &str, remedy: String) -> Problem {
     // Admission's warnings are short.
-    let mut short: String = value.chars().take(60).collect();
-    if short.len() < value.len() {
-        short.push_str("...");
+    Problem { place, key: format!("{PREFIX}{}", short(key)), value: short(value), remedy }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_said_of_a_pod_stays_small_whatever_the_pod_says() {
+        let name = |n: usize| format!("{n}-{}", "x".repeat(200));
+        let containers: Vec<Value> = (0..500).map(|n| json!({"name": name(n)})).collect();
+        let annotations: Map<String, Value> =
+            (0..3_000).map(|n| (format!("{PREFIX}mode.{}{n}", "y".repeat(200)), json!("z".repeat(500)))).collect();
+        let pod = json!({"metadata": {"annotations": annotations}, "spec": {"containers": containers}});
+        let read = read(pod.as_object().unwrap(), &Settings::default());
+        assert_eq!(read.problems.len(), PROBLEMS_MOST + 1);
+        let said: usize = read.problems.iter().map(|problem| problem.to_string().len()).sum();
+        assert!(said < 32 << 10, "{said} bytes");
+        assert!(read.problems.iter().any(|problem| problem.value == format!("{} more", 3_000 - PROBLEMS_MOST)));
     }
-    Problem { place, key: format!("{PREFIX}{key}"), value: short, remedy }
 }
