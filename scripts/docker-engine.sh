@@ -14,6 +14,9 @@ if [[ ${2:-} == inside ]]; then
   ip link set lo up
   # The sockets of containerd's shims have a fixed place; those of the host's services do not belong to an engine.
   mount -t tmpfs -o mode=755 tmpfs /run
+  # Nor does what dockerd and containerd make wherever they run, or read of a host's own engine.
+  mount -t tmpfs tmpfs /etc/docker
+  mount -t tmpfs tmpfs /opt
   dockerd --data-root "$folder/data" --exec-root "$folder/exec" --pidfile "$folder/pid" --host "unix://$socket" \
     --group root --cgroup-parent "/ldmesh-engine-$3" --bip 10.88.0.1/24 --shutdown-timeout 2 &>"$folder/log" &
   engine=$!
@@ -38,7 +41,7 @@ for command in dockerd docker iptables ip unshare; do
 done
 
 mkdir -p "$folder"
-[[ -e /opt/containerd ]] || trap 'rm -rf /opt/containerd' EXIT # containerd makes it wherever it runs
+mkdir -p /etc/docker # to be covered inside
 exec 3<&0
 unshare --net --mount --pid --fork --mount-proc --kill-child "$BASH" "${BASH_SOURCE[0]}" "$folder" inside $$ <&3 &
 engine=$!
@@ -56,6 +59,6 @@ wait "$engine" || true
 if ! [[ $up ]]; then
   echo "Docker Engine does not start: $(grep -v 'level=info' "$folder/log" | tail -n 1)" >&2
 fi
-find /sys/fs/cgroup -depth -type d -path "*/ldmesh-engine-$$*" -exec rmdir {} + 2>/dev/null || true
+find /sys/fs/cgroup -depth -type d \( -path "*/ldmesh-engine-$$" -o -path "*/ldmesh-engine-$$/*" \) -exec rmdir {} + 2>/dev/null || true
 rm -rf "$folder"
 [[ $up ]]
