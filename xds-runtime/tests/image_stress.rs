@@ -155,7 +155,7 @@ fn check_never_torn(writable: &'static [AtomicU64], readable: &'static [AtomicU6
     };
     let (seen, rate) = race(writable, readable, publish, |published, torn| published >= 50_000 || torn > 0);
     assert!(seen.iter().all(|seen| seen.torn == 0), "{seen:?}");
-    assert!(seen.iter().all(|seen| seen.generations > 100 && seen.whole > 1000), "too little was read: {seen:?}");
+    assert!(seen.iter().all(|seen| seen.generations > 20 && seen.whole > 1000), "too little was read: {seen:?}");
     assert!(rate > 1000.0, "{rate} publishes a second");
 }
 
