@@ -18,7 +18,9 @@ and compares, call by call, what `ldmesh explain` says of the same address. This
 test, which fails when the two differ.
 
 `PassthroughCluster` is the same as a connection that passes; `BlackHoleCluster`, and the virtual host `block_all`,
-the same as one that is refused.
+the same as one that is refused. What is spoken is no input of a connect: calls of one address that differ in it alone
+are one question to ldmesh, and each is counted, as Istio's tests count them. What TestPassthroughTraffic leaves open
+(ports 81 and 82 of an entry without an address) is here as its comments say it.
 
 Not here: cases of gateways and of inbound traffic, since ldmesh is at the calling side alone; the HTTPRoute variant
 of the rules, since the Gateway API's definitions are not installed; the old allocator of automatic addresses.
@@ -56,25 +58,34 @@ pub fn check() {
 fn text(sources: &[Source]) -> String {
     let mut text = HEAD.to_owned();
     let mut apart: BTreeMap<Why, BTreeSet<String>> = BTreeMap::new();
-    text.push_str("\n| Istio's test | cases | calls | the same cluster | apart |\n| --- | --- | --- | --- | --- |\n");
-    let (mut all_cases, mut all_calls, mut all_apart) = (0, 0, 0);
+    text.push_str(
+        "\n| Istio's test | cases | calls | the cluster that Istio names | passes or is refused as there | apart |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
+    );
+    let (mut all_cases, mut all_calls, mut all_named, mut all_apart) = (0, 0, 0, 0);
     for source in sources {
-        let (mut calls, mut differing) = (0, 0);
+        let (mut calls, mut named, mut differing) = (0, 0, 0);
         for case in &source.cases {
             for call in case.calls() {
                 calls += 1;
-                let Some((_, why)) = call.instead else { continue };
+                let Some((_, why)) = call.instead else {
+                    named += usize::from(matches!(Outcome::expected(&call), Outcome::Cluster(_)));
+                    continue;
+                };
                 differing += 1;
                 let (name, protocol, istio) = (&case.name, call.protocol, call.istio.replace('|', "\\|"));
                 let line = format!("| {name} | {} | {protocol} | {istio} | {} |", call.to, Outcome::expected(&call));
                 apart.entry(why).or_default().insert(line);
             }
         }
-        let (name, cases, same) = (source.source.rsplit(' ').next().unwrap(), source.cases.len(), calls - differing);
-        writeln!(text, "| {name} | {cases} | {calls} | {same} | {differing} |").unwrap();
-        (all_cases, all_calls, all_apart) = (all_cases + cases, all_calls + calls, all_apart + differing);
+        let (name, cases) = (source.source.rsplit(' ').next().unwrap(), source.cases.len());
+        writeln!(text, "| {name} | {cases} | {calls} | {named} | {} | {differing} |", calls - differing - named)
+            .unwrap();
+        (all_cases, all_calls) = (all_cases + cases, all_calls + calls);
+        (all_named, all_apart) = (all_named + named, all_apart + differing);
     }
-    writeln!(text, "| all | {all_cases} | {all_calls} | {} | {all_apart} |", all_calls - all_apart).unwrap();
+    let rest = all_calls - all_apart - all_named;
+    writeln!(text, "| all | {all_cases} | {all_calls} | {all_named} | {rest} | {all_apart} |").unwrap();
     for (why, lines) in apart {
         writeln!(text, "\n## Apart: {}\n", meaning(why)).unwrap();
         text.push_str("| case | to | as | Istio | ldmesh |\n| --- | --- | --- | --- | --- |\n");
