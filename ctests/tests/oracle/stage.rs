@@ -46,7 +46,7 @@ impl<'pod> Stage<'pod> {
         let given: Vec<&Given> = source.given.iter().chain(&case.given).collect();
         let given: Vec<Value> = given.into_iter().map(Given::object).collect();
         let all = documents(&given);
-        let before = self.pushes(&case.from);
+        let (before, heard) = (self.pushes(&case.from), self.heard(&case.from));
         if case.in_order {
             for object in &given {
                 next_second();
@@ -62,6 +62,14 @@ impl<'pod> Stage<'pod> {
                 !now.is_empty() && now != before && self.istiod.is_synced(&client(&case.from))
             };
             wait_until("a push", SOON, || self.dump(case), pushed);
+            // It says so some beats after it took it over: an answer from the world before the case counts for nothing.
+            let told = || self.heard(&case.from);
+            wait_until(
+                "the leader took it over",
+                SOON,
+                || self.dump(case),
+                || told() != heard && told() != Value::Null,
+            );
         }
         // What was pushed last may still be on its way: an answer counts when it is the expected one, or when it
         // still is not after a while.
@@ -77,6 +85,14 @@ impl<'pod> Stage<'pod> {
             wait_until("a push", SOON, || self.dump(case), || self.pushes(&case.from) != before);
         }
         differing
+    }
+
+    /// The version of the listeners that the leader of a namespace says it has.
+    fn heard(&self, caller: &str) -> Value {
+        let status = Finished::of(&mut ldmesh(self.pod, caller, &["status", "--json"]));
+        let status: Value = serde_json::from_str(&status.stdout).unwrap_or_default();
+        let types = status["said"]["types"].as_array().cloned().unwrap_or_default();
+        types.into_iter().find(|of| of["name"] == "LDS").map_or(Value::Null, |mut of| of["version"].take())
     }
 
     fn dump(&self, case: &Case) -> String {
