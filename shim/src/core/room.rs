@@ -3,7 +3,7 @@
 //! close is not hooked, so a count is right only once somebody asked the kernel. The leader does each half second; who
 //! is about to be refused does it at once ([`State::uncount_gone`]). A flood of connects to a cluster that is really
 //! full must not pay for that each time: what looks in vain may cost is bounded for each millisecond, so that one that
-//! has no more to spend waits for a millisecond at most until a closed connection counts as closed again.
+//! has no more to spend waits for the next one until it may look again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
