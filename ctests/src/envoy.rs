@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::namespace::POD_V4;
+use crate::process::Process;
 use crate::run::Running;
 use crate::wait::{must, wait_until};
 use crate::{Pod, artifacts};
@@ -85,7 +87,7 @@ pub struct EnvoyHost {
 pub struct Envoy<'pod> {
     pod: &'pod Pod,
     admin: PathBuf,
-    _running: Running,
+    running: Running,
 }
 
 impl Pod {
@@ -110,16 +112,40 @@ impl<'pod> Envoy<'pod> {
         bootstrap: impl FnOnce(&str) -> Value,
         settled: impl Fn(&Path) -> bool,
     ) -> Self {
+        Self::start_by(pod, name, workers, pod.command(binary()), bootstrap, settled)
+    }
+
+    /// Starts one that has all its configuration from the beginning, and waits until it listens. `command` makes a
+    /// command of its binary, such as one that enters another network first.
+    #[track_caller]
+    pub fn from_bootstrap(
+        pod: &'pod Pod,
+        name: &str,
+        workers: usize,
+        command: impl FnOnce(&Path) -> Command,
+        bootstrap: impl FnOnce(&str) -> Value,
+    ) -> Self {
+        Self::start_by(pod, name, workers, command(&binary()), bootstrap, is_live)
+    }
+
+    #[track_caller]
+    fn start_by(
+        pod: &'pod Pod,
+        name: &str,
+        workers: usize,
+        mut command: Command,
+        bootstrap: impl FnOnce(&str) -> Value,
+        settled: impl Fn(&Path) -> bool,
+    ) -> Self {
         let file = pod.folder().join(name).with_extension("json");
         let admin = pod.folder().join(name).with_extension("sock");
         let config = bootstrap(&admin.display().to_string());
         must(std::fs::write(&file, config.to_string()).context("write Envoy's bootstrap"));
-        let mut command = pod.command(binary());
         command.arg("-c").arg(&file).args(["--concurrency", &workers.to_string()]);
         // Without hot restart there is no shared memory that Envoys of several pods would meet in.
         command.args(["--disable-hot-restart", "--log-level", "error"]);
         let running = pod.start_until("an Envoy that is ready", READY, &mut command, |_| settled(&admin));
-        Self { pod, admin, _running: running }
+        Self { pod, admin, running }
     }
 }
 
@@ -134,6 +160,11 @@ impl Envoy<'_> {
     #[track_caller]
     pub fn ejected(&self, cluster: &str) -> Vec<Ipv4Addr> {
         self.hosts(cluster).into_iter().filter(|host| host.ejected).map(|host| host.address).collect()
+    }
+
+    /// The Envoy as a process.
+    pub fn process(&self) -> Process {
+        self.running.process()
     }
 
     /// A counter or gauge by its full name.

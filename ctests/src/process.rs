@@ -76,6 +76,21 @@ impl Process {
         self.rollup("Pss_Shmem:").or_else(|| self.rollup("Pss_File:"))
     }
 
+    /// What no other process has of its memory in KiB: pages that would be free without it.
+    pub fn private_kib(self) -> Option<u64> {
+        Some(self.rollup("Private_Clean:")? + self.rollup("Private_Dirty:")?)
+    }
+
+    /// What its threads that are there now have used of processors, in nanoseconds: `/proc/PID/task/TID/schedstat`.
+    pub fn processor_nanoseconds(self) -> u64 {
+        let tasks = fs::read_dir(self.path("task")).into_iter().flatten().flatten();
+        let used = |task: fs::DirEntry| {
+            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        tasks.filter_map(used).sum()
+    }
+
     fn rollup(self, field: &str) -> Option<u64> {
         let text = fs::read_to_string(self.path("smaps_rollup")).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(field))?;

@@ -1,0 +1,78 @@
+//! Times programs in the mesh beside what they would otherwise run, in namespaces of its own; makes a document of it.
+//!
+//! ```text
+//! measure PART --> target/bench/PART.json --> report --> docs/performance.md, docs/performance/*.svg
+//! ```
+//! Every figure that is compared is a median of rounds, and every ratio the median of ratios within one round: the
+//! speed of a machine drifts.
+
+mod names;
+mod place;
+mod programs;
+mod results;
+mod side_by_side;
+mod ways;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand, ValueEnum};
+
+#[derive(Parser)]
+struct Arguments {
+    /// Where measurements are kept.
+    #[arg(long, default_value = "target/bench")]
+    folder: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measures a part and keeps what was seen.
+    Measure {
+        part: Part,
+        /// Once, and briefly: shows that it works, not how fast it is.
+        #[arg(long)]
+        quick: bool,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Part {
+    SideBySide,
+    Names,
+    Programs,
+}
+
+/// How long is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// Long enough to believe.
+    Full,
+    /// Long enough to run.
+    Quick,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Command::Measure { part, quick } => {
+            let effort = if quick { Effort::Quick } else { Effort::Full };
+            let results = match part {
+                Part::SideBySide => side_by_side::measure(effort),
+                Part::Names => names::measure(effort),
+                Part::Programs => programs::measure(effort),
+            }?;
+            let part = part.to_possible_value().context("a part without a name")?;
+            results.write(&arguments.folder, part.get_name())
+        }
+    }
+}
+
+/// The client program, built beside this one.
+pub fn load() -> Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name("load");
+    anyhow::ensure!(path.is_file(), "{} is missing: cargo build -p bench --bins", path.display());
+    Ok(path)
+}
