@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use std::process::Command;
 
 use ctests::process::Process;
-use ctests::{CONTROL_PLANE_URL, Manifest, Running, Service, artifacts};
+use ctests::{CONTROL_PLANE_URL, Finished, Manifest, Running, Service, artifacts};
 
 use crate::place::Place;
 
@@ -116,6 +116,8 @@ pub fn ldmesh<'a>(place: &'a Place<'a>) -> Way<'a> {
     let (address, _) = SERVICE.split_once(':').unwrap_or_default();
     let service = Service::new("greeter", "default", &[address], &endpoints);
     let control_plane = place.pod.serve(&Manifest::of(&[service]));
+    // The pod's first configuration is waited for by whoever asks for a name.
+    Finished::of(&mut place.pod.curl("http://greeter/")).success();
     Way::new("ldmesh", place, SERVICE)
         .env("LD_PRELOAD", artifacts().library.display())
         .env("LDMESH_XDS", CONTROL_PLANE_URL)
