@@ -112,7 +112,7 @@ impl<'pod> Envoy<'pod> {
         bootstrap: impl FnOnce(&str) -> Value,
         settled: impl Fn(&Path) -> bool,
     ) -> Self {
-        Self::start_by(pod, name, workers, pod.command(binary()), bootstrap, settled)
+        Self::start_by(pod, name, workers, pod.command(Self::binary()), bootstrap, settled)
     }
 
     /// Starts one that has all its configuration from the beginning, and waits until it listens. `command` makes a
@@ -125,7 +125,7 @@ impl<'pod> Envoy<'pod> {
         command: impl FnOnce(&Path) -> Command,
         bootstrap: impl FnOnce(&str) -> Value,
     ) -> Self {
-        Self::start_by(pod, name, workers, command(&binary()), bootstrap, is_live)
+        Self::start_by(pod, name, workers, command(&Self::binary()), bootstrap, is_live)
     }
 
     #[track_caller]
@@ -150,6 +150,13 @@ impl<'pod> Envoy<'pod> {
 }
 
 impl Envoy<'_> {
+    /// The binary, installed where it is missing.
+    #[track_caller]
+    pub fn binary() -> PathBuf {
+        static FOUND: OnceLock<PathBuf> = OnceLock::new();
+        FOUND.get_or_init(|| must(artifacts::made_by_script("envoy.sh", &[]))).clone()
+    }
+
     /// The hosts of a cluster, by address.
     #[track_caller]
     pub fn hosts(&self, cluster: &str) -> Vec<EnvoyHost> {
@@ -181,13 +188,6 @@ impl Envoy<'_> {
         let dump = || format!("{:?}\n{}", hosts(&self.admin, cluster), self.pod.dump());
         wait_until(what, deadline, dump, || check(&self.hosts(cluster)));
     }
-}
-
-/// The binary, installed where it is missing.
-#[track_caller]
-fn binary() -> PathBuf {
-    static FOUND: OnceLock<PathBuf> = OnceLock::new();
-    FOUND.get_or_init(|| must(artifacts::made_by_script("envoy.sh", &[]))).clone()
 }
 
 fn address(port: u16) -> Value {

@@ -9,11 +9,13 @@
 mod names;
 mod place;
 mod programs;
+mod report;
 mod results;
 mod side_by_side;
 mod ways;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -35,6 +37,14 @@ enum Command {
         /// Once, and briefly: shows that it works, not how fast it is.
         #[arg(long)]
         quick: bool,
+        /// Of `side-by-side`, only works and ways whose names contain this; may be given several times.
+        #[arg(long)]
+        only: Vec<String>,
+    },
+    /// Makes the document of what was measured, with its plots in a folder beside it.
+    Report {
+        #[arg(long, default_value = "docs/performance.md")]
+        document: PathBuf,
     },
 }
 
@@ -54,20 +64,46 @@ pub enum Effort {
     Quick,
 }
 
+impl Effort {
+    /// Of one measurement.
+    pub fn time(self) -> Duration {
+        match self {
+            Effort::Full => Duration::from_millis(400),
+            Effort::Quick => Duration::from_millis(30),
+        }
+    }
+
+    /// In which all ways take turns.
+    pub fn rounds(self) -> u32 {
+        match self {
+            Effort::Full => 11,
+            Effort::Quick => 1,
+        }
+    }
+}
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     match arguments.command {
-        Command::Measure { part, quick } => {
+        Command::Measure { part, quick, only } => {
             let effort = if quick { Effort::Quick } else { Effort::Full };
-            let results = match part {
-                Part::SideBySide => side_by_side::measure(effort),
+            let mut results = match part {
+                Part::SideBySide => side_by_side::measure(effort, &only),
                 Part::Names => names::measure(effort),
                 Part::Programs => programs::measure(effort),
             }?;
+            results.date = today()?;
+            results.versions = report::versions()?;
             let part = part.to_possible_value().context("a part without a name")?;
             results.write(&arguments.folder, part.get_name())
         }
+        Command::Report { document } => report::write(&arguments.folder, &document),
     }
+}
+
+fn today() -> Result<String> {
+    let done = std::process::Command::new("date").args(["--utc", "+%F"]).output().context("date")?;
+    Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
 }
 
 /// The client program, built beside this one.

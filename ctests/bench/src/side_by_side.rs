@@ -32,14 +32,14 @@ const WORKS: &[Work] = &[
 const IDLE: &str = "1000";
 
 /// Measures on loopback, and between two networks.
-pub fn measure(effort: Effort) -> Result<Results> {
+pub fn measure(effort: Effort, only: &[String]) -> Result<Results> {
     let mut results = Results::default();
     let (pod, node_pod) = (Pod::new(), Pod::new());
     let (near, near_node) = (Place::loopback(&pod), Place::loopback(&node_pod));
-    measure_at("loopback", &near, &near_node, effort, &mut results)?;
+    measure_at("loopback", &near, &near_node, effort, only, &mut results)?;
     let (pod, node_pod) = (Pod::new(), Pod::new());
     let (far, far_node) = (Place::two_networks(&pod), Place::two_networks(&node_pod));
-    measure_at("two networks", &far, &far_node, effort, &mut results)?;
+    measure_at("two networks", &far, &far_node, effort, only, &mut results)?;
     Ok(results)
 }
 
@@ -49,6 +49,7 @@ fn measure_at(
     place: &Place<'_>,
     node_place: &Place<'_>,
     effort: Effort,
+    only: &[String],
     results: &mut Results,
 ) -> Result<()> {
     let _servers = (ways::servers(place), ways::servers(node_place));
@@ -61,7 +62,13 @@ fn measure_at(
         all.push(ways::socket_wrapper(place));
     }
     all.push(ways::kube_proxy(node_place));
-    for work in WORKS {
+    // A filter that fits no name of its kind leaves that kind whole.
+    let fits = |name: &str| only.iter().any(|text| name.contains(text.as_str()));
+    if all.iter().any(|way| fits(way.name)) {
+        all.retain(|way| fits(way.name));
+    }
+    let some_works = WORKS.iter().any(|work| fits(work.name));
+    for work in WORKS.iter().filter(|work| !some_works || fits(work.name)) {
         for round in 0..effort.rounds() {
             for way in &all {
                 let figures = once(way, work, effort).with_context(|| format!("{}: {}", work.name, way.name))?;
@@ -69,7 +76,7 @@ fn measure_at(
             }
         }
     }
-    for way in &all {
+    for way in all.iter().filter(|_| !some_works) {
         let figures = idle(way).with_context(|| format!("idle: {}", way.name))?;
         results.add(&format!("{name}/idle"), way.name, 0, figures);
     }
@@ -133,24 +140,8 @@ impl Memory {
     /// `client` is told apart. Of the others, those count that are there for this way.
     fn of(way: &Way<'_>, client: Option<Process>) -> Self {
         let kib = |one: Process| one.proportional_kib().unwrap_or_default() as f64;
-        let others = way.helpers().into_iter().filter(|one| Some(*one) != client).map(kib).sum();
+        let others =
+            way.helpers().into_iter().filter(|one| Some(*one) != client).map(kib).fold(0.0, |sum, kib| sum + kib);
         Memory { client: client.map_or(0.0, kib), others }
-    }
-}
-
-/// Who measures how long.
-impl Effort {
-    pub fn time(self) -> Duration {
-        match self {
-            Effort::Full => Duration::from_millis(400),
-            Effort::Quick => Duration::from_millis(30),
-        }
-    }
-
-    pub fn rounds(self) -> u32 {
-        match self {
-            Effort::Full => 11,
-            Effort::Quick => 1,
-        }
     }
 }

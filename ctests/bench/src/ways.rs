@@ -11,7 +11,7 @@ use ctests::{CONTROL_PLANE_URL, Finished, Manifest, Running, Service, artifacts}
 
 use crate::place::Place;
 
-pub use envoys::envoys;
+pub use envoys::{envoys, version as envoy_version};
 pub use node::kube_proxy;
 
 /// The service's own address, of which only preloaded clients and the node's rules know something.
@@ -117,7 +117,7 @@ pub fn ldmesh<'a>(place: &'a Place<'a>) -> Way<'a> {
     let service = Service::new("greeter", "default", &[address], &endpoints);
     let control_plane = place.pod.serve(&Manifest::of(&[service]));
     // The pod's first configuration is waited for by whoever asks for a name.
-    Finished::of(&mut place.pod.curl("http://greeter/")).success();
+    Finished::of(place.pod.mesh("getent").args(["ahostsv4", "greeter"])).success();
     Way::new("ldmesh", place, SERVICE)
         .env("LD_PRELOAD", artifacts().library.display())
         .env("LDMESH_XDS", CONTROL_PLANE_URL)

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use ctests::Envoy;
@@ -64,6 +65,17 @@ pub fn envoys<'a>(place: &'a Place<'a>) -> Envoys<'a> {
     };
     let server = start("envoy-server", true, server);
     Envoys { place, client: start("envoy-client", false, client), server }
+}
+
+/// Envoy's version, as its file says it.
+pub fn version() -> Result<String> {
+    let done = Command::new(Envoy::binary()).arg("--version").output().context("Envoy")?;
+    let said = String::from_utf8_lossy(&done.stdout);
+    Ok(said
+        .split_once("version: ")
+        .and_then(|(_, version)| version.split('/').nth(1))
+        .context("Envoy does not say its version")?
+        .to_owned())
 }
 
 impl<'place> Envoys<'place> {
