@@ -6,6 +6,7 @@
  * count: under callgrind, the instructions of some calls through the hook, as a dump of the case's name. */
 #include "address.h"
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
@@ -58,17 +59,28 @@ static void loopback_libc(void) { CONNECT(libc_connect, connected_fd, loopback);
 static void mesh_hook(void) { require(CONNECT(connect, fresh_fd, vip) == 0, "connect to the VIP"); }
 static void mesh_libc(void) { require(CONNECT(libc_connect, fresh_fd, endpoint) == 0, "connect to the endpoint"); }
 
-/* What the hook asks of a socket: three of these are allowed. */
-static void three_calls(void) {
-    unsigned long cookie;
-    unsigned int timeout;
-    socklen_t length = sizeof cookie;
-    libc_getsockopt(connected_fd, SOL_SOCKET, SO_COOKIE, &cookie, &length);
-    length = sizeof timeout;
-    libc_getsockopt(connected_fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, &length);
+static void ask_option(int level, int name, socklen_t length) {
+    unsigned long value;
+    libc_getsockopt(connected_fd, level, name, &value, &length);
+}
+
+/* What the hook asks of a socket beside its connect. */
+static void questions(void) {
+    ask_option(IPPROTO_TCP, TCP_USER_TIMEOUT, sizeof(int));
+    ask_option(SOL_SOCKET, SO_COOKIE, sizeof(long));
+    ask_option(IPPROTO_TCP, TCP_FASTOPEN_CONNECT, sizeof(int));
     struct sockaddr_storage local;
-    length = sizeof local;
+    socklen_t length = sizeof local;
     getsockname(connected_fd, (void *)&local, &length);
+}
+
+/* What it does beside to give a blocking connect the cluster's connect timeout, where there is another endpoint. */
+static void bounds(void) {
+    int timeout = 10000;
+    fcntl(connected_fd, F_GETFL);
+    setsockopt(connected_fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
+    ask_option(SOL_SOCKET, SO_COOKIE, sizeof(long));
+    setsockopt(connected_fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
 }
 
 #define RESOLVE(function, name, hints)                                  \
@@ -111,8 +123,9 @@ static const struct cost COSTS[] = {
 
 /* What the system calls beside a real one cost by themselves. */
 static const struct cost SYSTEM_CALLS[] = {
-    {"three questions about a socket", three_calls, nothing, 100, nothing, nothing},
-    {"checks of hosts and resolv.conf", two_checks, nothing, 100, nothing, nothing},
+    {"4 system calls: a socket's questions", questions, nothing, 100, nothing, nothing},
+    {"4 system calls: connect timeout", bounds, nothing, 100, nothing, nothing},
+    {"2 system calls: hosts, resolv.conf", two_checks, nothing, 100, nothing, nothing},
 };
 
 static double clock_ns(void) {

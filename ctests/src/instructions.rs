@@ -94,11 +94,12 @@ fn dump(text: &str, ours: &[&str]) -> Result<Option<(String, u64)>> {
         } else if line.starts_with("calls=") {
             // The next line is what the called function cost: it is written with that function, too.
             is_of_callee = true;
-        } else if line.starts_with(|first: char| first.is_ascii_digit()) {
-            if !std::mem::take(&mut is_of_callee) && is_ours {
-                let cost = line.split(' ').nth(1).context("a line without a cost")?;
-                sum += cost.parse::<u64>().with_context(|| line.to_owned())?;
-            }
+        } else if line.starts_with(|first: char| first.is_ascii_digit())
+            && !std::mem::take(&mut is_of_callee)
+            && is_ours
+        {
+            let cost = line.split(' ').nth(1).context("a line without a cost")?;
+            sum += cost.parse::<u64>().with_context(|| line.to_owned())?;
         }
     }
     ensure!(sum > 0, "{name}: nothing of {ours:?} ran");
