@@ -19,7 +19,8 @@ static int (*libc_connect)(int, const struct sockaddr *, socklen_t);
 static int (*libc_getaddrinfo)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
 static int (*libc_getsockopt)(int, int, int, void *, socklen_t *);
 
-static struct address vip, endpoint, foreign, loopback;
+enum { ENDPOINTS = 3 };
+static struct address vip, endpoints[ENDPOINTS], foreign, loopback;
 static const char *vip_digits, *mesh_name;
 /* A socket that is connected: libc's connect of it is one system call that changes nothing (EISCONN). */
 static int connected_fd;
@@ -57,7 +58,12 @@ static void foreign_libc(void) { CONNECT(libc_connect, connected_fd, foreign); }
 static void loopback_hook(void) { CONNECT(connect, connected_fd, loopback); }
 static void loopback_libc(void) { CONNECT(libc_connect, connected_fd, loopback); }
 static void mesh_hook(void) { require(CONNECT(connect, fresh_fd, vip) == 0, "connect to the VIP"); }
-static void mesh_libc(void) { require(CONNECT(libc_connect, fresh_fd, endpoint) == 0, "connect to the endpoint"); }
+static void mesh_libc(void) {
+    static unsigned int turn;
+    /* As the hook does: the kernel remembers a destination. */
+    const struct address *endpoint = &endpoints[turn++ % ENDPOINTS];
+    require(CONNECT(libc_connect, fresh_fd, *endpoint) == 0, "connect to the endpoint");
+}
 
 static void ask_option(int level, int name, socklen_t length) {
     unsigned long value;
@@ -200,7 +206,11 @@ int main(int argc, char **argv) {
     vip = address_of(vip_digits, "80");
     foreign = address_of(argv[4], "443");
     loopback = address_of("127.0.0.1", "9");
-    endpoint = address_of("127.0.1.1", "8080");
+    for (int nth = 0; nth < ENDPOINTS; nth++) {
+        char digits[] = "127.0.1.1";
+        digits[sizeof digits - 2] += nth;
+        endpoints[nth] = address_of(digits, "8080");
+    }
     *(void **)&libc_connect = of_libc("connect");
     *(void **)&libc_getaddrinfo = of_libc("getaddrinfo");
     *(void **)&libc_getsockopt = of_libc("getsockopt");
@@ -208,8 +218,8 @@ int main(int argc, char **argv) {
     struct address any = address_of("0.0.0.0", "8080");
     listener = open_socket(&any, 0);
     require(bind(listener, (void *)&any.storage, any.length) == 0 && listen(listener, 64) == 0, "listen");
-    connected_fd = open_socket(&endpoint, 0);
-    require(CONNECT(libc_connect, connected_fd, endpoint) == 0, "connect to myself");
+    connected_fd = open_socket(&endpoints[0], 0);
+    require(CONNECT(libc_connect, connected_fd, endpoints[0]) == 0, "connect to myself");
     require(accept(listener, NULL, NULL) >= 0, "accept");
     /* The endpoints are asked for and there. */
     name_hook();
