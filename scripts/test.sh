@@ -47,6 +47,7 @@ step formatting cargo fmt --all --check
 step lints cargo clippy --workspace --all-targets -- -D warnings
 step "unit and integration tests" cargo test --workspace --exclude ctests --no-fail-fast
 if step "release builds" scripts/build.sh && step "portable library" scripts/build-portable.sh; then
+  step "instruction counts" scripts/instructions.sh
   step "bills of materials" scripts/sbom.sh
   step "systems with other libcs" eval "scripts/rootfs.sh bullseye && scripts/rootfs.sh sid"
   # Without a Go that is new enough, tests against Istio, the chart and the faulty control plane skip themselves by name.

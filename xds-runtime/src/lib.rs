@@ -17,6 +17,7 @@ pub mod leader;
 pub mod names;
 pub mod outlier;
 pub mod pod;
+pub mod quick;
 pub mod resource;
 pub mod shm;
 pub mod state;

@@ -43,6 +43,8 @@ pub struct Identity {
     pub cookie: u64,
     /// Its TCP_USER_TIMEOUT.
     pub user_timeout: c_uint,
+    /// When it was asked: about when the call began.
+    pub asked: Millis,
     /// The same connect was made before, and is recorded: the pick is where it went.
     pub recorded: bool,
 }
@@ -86,13 +88,14 @@ pub fn choose_first(context: &Context, mesh: &dyn Mesh, socket: Socket, dialled:
     }
     let Some(user_timeout) = socket.user_timeout() else { return Verdict::Pass(Why::NotStream) };
     let Some(cookie) = socket.cookie() else { return Verdict::Pass(Why::NoCookie) };
-    let known = Identity { cookie, user_timeout, recorded: false };
+    let asked = shm::now();
+    let known = Identity { cookie, user_timeout, asked, recorded: false };
     if let Some(pick) = recorded(mesh, socket, cookie, dialled) {
         return Verdict::Redirect((pick, Identity { recorded: true, ..known }));
     }
     let mut looked_again = false;
     // The pod's deadline is another process's word: no wait is longer than this process would make it.
-    let patience_ends = shm::now().saturating_add(context.settings.ready_timeout.as_millis() as Millis);
+    let patience_ends = asked.saturating_add(context.settings.ready_timeout.as_millis() as Millis);
     loop {
         let now = shm::now();
         if control.switch() != Switch::On {

@@ -195,15 +195,14 @@ fn decide(
     errno_before: Errno,
     place: &mut Option<Redirected>,
 ) -> Verdict<(RawAddress, socklen_t), Refusal> {
-    let started = shm::now();
-    let own = context.attach(false, started).map(|pod| Attached { context, pod });
+    let own = context.attach(false).map(|pod| Attached { context, pod });
     let chosen = match &own {
         Ok(mesh) => choose_first(context, mesh, socket, dialled),
         Err(why) => Verdict::Pass(*why),
     };
     let (mesh, chosen) = match (own, chosen) {
         (_, Verdict::Pass(Why::NoRunDirectory | Why::WouldWait | Why::NoImage | Why::NoEndpointsYet))
-            if let Some(former) = former(context, own, started) =>
+            if let Some(former) = former(context, own, shm::now()) =>
         {
             (former, choose_first(context, &former, socket, dialled))
         }
@@ -224,7 +223,7 @@ fn decide(
         dialled,
         identity,
         sends,
-        started,
+        started: identity.asked,
         pick,
         tried: [(NOWHERE, 0); ATTEMPTS],
         count: 0,

@@ -78,7 +78,7 @@ impl Found {
     /// says: in time each is answered, as by a nameserver that turns its records.
     fn fill(&mut self, view: &View<'_>, candidates: &Candidates<'_>, seed: impl Fn() -> u64) -> Result<bool, Torn> {
         for candidate in candidates.clone() {
-            let Some(name) = view.name(candidate.as_str().as_bytes())? else { continue };
+            let Some(name) = view.name(candidate.as_bytes())? else { continue };
             self.count = 0;
             self.headless = name.headless;
             let all = name.address_count();
@@ -125,7 +125,7 @@ fn decide<'a>(
             return Verdict::Pass(Why::FilesUnknown);
         }
     };
-    let verdict = match context.attach(true, shm::now()) {
+    let verdict = match context.attach(true) {
         Ok(pod) => {
             let mesh = Attached { context, pod };
             let verdict = find(context, &mesh, &candidates, found);

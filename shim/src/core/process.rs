@@ -251,15 +251,15 @@ impl Context {
     /// # Errors
     /// [`Why::NoRunDirectory`].
     #[inline]
-    pub fn attach(&self, always: bool, now: Millis) -> Result<&'static Pod, Why> {
+    pub fn attach(&self, always: bool) -> Result<&'static Pod, Why> {
         let current = CURRENT.load(Ordering::Acquire);
-        if !always && now.wrapping_sub(CHECKED.load(Ordering::Relaxed)) < USER_CHECK_MS {
+        if !always && shm::lately().wrapping_sub(CHECKED.load(Ordering::Relaxed)) < USER_CHECK_MS {
             // SAFETY: a non-null pointer came from `leak`.
             if let Some(attachment) = unsafe { current.as_ref() } {
                 return Ok(&attachment.pod);
             }
         }
-        self.attach_user(now)
+        self.attach_user(shm::now())
     }
 
     /// The last attachment, whoever the user is by now; nothing is looked for.
@@ -275,7 +275,7 @@ impl Context {
     /// [`Why::NoRunDirectory`].
     pub fn attach_existing(&self, now: Millis) -> Result<&'static Pod, Why> {
         if !CURRENT.load(Ordering::Acquire).is_null() {
-            return self.attach(false, now);
+            return self.attach(false);
         }
         let looked = LOOKED.swap(now, Ordering::Relaxed);
         if now.wrapping_sub(looked) < ATTACH_PAUSE_MS {
@@ -286,7 +286,7 @@ impl Context {
             return Err(Why::NoRunDirectory);
         }
         let pod = Pod::attach_existing(self.settings).map_err(|_| Why::NoRunDirectory)?;
-        self.keep(rustix::process::geteuid().as_raw(), pod, now)
+        self.keep(rustix::process::geteuid().as_raw(), pod)
     }
 
     /// The pod of the user that this process attached as first, while somebody leads it.
@@ -311,7 +311,7 @@ impl Context {
                 }
                 let attachment = self.unless_orphaned(place, attachment, now);
                 CURRENT.store(std::ptr::from_ref(attachment).cast_mut(), Ordering::Release);
-                CHECKED.store(now, Ordering::Relaxed);
+                CHECKED.store(shm::lately(), Ordering::Relaxed);
                 return Ok(&attachment.pod);
             }
         }
@@ -325,7 +325,7 @@ impl Context {
         }
         self.report_problems();
         match Pod::attach(self.settings) {
-            Ok(pod) => self.keep(uid, pod, now),
+            Ok(pod) => self.keep(uid, pod),
             Err(error) => {
                 RETRY_UID.store(u64::from(uid), Ordering::Relaxed);
                 RETRY_AT.store(now.saturating_add(ATTACH_PAUSE_MS), Ordering::Relaxed);
@@ -337,7 +337,7 @@ impl Context {
 
     /// Keeps an attachment for ever. Threads that attach for one user at once meet in one place: the table holds
     /// users, not races; who comes late loses a page.
-    fn keep(&self, uid: u32, pod: Pod, now: Millis) -> Result<&'static Pod, Why> {
+    fn keep(&self, uid: u32, pod: Pod) -> Result<&'static Pod, Why> {
         let attachment = leak(Attachment { uid, pod }).ok_or(Why::NoRunDirectory)?;
         let attachment = std::ptr::from_ref(attachment).cast_mut();
         let stored = ATTACHED.iter().find_map(|place| {
@@ -356,7 +356,7 @@ impl Context {
             return Err(Why::NoRunDirectory);
         };
         CURRENT.store(std::ptr::from_ref(stored).cast_mut(), Ordering::Release);
-        CHECKED.store(now, Ordering::Relaxed);
+        CHECKED.store(shm::lately(), Ordering::Relaxed);
         Ok(&stored.pod)
     }
 

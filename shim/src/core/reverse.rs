@@ -46,7 +46,7 @@ fn named(context: &'static Context, ip: IpAddr, name: &mut VipName) -> Result<()
     if is_never_mesh(ip) {
         return Err(Why::NeverMesh);
     }
-    let mesh = Attached { context, pod: context.attach(true, shm::now())? };
+    let mesh = Attached { context, pod: context.attach(true)? };
     find_name(context, &mesh, WordAddr::new(ip), name)?;
     if context.settings.mode == Mode::Shadow { Err(Why::Shadow) } else { Ok(()) }
 }

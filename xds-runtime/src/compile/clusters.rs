@@ -1,6 +1,6 @@
 //! Clusters: those that destinations lead to, in the order in which they were first named.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Input;
 use super::endpoints::{Gathered, gather};
@@ -8,6 +8,7 @@ use super::subset::{self, Selected, Selection};
 use super::{aggregate, balancing, outlier, tables, zones};
 use crate::image::{self, Action, HashOn, PassReason, Policy, Priority, priority_tag};
 use crate::lb::MAX_PRIORITIES;
+use crate::quick::{QuickMap, QuickSet};
 use crate::resource::{
     Cluster, Discovery, DnsRefresh, LbPolicy, Metadata, TcpKeepalive, UpstreamTls, WeightedCluster, in_words,
 };
@@ -26,13 +27,13 @@ pub(super) struct Clusters<'a, 'b> {
     slots: &'b mut dyn FnMut(u64) -> Option<u32>,
     notes: &'b mut BTreeSet<String>,
     /// By name, and what follows it for a subset.
-    index: HashMap<(&'a str, String), u32>,
+    index: QuickMap<(&'a str, String), u32>,
     /// EDS names of each built cluster.
     eds: Vec<Vec<&'a str>>,
     /// The node's own cluster, if some other is routed by zone.
     local: Option<u32>,
     pub built: Vec<image::Cluster>,
-    pub live_tags: HashSet<u64>,
+    pub live_tags: QuickSet<u64>,
     pub hostnames: BTreeMap<String, DnsRefresh>,
 }
 
@@ -49,15 +50,17 @@ impl<'a, 'b> Clusters<'a, 'b> {
         slots: &'b mut dyn FnMut(u64) -> Option<u32>,
         notes: &'b mut BTreeSet<String>,
     ) -> Self {
+        let localities = input.endpoints.values().flat_map(|assignment| &assignment.localities);
+        let endpoints = localities.map(|locality| locality.endpoints.len()).sum();
         Self {
             input,
             slots,
             notes,
-            index: HashMap::new(),
+            index: QuickMap::default(),
             eds: Vec::new(),
             local: None,
             built: Vec::new(),
-            live_tags: HashSet::new(),
+            live_tags: QuickSet::with_capacity_and_hasher(endpoints, Default::default()),
             hostnames: BTreeMap::new(),
         }
     }

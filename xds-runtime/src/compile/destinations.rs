@@ -1,9 +1,10 @@
 //! The destinations found so far: the first that claims an address and port has it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::image::{Action, DefaultAction, Destination, PassReason, PrefixDestination};
+use crate::quick::{QuickMap, QuickSet};
 use crate::resource::Cidr;
 use crate::shm::WordAddr;
 
@@ -19,11 +20,11 @@ pub(super) struct Addressed {
 
 pub(super) struct Destinations<'a> {
     pub names: &'a Names<'a>,
-    own: HashSet<WordAddr>,
-    taken: HashSet<(WordAddr, u16)>,
+    own: QuickSet<WordAddr>,
+    taken: QuickSet<(WordAddr, u16)>,
     pub exact: Vec<Destination>,
     pub prefixes: Vec<PrefixDestination>,
-    pub by_address: HashMap<WordAddr, Addressed>,
+    pub by_address: QuickMap<WordAddr, Addressed>,
     pub route_names: BTreeSet<String>,
     pub default_action: DefaultAction,
 }
@@ -33,10 +34,10 @@ impl<'a> Destinations<'a> {
         Self {
             names,
             own: input.own_addresses.iter().map(|ip| WordAddr::new(*ip)).collect(),
-            taken: HashSet::new(),
+            taken: QuickSet::default(),
             exact: Vec::new(),
             prefixes: Vec::new(),
-            by_address: HashMap::new(),
+            by_address: QuickMap::default(),
             route_names: BTreeSet::new(),
             default_action: DefaultAction::Pass,
         }

@@ -206,5 +206,7 @@ fn locality(
 /// `region/zone/sub_zone`, without empty ends.
 pub(super) fn locality_name(locality: &Locality) -> String {
     let Locality { region, zone, sub_zone } = locality;
-    format!("{region}/{zone}/{sub_zone}").trim_end_matches('/').to_owned()
+    let mut name = [region, "/", zone, "/", sub_zone].concat();
+    name.truncate(name.trim_end_matches('/').len());
+    name
 }

@@ -25,11 +25,12 @@ mod subset;
 mod tables;
 mod zones;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::config::NameList;
 use crate::image::Mesh;
+use crate::quick::QuickSet;
 use crate::resource::{Cluster, DnsRefresh, Listener, LoadAssignment, Locality, NameTable, RouteConfiguration};
 use crate::shm::hash_words;
 use clusters::Clusters;
@@ -69,7 +70,7 @@ pub struct Compiled {
     /// The mesh.
     pub mesh: Mesh,
     /// Tags of every slot the mesh names (and of those it would name were STATE not full).
-    pub live_tags: HashSet<u64>,
+    pub live_tags: QuickSet<u64>,
     /// [`crate::shm::WordAddr::wanted_key`] of a destination's address to the EDS resources it leads to, sorted.
     /// Key 0 (no address has it) holds those that prefixes and wildcards lead to: they are always wanted.
     pub wanted: BTreeMap<u64, Vec<String>>,

@@ -1,10 +1,11 @@
 //! The name table to names.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use crate::config::is_automatic;
 use crate::image::{Action, Cluster, Name, Policy};
+use crate::quick::QuickMap;
 use crate::resource::{NameInfo, NameTable};
 use crate::shm::WordAddr;
 
@@ -14,7 +15,7 @@ use super::destinations::Destinations;
 pub(super) struct Names<'a> {
     pub table: BTreeMap<&'a str, &'a NameInfo>,
     /// The first name of each address, as its place in the table.
-    pub by_address: HashMap<WordAddr, u32>,
+    pub by_address: QuickMap<WordAddr, u32>,
 }
 
 /// Selects the names that resolve: fully qualified ones, and further host names of the mesh. Short forms of a
@@ -33,7 +34,7 @@ pub(super) fn select<'a>(table: Option<&'a NameTable>, notes: &mut BTreeSet<Stri
             selected.entry(further.as_str()).or_insert(info);
         }
     }
-    let mut by_address = HashMap::new();
+    let mut by_address = QuickMap::default();
     for (index, info) in (0..).zip(selected.values()) {
         for ip in &info.addresses {
             by_address.entry(WordAddr::new(*ip)).or_insert(index);

@@ -1,7 +1,7 @@
 //! [`Mesh`] to the words of one arena.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::image::balancing::Balancing;
@@ -9,6 +9,7 @@ use crate::image::layout::*;
 use crate::image::mesh::*;
 use crate::image::schedule::{Scale, stride};
 use crate::outlier::SETTINGS_WORDS;
+use crate::quick::QuickSet;
 use crate::resource::Health;
 use crate::shm::{WordAddr, hash_bytes, hash_words, pack};
 use crate::state::{SlotKind, locality_tag, named_tag};
@@ -29,7 +30,7 @@ pub fn encode(mesh: &Mesh) -> Result<Vec<u64>, EncodeError> {
     let mut tables = Tables::default();
     let mut name_hashes = Vec::with_capacity(mesh.names.len());
     let mut address_keys = Vec::new();
-    let mut addresses = HashSet::new();
+    let mut addresses = QuickSet::default();
     for (index, name) in mesh.names.iter().enumerate() {
         name_hashes.push(hash_bytes(name.name.as_bytes()));
         for ip in &name.addresses {
@@ -130,7 +131,8 @@ fn set_words<'a>(
             Health::Unhealthy => unhealthy += 1,
             Health::Draining => {}
         }
-        even &= *weight.get_or_insert(scale.weight(endpoint)) == scale.weight(endpoint);
+        let scaled = scale.weight(endpoint);
+        even &= *weight.get_or_insert(scaled) == scaled;
     }
     let stride = if even { 0 } else { stride(sum) };
     Ok([
@@ -167,12 +169,12 @@ impl Tables {
     /// Appends text; the word is `offset in words << 32 | length in bytes`.
     fn text(&mut self, text: &str) -> Result<u64, EncodeError> {
         let at = narrow(self.strings.len())?;
-        for chunk in text.as_bytes().chunks(8) {
-            let mut word = [0_u8; 8];
-            for (to, from) in word.iter_mut().zip(chunk) {
-                *to = *from;
-            }
-            self.strings.push(u64::from_le_bytes(word));
+        let (whole, rest) = text.as_bytes().as_chunks();
+        self.strings.extend(whole.iter().map(|bytes| u64::from_le_bytes(*bytes)));
+        if !rest.is_empty() {
+            let mut last = [0_u8; 8];
+            last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+            self.strings.push(u64::from_le_bytes(last));
         }
         Ok(pack(at, narrow(text.len())?))
     }

@@ -13,7 +13,8 @@ impl Scale {
     /// The scale of these endpoints.
     pub(super) fn of<'a>(endpoints: impl Iterator<Item = &'a Endpoint> + Clone) -> Self {
         let weights = || endpoints.clone().filter(|e| e.health != Health::Draining).map(|e| u64::from(e.weight.max(1)));
-        let common = weights().fold(0, gcd).max(1);
+        let common = weights().try_fold(0, |common, weight| if common == 1 { None } else { Some(gcd(common, weight)) });
+        let common = common.unwrap_or(1).max(1);
         let (count, sum) = weights().fold((0_u64, 0_u64), |(n, sum), weight| (n + 1, sum.saturating_add(weight)));
         // Every weight rounds up to at least 1, so each endpoint costs up to one more than its share.
         let room = u64::from(u32::MAX).saturating_sub(count).max(1);
@@ -24,6 +25,10 @@ impl Scale {
     pub(super) fn weight(self, endpoint: &Endpoint) -> u32 {
         if endpoint.health == Health::Draining {
             return 0;
+        }
+        // Mostly so, and a division takes longer than the rest.
+        if self.divisor == 1 {
+            return endpoint.weight.max(1);
         }
         u32::try_from(u64::from(endpoint.weight).checked_div(self.divisor).unwrap_or(1)).unwrap_or(u32::MAX).max(1)
     }

@@ -197,12 +197,16 @@ impl<'a> View<'a> {
             return Err(Torn);
         }
         let at = (run.first as usize).checked_add((index as usize).checked_mul(N).ok_or(Torn)?).ok_or(Torn)?;
-        let words = self.words.slice(at, N).ok_or(Torn)?;
-        let mut copy = [0_u64; N];
-        for (index, word) in copy.iter_mut().enumerate() {
-            *word = words.load(index).ok_or(Torn)?;
+        self.words.array(at).ok_or(Torn)
+    }
+
+    /// Record `index` of a section whose records are words.
+    fn word(&self, section: Section, index: u32) -> Read<u64> {
+        let run = self.section(section)?;
+        if index >= run.count {
+            return Err(Torn);
         }
-        Ok(copy)
+        self.words.load((run.first as usize).checked_add(index as usize).ok_or(Torn)?).ok_or(Torn)
     }
 
     /// Walks the buckets of `hash` until `hit` answers or a bucket is empty.
@@ -325,33 +329,30 @@ impl<'a> View<'a> {
 
     /// True for the pod's own addresses.
     fn is_own(&self, address: WordAddr) -> Read<bool> {
-        let own = self.words.load(OWN).map(Run::from_word).ok_or(Torn)?;
-        let words = (own.count as usize).checked_mul(ADDRESS_WORDS).ok_or(Torn)?;
-        let own = self.words.slice(own.first as usize, words).ok_or(Torn)?;
-        for at in (0..words).step_by(ADDRESS_WORDS) {
-            if (own.load(at), own.load(at + 1)) == (Some(address.hi), Some(address.lo)) {
+        let Run { first, count } = self.words.load(OWN).map(Run::from_word).ok_or(Torn)?;
+        let mut at = first as usize;
+        for _ in 0..count {
+            let [hi, lo] = self.words.array::<ADDRESS_WORDS>(at).ok_or(Torn)?;
+            if (hi, lo) == (address.hi, address.lo) {
                 return Ok(true);
             }
+            at += ADDRESS_WORDS;
         }
         Ok(false)
     }
 
     /// What happens to an address that is not described; the pod's own are left alone.
     pub fn default_action(&self, address: WordAddr) -> Read<DefaultAction> {
-        if self.is_own(address)? {
-            return Ok(DefaultAction::Pass);
-        }
         match self.words.load(DEFAULT_ACTION) {
             Some(0) => Ok(DefaultAction::Pass),
-            Some(1) => Ok(DefaultAction::Refuse),
+            Some(1) => Ok(if self.is_own(address)? { DefaultAction::Pass } else { DefaultAction::Refuse }),
             _ => Err(Torn),
         }
     }
 
     /// The `nth` weighted cluster of an action that begins at `first`: (cluster index, weight).
     pub fn weighted(&self, first: u32, nth: u32) -> Read<(u32, u32)> {
-        let [word] = self.record::<1>(Section::Weighted, first.checked_add(nth).ok_or(Torn)?)?;
-        Ok(unpack(word))
+        self.word(Section::Weighted, first.checked_add(nth).ok_or(Torn)?).map(unpack)
     }
 
     /// The cluster's priority `nth`.
@@ -431,8 +432,7 @@ impl<'a> View<'a> {
         if nth >= priority.table.count {
             return Err(Torn);
         }
-        let [word] = self.record::<1>(Section::Tables, priority.table.first.checked_add(word).ok_or(Torn)?)?;
-        Ok(word)
+        self.word(Section::Tables, priority.table.first.checked_add(word).ok_or(Torn)?)
     }
 
     /// The first of the pod's own addresses.
@@ -441,8 +441,8 @@ impl<'a> View<'a> {
         if own.count == 0 {
             return Ok(None);
         }
-        let words = self.words.slice(own.first as usize, ADDRESS_WORDS).ok_or(Torn)?;
-        Ok(words.load(0).zip(words.load(1)).map(|(hi, lo)| WordAddr { hi, lo }))
+        let [hi, lo] = self.words.array::<ADDRESS_WORDS>(own.first as usize).ok_or(Torn)?;
+        Ok(Some(WordAddr { hi, lo }))
     }
 
     /// A number that differs from pod to pod: where schedules begin.

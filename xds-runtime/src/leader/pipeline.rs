@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::connections::Caretaker;
 use super::dns::Hostnames;
@@ -215,10 +215,7 @@ impl Pipeline {
     /// [`PipelineError`].
     pub fn publish(&mut self, term: &Term, subscribed: &BTreeSet<String>) -> Result<bool, PipelineError> {
         let content = encode(&self.compiled.mesh)?;
-        let mut bytes = Vec::with_capacity(content.len().saturating_mul(8));
-        bytes.extend(content.iter().flat_map(|word| word.to_le_bytes()));
-        let digest = xxh3_128(&bytes);
-        drop(bytes);
+        let digest = digest(&content);
         let changed = self.digest != Some(digest);
         if changed {
             check_room(memory::room(), content.len())?;
@@ -256,6 +253,20 @@ impl Pipeline {
     }
 }
 
+/// XXH3-128 of words, without a copy of all of them.
+fn digest(content: &[u64]) -> u128 {
+    let mut hash = Xxh3::new();
+    let mut bytes = [0_u8; 4096];
+    for words in content.chunks(bytes.len() / 8) {
+        let (places, _) = bytes.as_chunks_mut();
+        for (place, word) in places.iter_mut().zip(words) {
+            *place = word.to_le_bytes();
+        }
+        hash.update(bytes.get(..words.len().saturating_mul(8)).unwrap_or_default());
+    }
+    hash.digest128()
+}
+
 fn check_room(room: Option<u64>, words: usize) -> Result<(), PipelineError> {
     let needed = (file_words(words) as u64).saturating_mul(8).max(ROOM_LEAST);
     match room {
@@ -267,6 +278,13 @@ fn check_room(room: Option<u64>, words: usize) -> Result<(), PipelineError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_digest_is_of_all_words_and_of_no_more() {
+        let content: Vec<u64> = (0..1500).collect();
+        let bytes: Vec<u8> = content.iter().flat_map(|word| word.to_le_bytes()).collect();
+        assert_eq!(digest(&content), xxhash_rust::xxh3::xxh3_128(&bytes));
+    }
 
     #[test]
     fn a_full_memory_cgroup_refuses_the_publish() {

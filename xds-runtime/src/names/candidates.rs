@@ -37,9 +37,14 @@ impl Candidate {
     }
 
     /// The name.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         // Only whole valid UTF-8 texts were put in.
-        self.bytes.get(..self.len).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
 
@@ -80,8 +85,19 @@ pub(super) fn absolute(name: &str) -> Candidates<'_> {
 
 /// Letters, digits, hyphens and underscores in labels of 1 to 63 bytes.
 pub(super) fn is_host_name(name: &str) -> bool {
-    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    name.len() <= MAX_NAME && name.split('.').all(|l| !l.is_empty() && l.len() <= MAX_LABEL && l.bytes().all(good))
+    let mut label = 0;
+    for byte in name.bytes() {
+        label = match byte {
+            b'.' if label > 0 => 0,
+            b'-' | b'_' => label + 1,
+            _ if byte.is_ascii_alphanumeric() => label + 1,
+            _ => return false,
+        };
+        if label > MAX_LABEL {
+            return false;
+        }
+    }
+    label > 0 && name.len() <= MAX_NAME
 }
 
 impl Iterator for Candidates<'_> {

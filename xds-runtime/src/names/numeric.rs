@@ -4,7 +4,7 @@
 /// decimal, octal or hexadecimal, the last one filling the bytes that are left), and anything with a colon, which is
 /// a v6 address or an error.
 pub fn is_numeric_host(name: &str) -> bool {
-    name.contains(':') || is_inet_aton(name)
+    name.contains(':') || (name.starts_with(|first: char| first.is_ascii_digit()) && is_inet_aton(name))
 }
 
 fn is_inet_aton(name: &str) -> bool {

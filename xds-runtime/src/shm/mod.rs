@@ -12,7 +12,7 @@ pub mod futex;
 mod leak;
 mod map;
 
-pub use clock::{Millis, now};
+pub use clock::{Millis, lately, now};
 pub use descriptor::Descriptor;
 pub use leak::leak;
 pub use map::{MapError, map_over, map_read, map_write, release, reserve, words_of};
@@ -50,6 +50,15 @@ impl<'a> Words<'a> {
     #[inline]
     pub fn cell(self, index: usize) -> Option<&'a AtomicU64> {
         self.0.get(index)
+    }
+
+    /// `N` words from `start`, each read relaxed; `None` when they do not fit.
+    #[inline]
+    pub fn array<const N: usize>(self, start: usize) -> Option<[u64; N]> {
+        let words = self.0.get(start..start.checked_add(N)?)?;
+        let mut copy = [0; N];
+        copy.iter_mut().zip(words).for_each(|(to, from)| *to = from.load(Ordering::Relaxed));
+        Some(copy)
     }
 
     /// `count` words from `start`; `None` when they do not fit.
@@ -153,5 +162,7 @@ mod tests {
         assert_eq!(words.load(0), Some(7));
         assert_eq!(words.load(1), None);
         assert!(words.slice(1, usize::MAX).is_none());
+        assert_eq!(words.array(0), Some([7]));
+        assert_eq!((words.array::<2>(0), words.array::<1>(2)), (None, None));
     }
 }

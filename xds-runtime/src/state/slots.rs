@@ -1,8 +1,10 @@
 //! Slots: the counters of one endpoint, one locality or one cluster.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::quick::QuickMap;
 use crate::shm::{Millis, WordAddr, Words, hash_words};
 use crate::state::State;
 
@@ -148,7 +150,7 @@ impl<'a> Slot<'a> {
 /// The leader's book of slots: which tag has which slot. Rebuilt from STATE by each leader.
 pub struct SlotAllocator {
     state: State,
-    by_tag: HashMap<u64, u32>,
+    by_tag: QuickMap<u64, u32>,
     free: Vec<u32>,
     /// Slots below this were looked at.
     next: u32,
@@ -162,7 +164,7 @@ impl SlotAllocator {
 
     /// Reads the book from STATE: tags stay with their slots across a take-over.
     pub fn recover(state: State) -> Self {
-        let mut allocator = Self { state, by_tag: HashMap::new(), free: Vec::new(), next: 0, now: 0 };
+        let mut allocator = Self { state, by_tag: QuickMap::default(), free: Vec::new(), next: 0, now: 0 };
         let count = state.mapped_slots().min(state.allocated_slots());
         for index in 0..u32::try_from(count).unwrap_or(u32::MAX) {
             let Some(slot) = state.slot_at(index) else { break };
@@ -189,9 +191,11 @@ impl SlotAllocator {
             // The book is not believed against the file: a predecessor that was frozen while it gave out slots may
             // have written into it since.
             match self.state.slot(*index, tag) {
-                // What comes back out of quarantine is new again, but for its counts.
+                // What comes back out of quarantine is new again, but for its counts. The others' words stay clean in
+                // the caches of those who read them.
                 Some(slot) => {
-                    if slot.cell(RETIRED_AT).is_some_and(|retired| retired.swap(0, Ordering::Relaxed) != 0) {
+                    if slot.load(RETIRED_AT) != 0 {
+                        slot.store(RETIRED_AT, 0);
                         slot.store(ADDED, self.now);
                     }
                 }
@@ -225,7 +229,7 @@ impl SlotAllocator {
 
     /// Retires the slots whose tag is not `live`, and frees those that are out of quarantine and have no
     /// connection. Called after a publish that no longer names them.
-    pub fn sweep(&mut self, live: &std::collections::HashSet<u64>, now: Millis) {
+    pub fn sweep(&mut self, live: &HashSet<u64, impl BuildHasher>, now: Millis) {
         let (state, free) = (self.state, &mut self.free);
         self.by_tag.retain(|tag, index| {
             let Some(slot) = state.slot_at(*index) else { return true };
@@ -254,7 +258,6 @@ mod tests {
     use super::*;
     use crate::outlier::Thresholds;
     use crate::state::testing::state;
-    use std::collections::HashSet;
 
     #[test]
     fn a_slot_that_a_resumed_predecessor_took_is_taken_back() {

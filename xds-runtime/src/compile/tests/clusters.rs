@@ -1,5 +1,6 @@
 use super::*;
 use crate::image::{encode, priority_tag};
+use crate::quick::QuickSet;
 use crate::shm::hash_bytes;
 use crate::state::{SlotKind, endpoint_tag, locality_tag, named_tag};
 
@@ -176,9 +177,9 @@ fn slots_are_asked_for_by_what_they_count() {
     let inline = Discovery::Static(assignment("a", vec![socket("127.0.0.1:80")]));
     let address = WordAddr::new([127, 0, 0, 1].into());
     let mut expected =
-        HashSet::from([named_tag(SlotKind::Cluster, a), priority_tag(a, 0), endpoint_tag(a, address, 80)]);
+        QuickSet::from_iter([named_tag(SlotKind::Cluster, a), priority_tag(a, 0), endpoint_tag(a, address, 80)]);
     let world = leading_to(inline.clone(), |_| {});
-    let mut asked = HashSet::new();
+    let mut asked = QuickSet::default();
     let compiled = world.compile_with(&mut |tag| {
         asked.insert(tag);
         None

@@ -1,6 +1,7 @@
 //! Subsets: https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/subsets
 
 use super::*;
+use crate::quick::QuickSet;
 use crate::shm::hash_bytes;
 use crate::state::{SlotKind, endpoint_tag, named_tag};
 
@@ -162,7 +163,7 @@ fn a_subset_has_its_own_turns_and_the_slots_of_the_whole() {
     let c = hash_bytes(b"c");
     let third = endpoint_tag(c, WordAddr::new([127, 0, 0, 3].into()), 80);
     let own = crate::image::priority_tag(hash_bytes(b"c [stage=canary]"), 0);
-    assert_eq!(compiled.live_tags, HashSet::from([named_tag(SlotKind::Cluster, c), third, own]));
+    assert_eq!(compiled.live_tags, QuickSet::from_iter([named_tag(SlotKind::Cluster, c), third, own]));
 }
 
 #[test]

@@ -168,7 +168,7 @@ impl<'a> View<'a> {
             return Ok(Balancing::default());
         }
         for (nth, word) in (0..).zip(&mut words) {
-            [*word] = self.record::<1>(Section::Tables, run.first.checked_add(nth).ok_or(Torn)?)?;
+            *word = self.word(Section::Tables, run.first.checked_add(nth).ok_or(Torn)?)?;
         }
         Ok(Balancing::from_words(words))
     }
