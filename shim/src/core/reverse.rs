@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use libc::{sockaddr, socklen_t};
 use xds_runtime::config::{Mode, is_never_mesh};
 use xds_runtime::image::{Torn, View};
-use xds_runtime::shm::{self, Millis, WordAddr};
+use xds_runtime::shm::{Millis, WordAddr};
 
 use crate::core::address::{Inet, plausible};
 use crate::core::ask::{Question, ask};
@@ -129,6 +129,7 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use xds_runtime::names::{NameFiles, ResolverEnv};
+    use xds_runtime::shm;
 
     use super::*;
     use crate::core::testing::{MemoryPod, VIP, greeter};
