@@ -154,7 +154,7 @@ impl Envoy<'_> {
 
 /// The binary, installed where it is missing.
 #[track_caller]
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     FOUND.get_or_init(|| must(artifacts::made_by_script("envoy.sh", &[]))).clone()
 }
