@@ -69,12 +69,14 @@ impl Pod {
 }
 
 impl IstioProxy<'_> {
-    /// The sum of its counters and gauges whose names match.
+    /// How many connections Envoy has led to a cluster (Envoy's name, such as `PassthroughCluster`).
     #[track_caller]
-    pub fn sum(&self, matches: impl Fn(&str) -> bool) -> u64 {
-        let text = must(get(self.pod, "15000/stats?type=All"));
-        let values = text.lines().filter_map(|line| line.split_once(": ")).filter(|(name, _)| matches(name));
-        values.filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
+    pub fn connections(&self, cluster: &str) -> u64 {
+        let text = must(get(self.pod, "15000/stats?filter=upstream_cx_total$"));
+        // Istio ends the part that is the cluster's name with a semicolon.
+        let names = [format!("cluster.{cluster}."), format!("cluster.{cluster};.")];
+        let found = text.lines().filter(|line| names.iter().any(|name| line.starts_with(name)));
+        found.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 }
 

@@ -8,18 +8,18 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use crate::kubernetes::account_of;
 use crate::namespace::POD_V4;
-use crate::{Finished, Pod, PodBuilder};
+use crate::{Finished, ISTIOD_TLS_URL, Pod, PodBuilder};
 
 impl Pod {
-    /// A pod of its own at an address (10.244.2.0/24), whose node this one is. It is `NAME-0` of the namespace
-    /// `default`, service account NAME, has the environment that Istio's injection gives, knows istiod by name, and the
-    /// names of `services` by its hosts file, as if from the cluster's DNS.
+    /// A pod of its own at an address (10.244.2.0/24), whose node this one is: `ACCOUNT-N` of the namespace `default`.
+    /// It has the environment that Istio's injection gives, istiod's name, which its programs in the mesh are pointed
+    /// at, and in its hosts file those of `services`, as if from the cluster's DNS.
     #[track_caller]
-    pub fn beside(&self, name: &str, address: Ipv4Addr, services: &[(&str, Ipv4Addr)]) -> Self {
-        let hostname = format!("{name}-0");
+    pub fn beside(&self, hostname: &str, address: Ipv4Addr, services: &[(&str, Ipv4Addr)]) -> Self {
         let services = services.iter().map(|(service, address)| format!("{address} {service}\n"));
-        let pod = self.builder_beside(name, address).hostname(&hostname).hosts(&format!(
+        let pod = self.builder_beside(hostname, address).hosts(&format!(
             "127.0.0.1 localhost\n::1 localhost\n{address} {hostname}\n{POD_V4} istiod.istio-system.svc\n{}",
             services.collect::<String>()
         ));
@@ -42,12 +42,14 @@ impl Pod {
         pod
     }
 
-    fn builder_beside(&self, name: &str, address: Ipv4Addr) -> PodBuilder {
+    fn builder_beside(&self, hostname: &str, address: Ipv4Addr) -> PodBuilder {
         Self::builder()
             .within(self)
-            .env("POD_NAME", &format!("{name}-0"))
+            .hostname(hostname)
+            .control_plane(ISTIOD_TLS_URL)
+            .env("POD_NAME", hostname)
             .env("POD_NAMESPACE", "default")
-            .env("SERVICE_ACCOUNT", name)
+            .env("SERVICE_ACCOUNT", account_of(hostname))
             .env("INSTANCE_IP", &address.to_string())
     }
 
@@ -65,7 +67,19 @@ impl Pod {
             // A pod that is led to itself would not know its own answer.
             let mut hairpin = self.command("iptables");
             let endpoint = endpoint.ip().to_string();
-            hairpin.args(["-w", "-t", "nat", "-A", "POSTROUTING", "-s", &endpoint, "-d", &endpoint, "-j", "MASQUERADE"]);
+            hairpin.args([
+                "-w",
+                "-t",
+                "nat",
+                "-A",
+                "POSTROUTING",
+                "-s",
+                &endpoint,
+                "-d",
+                &endpoint,
+                "-j",
+                "MASQUERADE",
+            ]);
             Finished::of(&mut hairpin).success();
         }
     }

@@ -130,7 +130,7 @@ impl PodBuilder {
             // Ctrl-C is for the test; the holder then tidies up.
             .process_group(0);
         if let Some(node) = &self.node {
-            enter(&mut holder.arg("--without-eth0"), node);
+            enter(holder.arg("--without-eth0"), node);
         }
         let mut child = holder.spawn().context("start the pod's holder")?;
         let mut said = String::new();
@@ -217,14 +217,14 @@ impl Pod {
     /// A command inside the pod, preloaded and pointed at the pod's control plane.
     pub fn mesh(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = self.command(program);
-        self.into_mesh(&mut command);
+        self.preload(&mut command);
         command
     }
 
     /// Like [`Pod::mesh`], as another user.
     pub fn mesh_as(&self, uid: u32, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = self.command_as(uid, program);
-        self.into_mesh(&mut command);
+        self.preload(&mut command);
         command
     }
 
@@ -262,7 +262,7 @@ impl Pod {
     }
 
     /// Preloads a command and points it at the pod's control plane.
-    fn into_mesh(&self, command: &mut Command) {
+    fn preload(&self, command: &mut Command) {
         command.env("LD_PRELOAD", &artifacts::artifacts().library).env("LDMESH_XDS", &self.control_plane);
     }
 
