@@ -10,7 +10,7 @@ folder=$(realpath -m "${CARGO_TARGET_DIR:-target}/istiod-$(cat "$module"/go.{mod
 mkdir -p "${folder%/*}"
 exec 9>"$folder.lock" # tests run side by side
 flock 9
-scripts/prepare.sh etcd >&2
+scripts/prepare.sh etcd iptables >&2
 if ! [[ -e $folder/crds.yaml ]]; then
   scripts/prepare.sh go >&2
   mkdir -p "$folder"
