@@ -17,7 +17,7 @@ if [[ ${2:-} == inside ]]; then
   # Nor does what dockerd and containerd make wherever they run, or read of a host's own engine.
   mount -t tmpfs tmpfs /etc/docker
   mount -t tmpfs tmpfs /opt
-  dockerd --data-root "$folder/data" --exec-root "$folder/exec" --pidfile "$folder/pid" --host "unix://$socket" \
+  dockerd --config-file "$folder/daemon.json" --data-root "$folder/data" --exec-root "$folder/exec" --pidfile "$folder/pid" --host "unix://$socket" \
     --group root --cgroup-parent "/ldmesh-engine-$3" --bip 10.88.0.1/24 --shutdown-timeout 2 &>"$folder/log" &
   engine=$!
   exec 3<&0
@@ -42,6 +42,10 @@ done
 
 mkdir -p "$folder"
 mkdir -p /etc/docker # to be covered inside
+# Nothing of this machine's settings, credentials or plugins is read.
+echo '{}' >"$folder/daemon.json"
+mkdir -p "$folder/cli"
+export DOCKER_CONFIG=$folder/cli
 exec 3<&0
 unshare --net --mount --pid --fork --mount-proc --kill-child "$BASH" "${BASH_SOURCE[0]}" "$folder" inside $$ <&3 &
 engine=$!

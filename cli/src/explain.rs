@@ -359,6 +359,9 @@ impl Explainer {
                 line += &format!(", EJECTED by {by} for {left} ms more (ejection {times})");
             }
         }
+        if endpoint.takes_mtls {
+            line += ", has a sidecar: it takes plain text unless its PeerAuthentication is STRICT";
+        }
         line
     }
 }

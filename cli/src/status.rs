@@ -115,6 +115,8 @@ struct Endpoint {
     locality: String,
     weight: u32,
     health: String,
+    /// Its pod has Istio's sidecar: it takes plain text unless its PeerAuthentication is STRICT.
+    takes_mtls: bool,
     picks: u64,
     active: u64,
     successes: u64,

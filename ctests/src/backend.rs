@@ -1,7 +1,7 @@
 //! Servers inside a pod that play the endpoints of services.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -15,7 +15,8 @@ use crate::{Pod, artifacts};
 /// How a backend treats its connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Answers each HTTP request with `NAME PEER HOST`: the client's address, and the Host that it asked for.
+    /// Answers each HTTP request with `NAME PEER HOST`: the client's address, and the Host that it asked for; then
+    /// whom a sidecar says that the client is, where it says it (`X-Forwarded-Client-Cert`).
     Http,
     /// Writes `NAME` on a line, then sends back each line it gets, and closes at `quit`.
     Echo,
@@ -70,14 +71,19 @@ impl Pod {
     /// Starts a backend of another kind and waits until it is ready.
     #[track_caller]
     pub fn backend_of(&self, mode: Mode, address: &str, name: &str) -> Backend {
-        must(Backend::start(self, mode, address, name))
+        must(Backend::start(self.command(must(artifacts::harness_binary("backend"))), mode, address, name))
+    }
+
+    /// As [`Pod::backend`], with the library.
+    #[track_caller]
+    pub fn backend_in_mesh(&self, address: &str, name: &str) -> Backend {
+        must(Backend::start(self.mesh(must(artifacts::harness_binary("backend"))), Mode::Http, address, name))
     }
 }
 
 impl Backend {
-    fn start(pod: &Pod, mode: Mode, address: &str, name: &str) -> Result<Self> {
-        let mut child = pod
-            .command(artifacts::harness_binary("backend")?)
+    fn start(mut command: Command, mode: Mode, address: &str, name: &str) -> Result<Self> {
+        let mut child = command
             .args(["--mode", mode.as_str(), "--listen", address, "--name", name])
             .stdout(Stdio::piped())
             .spawn()

@@ -26,6 +26,7 @@ pub struct Istiod<'pod> {
     pod: &'pod Pod,
     program: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, &'static str)>,
     running: Option<Running>,
 }
 
@@ -54,14 +55,20 @@ impl<'pod> Kubernetes<'pod> {
     /// waits until it is ready.
     #[track_caller]
     pub fn istiod(&self, mesh_config: &str) -> Istiod<'pod> {
+        self.istiod_with(mesh_config, &[])
+    }
+
+    /// As [`Kubernetes::istiod`], with more in its environment.
+    #[track_caller]
+    pub fn istiod_with(&self, mesh_config: &str, environment: &[(&'static str, &'static str)]) -> Istiod<'pod> {
         self.namespace("istio-system");
         self.apply(&must(fs::read_to_string(self.binary("crds.yaml")).context("read crds.yaml")));
         self.mesh_config(mesh_config);
         let mut arguments = vec!["discovery".to_owned(), format!("--kubeconfig={}", self.config().display())];
         arguments.extend(
             [
-                "--grpcAddr=127.0.0.1:15010",
-                "--secureGRPCAddr=127.0.0.1:15012",
+                "--grpcAddr=:15010",
+                "--secureGRPCAddr=:15012",
                 "--httpsAddr=127.0.0.1:15017",
                 "--monitoringAddr=127.0.0.1:15014",
                 "--log_output_level=default:warn",
@@ -70,7 +77,8 @@ impl<'pod> Kubernetes<'pod> {
         );
         arguments.push(format!("--httpAddr={HTTP}"));
         let program = self.binary("pilot-discovery");
-        let mut istiod = Istiod { pod: self.pod(), program, arguments, running: None };
+        let environment = environment.to_vec();
+        let mut istiod = Istiod { pod: self.pod(), program, arguments, environment, running: None };
         istiod.start();
         istiod
     }
@@ -97,6 +105,7 @@ impl Istiod<'_> {
             ("CLUSTER_ID", "Kubernetes"),
             ("PILOT_CERT_PROVIDER", "istiod"),
         ]);
+        command.envs(self.environment.iter().copied());
         let is_ready = |_: &Running| self.get("/ready").is_ok();
         self.running = Some(self.pod.start_until("an istiod that is ready", READY, &mut command, is_ready));
     }

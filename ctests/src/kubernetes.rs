@@ -173,7 +173,7 @@ impl<'pod> Kubernetes<'pod> {
     /// NAME.
     #[track_caller]
     pub fn run_pod(&self, namespace: &str, name: &str, address: &str, labels: &Value) {
-        let of = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-');
+        let of = account_of(name);
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "namespace": namespace, "labels": labels},
@@ -304,6 +304,11 @@ impl Kubectl<'_> {
         command.env("KUBECONFIG", &self.config).env("HOME", self.pod.folder()).args(arguments);
         Finished::of_within(&mut command, READY)
     }
+}
+
+/// The service account of a pod `ACCOUNT-N`.
+pub(crate) fn account_of(pod: &str) -> &str {
+    pod.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-')
 }
 
 /// The key that signs tokens of service accounts, an administrator's token, and the file that names it.

@@ -33,6 +33,8 @@ pub struct Shape {
     pub other_root: Option<PathBuf>,
     /// Folders that are seen from the other root, too, under the same paths.
     pub shared: Vec<PathBuf>,
+    /// There is `lo` only; somebody else gives it an `eth0`.
+    pub without_eth0: bool,
 }
 
 /// Where a pod has the root of another system.
@@ -46,7 +48,7 @@ pub fn enter_new(shape: &Shape, map_helper: Command) -> Result<()> {
     unshare_and_map(map_helper)?;
     rustix::system::sethostname(shape.hostname.as_bytes()).context("sethostname")?;
     mounts(shape)?;
-    network()
+    if shape.without_eth0 { ip("link set lo up\n") } else { network() }
 }
 
 fn unshare_and_map(mut map_helper: Command) -> Result<()> {

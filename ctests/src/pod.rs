@@ -37,6 +37,8 @@ pub struct PodBuilder {
     other_root: Option<PathBuf>,
     shared: Vec<PathBuf>,
     environment: Vec<(String, String)>,
+    control_plane: String,
+    node: Option<Arc<File>>,
 }
 
 impl PodBuilder {
@@ -78,6 +80,18 @@ impl PodBuilder {
         self
     }
 
+    /// Where the programs of the pod find their control plane.
+    pub fn control_plane(mut self, url: &str) -> Self {
+        url.clone_into(&mut self.control_plane);
+        self
+    }
+
+    /// A pod within another one, which is the only way out of its network; see [`Pod::beside`].
+    pub(crate) fn within(mut self, node: &Pod) -> Self {
+        self.node = Some(Arc::clone(&node.namespaces));
+        self
+    }
+
     /// Makes the pod; panics with the reason where that is impossible.
     #[track_caller]
     pub fn build(self) -> Pod {
@@ -115,6 +129,9 @@ impl PodBuilder {
             .stderr(Stdio::piped())
             // Ctrl-C is for the test; the holder then tidies up.
             .process_group(0);
+        if let Some(node) = &self.node {
+            enter(holder.arg("--without-eth0"), node);
+        }
         let mut child = holder.spawn().context("start the pod's holder")?;
         let mut said = String::new();
         BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut said)?;
@@ -129,7 +146,8 @@ impl PodBuilder {
         let keep = child.stdin.take();
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("no pid")?;
         let namespaces = File::from(pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open")?);
-        Ok(Pod { holder: child, keep, namespaces: Arc::new(namespaces), folder, environment: self.environment })
+        let Self { environment, control_plane, .. } = self;
+        Ok(Pod { holder: child, keep, namespaces: Arc::new(namespaces), folder, environment, control_plane })
     }
 }
 
@@ -141,6 +159,7 @@ pub struct Pod {
     namespaces: Arc<File>,
     folder: TempDir,
     environment: Vec<(String, String)>,
+    control_plane: String,
 }
 
 impl Pod {
@@ -162,6 +181,8 @@ impl Pod {
             shared: Vec::new(),
             // A first lookup on a busy machine: a test that measures the wait says how long it is.
             environment: vec![("LDMESH_READY_TIMEOUT".to_owned(), "20s".to_owned())],
+            control_plane: CONTROL_PLANE_URL.to_owned(),
+            node: None,
         }
     }
 
@@ -196,14 +217,14 @@ impl Pod {
     /// A command inside the pod, preloaded and pointed at the pod's control plane.
     pub fn mesh(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = self.command(program);
-        into_mesh(&mut command);
+        self.preload(&mut command);
         command
     }
 
     /// Like [`Pod::mesh`], as another user.
     pub fn mesh_as(&self, uid: u32, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = self.command_as(uid, program);
-        into_mesh(&mut command);
+        self.preload(&mut command);
         command
     }
 
@@ -217,7 +238,7 @@ impl Pod {
     /// An `ldmesh` command in the pod, pointed at its control plane, not preloaded.
     pub fn ldmesh(&self, arguments: &[&str]) -> Command {
         let mut command = self.command(&artifacts::artifacts().ldmesh);
-        command.args(arguments).env("LDMESH_XDS", CONTROL_PLANE_URL);
+        command.args(arguments).env("LDMESH_XDS", &self.control_plane);
         command
     }
 
@@ -235,9 +256,19 @@ impl Pod {
         command
             .args(["--pid", "--fork", "--kill-child", "--mount-proc", "env"])
             .arg(preload_assignment())
-            .arg(format!("LDMESH_XDS={CONTROL_PLANE_URL}"))
+            .arg(format!("LDMESH_XDS={}", self.control_plane))
             .arg(program);
         command
+    }
+
+    /// Preloads a command and points it at the pod's control plane.
+    fn preload(&self, command: &mut Command) {
+        command.env("LD_PRELOAD", &artifacts::artifacts().library).env("LDMESH_XDS", &self.control_plane);
+    }
+
+    /// The process that holds its namespaces.
+    pub(crate) fn holder(&self) -> u32 {
+        self.holder.id()
     }
 
     fn clean(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -254,23 +285,7 @@ impl Pod {
 
     /// Makes a command run inside the pod, with what it inherits otherwise unchanged.
     pub fn enter<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        let namespaces = Arc::clone(&self.namespaces);
-        let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-        // SAFETY: between fork and exec the closure makes system calls only; what it needs was
-        // allocated before (rustix copies so short a path to the stack).
-        unsafe {
-            command.pre_exec(move || {
-                let kinds = ThreadNameSpaceType::USER
-                    | ThreadNameSpaceType::NETWORK
-                    | ThreadNameSpaceType::MOUNT
-                    | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-                    | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION;
-                move_into_thread_name_spaces(namespaces.as_fd(), kinds)?;
-                // A mount namespace is entered at its root.
-                rustix::process::chdir(&folder)?;
-                Ok(())
-            })
-        }
+        enter(command, &self.namespaces)
     }
 
     /// Makes a command of this pod run in its other root, in the folder `/`.
@@ -354,9 +369,25 @@ impl Pod {
     }
 }
 
-/// Preloads a command and points it at the pod's control plane.
-fn into_mesh(command: &mut Command) {
-    command.env("LD_PRELOAD", &artifacts::artifacts().library).env("LDMESH_XDS", CONTROL_PLANE_URL);
+/// Makes a command run inside the namespaces of a pod.
+fn enter<'a>(command: &'a mut Command, namespaces: &Arc<File>) -> &'a mut Command {
+    let namespaces = Arc::clone(namespaces);
+    let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    // SAFETY: between fork and exec the closure makes system calls only; what it needs was
+    // allocated before (rustix copies so short a path to the stack).
+    unsafe {
+        command.pre_exec(move || {
+            let kinds = ThreadNameSpaceType::USER
+                | ThreadNameSpaceType::NETWORK
+                | ThreadNameSpaceType::MOUNT
+                | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+                | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION;
+            move_into_thread_name_spaces(namespaces.as_fd(), kinds)?;
+            // A mount namespace is entered at its root.
+            rustix::process::chdir(&folder)?;
+            Ok(())
+        })
+    }
 }
 
 fn preload_assignment() -> std::ffi::OsString {

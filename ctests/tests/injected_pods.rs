@@ -86,6 +86,70 @@ fn pods_of_restricted_namespaces_stay_restricted() {
     }
 }
 
+/// A pod whose containers have these resources.
+fn pod_of(name: &str, resources: &[Value]) -> Value {
+    let container = |(number, resources): (usize, &Value)| json!({"name": format!("app-{number}"), "image": "app:1", "resources": resources});
+    let containers: Vec<Value> = resources.iter().enumerate().map(container).collect();
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "bounded"},
+        "spec": {"containers": containers}})
+}
+
+/// A namespace that bounds each container and what all pods ask for, as the quota's controller would have it at first.
+fn bound(kubernetes: &Kubernetes<'_>) {
+    populate(kubernetes, "bounded");
+    let range = json!({
+        "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "range", "namespace": "bounded"},
+        "spec": {"limits": [
+            {"type": "Container", "min": {"cpu": "20m", "memory": "100Mi"}, "max": {"cpu": "90m", "memory": "300Mi"},
+             "maxLimitRequestRatio": {"cpu": "2", "memory": "1.5"}},
+            {"type": "Pod", "max": {"cpu": "130m", "memory": "500Mi"}},
+        ]},
+    });
+    let hard =
+        json!({"requests.cpu": "90m", "requests.memory": "400Mi", "limits.cpu": "130m", "limits.memory": "450Mi"});
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "quota", "namespace": "bounded"},
+        "spec": {"hard": hard},
+    });
+    kubernetes.apply(&format!("{range}\n---\n{quota}"));
+    let none = json!({"requests.cpu": "0", "requests.memory": "0", "limits.cpu": "0", "limits.memory": "0"});
+    let status = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "quota", "namespace": "bounded"},
+        "status": {"hard": hard, "used": none},
+    });
+    let verb = ["apply", "--server-side", "--force-conflicts", "--subresource=status"];
+    kubernetes.kubectl_with(&verb, &status.to_string()).success();
+}
+
+#[test]
+fn what_limit_ranges_and_quotas_allowed_before_they_allow_after() {
+    if !has_istio() {
+        return;
+    }
+    let pod = Pod::in_cluster();
+    let kubernetes = pod.kubernetes_with_accounts();
+    bound(&kubernetes);
+    let some = |cpu: [&str; 2], memory: [&str; 2]| json!({"requests": {"cpu": cpu[0], "memory": memory[0]}, "limits": {"cpu": cpu[1], "memory": memory[1]}});
+    let pods = [
+        pod_of("one", &[some(["90m", "90m"], ["300Mi", "300Mi"])]),
+        // All of the quota.
+        pod_of("two", &[some(["70m", "90m"], ["250Mi", "300Mi"]), some(["20m", "40m"], ["150Mi", "150Mi"])]),
+        pod_of("limits", &[json!({"limits": {"cpu": "50m", "memory": "100Mi"}})]),
+    ];
+    let (namespace, settings) = (Namespace::new("bounded"), Settings::default());
+    let request = Request { namespace: &namespace, settings: &settings, asked: true, workload: None };
+    for pod in pods {
+        assert_eq!(kubernetes.refusals(&pod.to_string()), Vec::<String>::new(), "{pod}");
+        let Outcome::Injected { pod: mut done, .. } = inject_as(&pod, &request) else { panic!("left alone") };
+        assert_eq!(kubernetes.refusals(&done.to_string()), Vec::<String>::new(), "{done:#}");
+        // The range does refuse a container that asks for what it does not allow.
+        for other in [some(["100m", "100m"], ["100Mi", "100Mi"]), some(["50m", "50m"], ["64Mi", "64Mi"])] {
+            done["spec"]["initContainers"][0]["resources"] = other;
+            assert_eq!(kubernetes.refusals(&done.to_string()).len(), 1, "{done:#}");
+        }
+    }
+}
+
 /// Numbers that only look like chance (xorshift64).
 struct Chance(u64);
 

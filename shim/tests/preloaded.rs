@@ -113,6 +113,7 @@ fn cluster(allocator: &mut SlotAllocator, name: &str, endpoints: &[&str]) -> Clu
             address: (ip, 8080).into(),
             weight: 1,
             health: Health::Healthy,
+            takes_mtls: false,
             slot: allocator.slot(endpoint_tag(hash, shm::WordAddr::new(ip), 8080)),
         }
     };

@@ -31,8 +31,15 @@ fn slot() -> impl Strategy<Value = Option<u32>> {
 }
 
 fn priority() -> impl Strategy<Value = Priority> {
-    let endpoint = (address(), any::<u16>(), 1_u32.., health(), slot())
-        .prop_map(|(ip, port, weight, health, slot)| Endpoint { address: (ip, port).into(), weight, health, slot });
+    let endpoint = (address(), any::<u16>(), 1_u32.., health(), any::<bool>(), slot()).prop_map(
+        |(ip, port, weight, health, takes_mtls, slot)| Endpoint {
+            address: (ip, port).into(),
+            weight,
+            health,
+            takes_mtls,
+            slot,
+        },
+    );
     let locality = ("[a-z/]{0,20}", any::<u32>(), slot(), proptest::collection::vec(endpoint, 0..5))
         .prop_map(|(name, weight, slot, endpoints)| Locality { name, weight, slot, endpoints });
     let localities = proptest::collection::vec(locality, 0..3);
@@ -235,6 +242,7 @@ fn read_cluster(view: &View<'_>, index: u32) -> Result<Cluster, Torn> {
                 address: e.address.socket(e.port),
                 weight: e.weight,
                 health: e.health,
+                takes_mtls: e.takes_mtls,
                 slot: e.slot,
             };
             localities.push(Locality {

@@ -29,6 +29,7 @@ fn content(generation: u64) -> Vec<u64> {
         address: SocketAddr::new([127, high, middle, low].into(), port(generation)),
         weight,
         health: Health::Healthy,
+        takes_mtls: false,
         slot: None,
     };
     let cluster = |n: u32| Cluster {

@@ -61,7 +61,7 @@ fn mesh(policy: Policy, balancing: Balancing, book: &mut SlotAllocator) -> Mesh 
     let mut endpoint = |n: u8, health| {
         let address = WordAddr::new([127, 0, 0, n].into());
         let slot = book.slot(endpoint_tag(hash, address, 80));
-        Endpoint { address: address.socket(80), weight: u32::from(n % 3) + 1, health, slot }
+        Endpoint { address: address.socket(80), weight: u32::from(n % 3) + 1, health, takes_mtls: false, slot }
     };
     let mut tier = |from: u8| {
         let zone = |name: &str, endpoints| Locality { name: name.into(), weight: 2, slot: None, endpoints };

@@ -54,7 +54,7 @@ fn cluster(name: &str, tiers: &[u8], settings: Option<Settings>, panic: f64, boo
         last += 1;
         let address = WordAddr::new([127, 0, 0, last].into());
         let slot = book.slot(endpoint_tag(hash, address, 80));
-        Endpoint { address: address.socket(80), weight: 1, health: Health::Healthy, slot }
+        Endpoint { address: address.socket(80), weight: 1, health: Health::Healthy, takes_mtls: false, slot }
     };
     let mut tier = |count: &u8| {
         let endpoints = (0..*count).map(|_| endpoint()).collect();

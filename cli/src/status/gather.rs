@@ -165,6 +165,7 @@ fn endpoint(
         locality: locality.to_owned(),
         weight: found.weight,
         health: format!("{:?}", found.health).to_lowercase(),
+        takes_mtls: found.takes_mtls,
         picks: slot.map_or(0, |slot| slot.picks()),
         active: slot.map_or(0, |slot| slot.active()),
         failures: slot.map_or(0, |slot| slot.failures()),

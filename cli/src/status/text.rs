@@ -75,9 +75,10 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
             let by = endpoint.ejected_by.as_deref().unwrap_or("a detector unknown here");
             let ejected =
                 endpoint.ejected_for.map_or(String::new(), |left| format!(", EJECTED for {} by {by}", seconds(left)));
+            let sidecar = if endpoint.takes_mtls { ", sidecar" } else { "" };
             writeln!(
                 out,
-                "    {:<21} {}, priority {}, weight {}, {} picks, {} active, {} failures ({} in a row){ejected}",
+                "    {:<21} {}{sidecar}, priority {}, weight {}, {} picks, {} active, {} failures ({} in a row){ejected}",
                 endpoint.address,
                 endpoint.health,
                 endpoint.priority,
@@ -124,6 +125,7 @@ mod tests {
                     locality: String::new(),
                     weight: 1,
                     health: "healthy".to_owned(),
+                    takes_mtls: true,
                     picks: 7,
                     active: 1,
                     failures: 2,

@@ -99,6 +99,7 @@ fn http(mut stream: TcpStream, name: &str) -> Result<()> {
     loop {
         let mut close = false;
         let mut host = String::from("-");
+        let mut client = String::new();
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line)? == 0 {
@@ -111,9 +112,12 @@ fn http(mut stream: TcpStream, name: &str) -> Result<()> {
             if let Some(value) = lower.strip_prefix("host:") {
                 value.trim().clone_into(&mut host);
             }
+            if let Some(value) = lower.strip_prefix("x-forwarded-client-cert:") {
+                client = format!(" {}", value.trim());
+            }
             close |= lower.trim() == "connection: close" || lower.contains(" http/1.0");
         }
-        let body = format!("{name} {peer} {host}\n");
+        let body = format!("{name} {peer} {host}{client}\n");
         let connection = if close { "close" } else { "keep-alive" };
         write!(
             stream,

@@ -56,6 +56,9 @@ struct ShapeArgs {
     /// A folder that is seen from the other root, too.
     #[arg(long)]
     shared: Vec<PathBuf>,
+    /// No network but lo.
+    #[arg(long, hide = true)]
+    without_eth0: bool,
 }
 
 fn main() -> ExitCode {
@@ -81,6 +84,7 @@ fn hold(args: ShapeArgs) -> Result<()> {
         run_dir_size: args.run_dir_size,
         other_root: args.other_root,
         shared: args.shared,
+        without_eth0: args.without_eth0,
     };
     namespace::enter_new(&shape, helper)?;
     println!("ready");

@@ -116,8 +116,34 @@ fn istios_own_webhook_injects_by_the_template() {
     {
         assert_eq!(app["env"][index]["value"], *value);
     }
+    // Nobody asks for anything.
+    assert_eq!(spec["initContainers"][0]["resources"], json!({}), "{created}");
+    assert_eq!(spec["initContainers"][0]["securityContext"].get("runAsUser"), None, "{created}");
     // What a container has stays.
     let own = spec["containers"].as_array().unwrap().iter().find(|one| one["name"] == "own").unwrap();
     assert!(own["env"].as_array().unwrap().iter().any(|one| one["name"] == "LD_PRELOAD" && one.get("value").is_none()));
     assert!(!spec.to_string().contains("istio-proxy"), "{created}");
+
+    // A pod that is root as a whole, and whose containers all ask for CPU.
+    let root = |name: &str, user: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "default", "labels": {"sidecar.istio.io/inject": "true"},
+                "annotations": {"inject.istio.io/templates": "ldmesh"}},
+            "spec": {"securityContext": serde_json::from_str::<Value>(user).unwrap(), "containers": [
+                {"name": "app", "image": "app", "resources": {"requests": {"cpu": "70m", "memory": "9Mi"}, "limits": {"cpu": "1"}}},
+                {"name": "web", "image": "app", "resources": {"requests": {"cpu": "20m"}, "limits": {"cpu": "1"}}},
+            ]},
+        })
+        .to_string()
+    };
+    for (name, user, expected) in
+        [("root", r#"{"runAsUser": 0}"#, json!(65532)), ("user", r#"{"runAsUser": 1000, "fsGroup": 0}"#, json!(null))]
+    {
+        let (created, _) = create(&kubernetes, &root(name, user));
+        let install = &created["spec"]["initContainers"][0];
+        assert_eq!(install["name"], "ldmesh-install", "{created}");
+        assert_eq!(install["securityContext"]["runAsUser"], expected, "{created}");
+        assert_eq!(install["resources"], json!({"requests": {"cpu": "70m"}, "limits": {"cpu": "1"}}), "{created}");
+    }
 }

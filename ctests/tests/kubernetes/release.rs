@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use ctests::{Kubernetes, Pod, Replica, has_helm, helm_without_cluster, wait_until};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{
     CHART, LABELLED, NAMESPACE, SOON, WEBHOOK, bundles, cluster, install, object, pod, run, try_out, variable,
@@ -33,6 +34,75 @@ fn the_chart_passes_helms_lint_and_refuses_values_that_mean_nothing() {
         let done = helm_without_cluster(&["template", "ldmesh", ".", "--set", value]);
         assert!(!done.status.success() && done.stderr.contains(why), "{value}: {done}");
     }
+}
+
+/// The object of a kind that a template of the chart makes of a values file.
+#[track_caller]
+fn rendered(values: &str, template: &str, kind: &str) -> Value {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), values).unwrap();
+    let path = file.path().display().to_string();
+    let done = helm_without_cluster(&["template", "ldmesh", ".", "--values", &path, "--show-only", template]);
+    let mut objects = serde_norway::Deserializer::from_str(done.success()).map(|one| Value::deserialize(one).unwrap());
+    objects.find(|object| object["kind"] == kind).unwrap()
+}
+
+#[test]
+fn settings_of_a_values_file_are_what_they_were_meant_to_be() {
+    if !has_helm() {
+        return;
+    }
+    for (mode, expected) in [("on", "on"), ("off", "off"), ("\"on\"", "on"), ("shadow", "shadow"), ("'off'", "off")] {
+        // YAML 1.1, as helm reads it, takes some of these words for booleans.
+        let values = format!("settings: {{mode: {mode}, log: {mode}, mixed: yes, run-size: 32Mi}}\n");
+        let values = if mode == "shadow" { values.replace("log: shadow", "log: on") } else { values };
+        let text = rendered(&values, "templates/settings.yaml", "ConfigMap")["data"]["settings.yaml"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let mut settings = injector::Settings::default();
+        let taken = injector::parse_settings(&text, &mut settings);
+        // There is no level `on`; it is refused by name.
+        let why = taken.err().map(|why| why.to_string()).unwrap_or_default();
+        assert_eq!(why.starts_with("log: \"on\""), expected != "off", "{mode}: {why}");
+        let alone = text.lines().filter(|line| !line.starts_with("log")).collect::<Vec<_>>().join("\n");
+        let mut settings = injector::Settings::default();
+        assert!(injector::parse_settings(&alone, &mut settings).is_ok(), "{alone}");
+        let mut wanted = injector::Settings::default();
+        for (name, value) in [
+            ("mode", expected),
+            ("mixed", "true"),
+            ("run-size", "32Mi"),
+            ("image", "ldmesh:0.1.0"),
+            ("image-pull-policy", "IfNotPresent"),
+        ] {
+            wanted.set(name, value).unwrap();
+        }
+        assert_eq!(format!("{settings:?}"), format!("{wanted:?}"), "{mode}");
+    }
+}
+
+#[test]
+fn on_openshift_the_namespace_gives_the_ids() {
+    if !has_helm() {
+        return;
+    }
+    let context = |values: &str| {
+        rendered(values, "templates/deployment.yaml", "Deployment")["spec"]["template"]["spec"]["securityContext"]
+            .clone()
+    };
+    let fixed = json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
+    for values in
+        ["podSecurityContext: null\n", "podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}\n"]
+    {
+        assert_eq!(context(values), fixed, "{values}");
+    }
+    let mut own = fixed.clone();
+    (own["runAsUser"], own["runAsGroup"], own["fsGroup"]) = (json!(1000), json!(65532), json!(65532));
+    assert_eq!(context("podSecurityContext: {runAsUser: 1000}\n"), own);
+    let file = "podSecurityContext.runAsNonRoot=false";
+    let done = helm_without_cluster(&["template", "ldmesh", ".", "--set", file]);
+    assert!(!done.status.success() && done.stderr.contains("'/podSecurityContext"), "{done}");
 }
 
 #[test]

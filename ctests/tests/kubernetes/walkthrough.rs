@@ -1,5 +1,5 @@
 //! docs/kubernetes.md: every command of its chapters on installing, trying, rolling out and back, and uninstalling, in
-//! its order. Between them, the test does what a cluster would.
+//! its order, and those of the table of what may be wrong. Between them, the test does what a cluster would.
 
 use ctests::{Finished, Kubernetes, Pod, Replica, has_helm, wait_until};
 
@@ -13,6 +13,37 @@ fn commands(mark: &str) -> String {
     let (opening, rest) = rest.split_once("```sh\n").expect(mark);
     assert_eq!(opening.trim(), "", "{mark}");
     rest.split_once("```").expect(mark).0.to_owned()
+}
+
+/// The rows of the table of what may be wrong.
+fn symptoms() -> Vec<&'static str> {
+    let (_, rest) = DOCUMENT.split_once("## When it does not work\n").expect("the chapter");
+    let table = rest.split("\n\n").next().expect("the table");
+    table.lines().skip(2).collect()
+}
+
+/// What stands in backticks.
+fn quoted(row: &str) -> impl Iterator<Item = &str> {
+    row.split('`').skip(1).step_by(2)
+}
+
+/// Runs every command of the table, and sees that the metric is there that it names.
+#[track_caller]
+fn look_for_symptoms(kubernetes: &Kubernetes<'_>, replicas: &[Replica<'_>]) {
+    let symptoms = symptoms();
+    let commands = symptoms.iter().flat_map(|row| quoted(row)).filter(|text| text.starts_with("kubectl "));
+    let commands: Vec<String> = commands.map(|command| command.replace("NAME", "default")).collect();
+    assert_eq!(commands.len(), 2, "{symptoms:#?}");
+    for command in commands {
+        let done = kubernetes.shell(&command);
+        assert!(done.status.success() && done.stdout.lines().count() > 1, "{command}: {done}");
+    }
+    let metrics: Vec<&str> = symptoms.iter().flat_map(|row| quoted(row)).filter(|text| text.ends_with("\"}")).collect();
+    assert_eq!(metrics.len(), 1, "{symptoms:#?}");
+    for replica in replicas {
+        let text = replica.get("/metrics").unwrap();
+        assert!(text.lines().any(|line| line.starts_with(metrics[0])), "{metrics:?}: {text}");
+    }
 }
 
 #[track_caller]
@@ -54,6 +85,7 @@ fn the_commands_of_the_document_do_what_it_says() {
     let tried = follow(&kubernetes, "try");
     assert!(tried.stdout.contains("image: registry.example/ldmesh:0.1.0"), "{tried}");
     check_not_injected(&kubernetes);
+    look_for_symptoms(&kubernetes, &replicas);
 
     follow(&kubernetes, "shadow");
     check_mode(&kubernetes, &replicas, "shadow");

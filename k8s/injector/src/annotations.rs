@@ -8,10 +8,10 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::decide::POD_LABEL;
+use crate::decide::{self, POD_LABEL};
 use crate::settings::{BadValue, OfContainer, Settings};
 use crate::shape::{entries, text_of};
-use crate::traffic::Traffic;
+use crate::traffic::{self, Traffic};
 
 /// Of every label and annotation that is ours.
 pub(crate) const PREFIX: &str = "ldmesh.io/";
@@ -59,11 +59,14 @@ pub(crate) struct Annotated {
     pub settings: Settings,
     pub containers: BTreeMap<String, OfContainer>,
     pub problems: Vec<Problem>,
+    /// What a person should know of those that are.
+    pub left: Vec<String>,
 }
 
 /// Reads all that is ours; what cannot be taken counts as absent.
 pub(crate) fn read(pod: &Map<String, Value>, operator: &Settings) -> Annotated {
-    let mut read = Annotated { settings: operator.clone(), containers: BTreeMap::new(), problems: Vec::new() };
+    let (containers, problems, left) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let mut read = Annotated { settings: operator.clone(), containers, problems, left };
     let spec = pod.get("spec").and_then(Value::as_object);
     let listed: Vec<&str> = spec
         .into_iter()
@@ -101,7 +104,15 @@ pub(crate) fn read(pod: &Map<String, Value>, operator: &Settings) -> Annotated {
             read.problems.push(problem(Place::Annotation, key, value, remedy));
         }
     }
-    let mut traffic = Traffic::read(pod);
+    let beside_sidecar = read.settings.mixed && decide::sidecar(pod).is_some();
+    let mut traffic = if beside_sidecar { Traffic::beside_sidecar(pod) } else { Traffic::read(pod) };
+    if traffic.leaves_nothing {
+        read.left.push(format!(
+            "the sidecar takes all of the pod's outbound connections, so that ldmesh leads none; it does with annotation \
+             {}: \"\"",
+            traffic::NO_RANGES
+        ));
+    }
     read.problems.append(&mut traffic.problems);
     traffic.add_to(&mut read.settings.variables);
     read.containers.values_mut().for_each(|container| traffic.add_to_own(&mut container.variables));

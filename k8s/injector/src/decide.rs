@@ -103,18 +103,21 @@ pub(crate) fn asked(pod: &Map<String, Value>, request: &Request<'_>) -> Result<(
 
 /// Whether a sidecar stands in the way.
 pub(crate) fn beside_sidecar(pod: &Map<String, Value>, settings: &Settings) -> Result<(), Reason> {
-    if settings.mixed {
-        return Ok(());
-    }
+    sidecar(pod).filter(|_| !settings.mixed).map_or(Ok(()), Err)
+}
+
+/// The sidecar that a pod has or asks for. One that its namespace asks for is seen by whoever comes after Istio's webhook
+/// only.
+pub(crate) fn sidecar(pod: &Map<String, Value>) -> Option<Reason> {
     let spec = pod.get("spec").and_then(Value::as_object);
     let mut containers =
         spec.into_iter().flat_map(|spec| entries(spec, "containers").chain(entries(spec, "initContainers")));
     if containers.any(|container| text_of(container, "name") == Some("istio-proxy")) {
-        return Err(Reason::Sidecar);
+        return Some(Reason::Sidecar);
     }
     // As for Istio, the label wins over the annotation of old.
     let asked = metadata(pod, "labels", SIDECAR).or_else(|| metadata(pod, "annotations", SIDECAR));
-    if asked == Some("true") { Err(Reason::SidecarAsked) } else { Ok(()) }
+    (asked == Some("true")).then_some(Reason::SidecarAsked)
 }
 
 /// A label or an annotation.

@@ -86,7 +86,7 @@ fn try_inject(pod: &Value, request: &Request<'_>) -> Result<(Value, Vec<Warning>
     let Some(object) = done.as_object_mut() else {
         return Err(Reason::NotAsked);
     };
-    let Annotated { settings, containers, problems } = annotations::read(object, request.settings);
+    let Annotated { settings, containers, problems, mut left } = annotations::read(object, request.settings);
     decide::beside_sidecar(object, &settings)?;
     let workload = request.workload.map(str::to_owned).or_else(|| workload::of_pod(object));
     let asked = |name: &str, is_init: bool| {
@@ -97,7 +97,6 @@ fn try_inject(pod: &Value, request: &Request<'_>) -> Result<(Value, Vec<Warning>
         let own = containers.get(name).and_then(|own| own.inject).unwrap_or(by_setting);
         own && !ISTIO_CONTAINERS.contains(&name)
     };
-    let mut left = Vec::new();
     inject_spec(object, &settings, &containers, workload.as_deref(), &asked, &mut left)?;
     if !settings.mixed {
         let labels = object_mut(object_mut(object, "metadata"), "labels");

@@ -1,7 +1,10 @@
 //! Containers of our own: the init container that lays the library out, and the leader as a native sidecar.
 //!
 //! Both run under restricted Pod Security, and neither changes the pod's class of service: they have a request or a
-//! limit exactly of what all of the pod's containers have one.
+//! limit exactly of what all of the pod's containers have one. The init container has one container's own: what a
+//! LimitRange says of a container holds for it, too, and what the pod as a whole asks for does not grow.
+
+use std::collections::HashSet;
 
 use serde_json::{Map, Value, json};
 
@@ -17,7 +20,7 @@ pub(crate) fn add_install(spec: &mut Map<String, Value>, settings: &Settings, fi
     let into = |c: &Map<String, Value>| entries(c, "volumeMounts").any(|mount| text_of(mount, "name") == files);
     let (name, exists) = own_name(spec, "ldmesh-install", |c| runs(c, "install") && into(c));
     if !exists {
-        let mut container = base(spec, settings, &name, "64Mi");
+        let mut container = base(spec, settings, &name, resources(spec, Amounts::OfAContainer));
         container.insert("command".into(), json!(["/ldmesh", "install", Role::Files.path()]));
         let mount = json!({"name": files, "mountPath": Role::Files.path()});
         list_mut(&mut container, "volumeMounts").push(mount);
@@ -36,7 +39,7 @@ pub(crate) fn add_agent(
 ) -> usize {
     let (name, exists) = own_name(spec, "ldmesh-agent", |c| runs(c, "agent"));
     if !exists {
-        let mut container = base(spec, settings, &name, "128Mi");
+        let mut container = base(spec, settings, &name, resources(spec, Amounts::OfTheAgent));
         container.insert("command".into(), json!(["/ldmesh", "agent", "--standby"]));
         container.insert("restartPolicy".into(), "Always".into());
         if let Some(user) = user {
@@ -74,22 +77,23 @@ fn own_name(spec: &Map<String, Value>, base: &str, is_it: impl Fn(&Map<String, V
     if let Some(name) = entries(spec, "initContainers").find(|c| is_it(c)).and_then(|c| text_of(c, "name")) {
         return (name.to_owned(), true);
     }
-    let names = || CONTAINER_LISTS.iter().flat_map(|list| entries(spec, list)).filter_map(|c| text_of(c, "name"));
-    free_name(base, |name| names().any(|taken| taken == name).then_some(false))
+    let containers = CONTAINER_LISTS.iter().flat_map(|list| entries(spec, list));
+    let names: HashSet<&str> = containers.filter_map(|c| text_of(c, "name")).collect();
+    free_name(base, |name| names.contains(name).then_some(false))
 }
 
 fn position(spec: &Map<String, Value>, name: &str) -> usize {
     entries(spec, "initContainers").position(|c| text_of(c, "name") == Some(name)).unwrap_or(0)
 }
 
-fn base(spec: &Map<String, Value>, settings: &Settings, name: &str, memory: &str) -> Map<String, Value> {
+fn base(spec: &Map<String, Value>, settings: &Settings, name: &str, resources: Option<Value>) -> Map<String, Value> {
     let mut container = Map::new();
     container.insert("name".into(), name.into());
     container.insert("image".into(), settings.image.as_str().into());
     if let Some(policy) = &settings.image_pull_policy {
         container.insert("imagePullPolicy".into(), policy.as_str().into());
     }
-    if let Some(resources) = resources(spec, memory) {
+    if let Some(resources) = resources {
         container.insert("resources".into(), resources);
     }
     let mut security = json!({
@@ -107,26 +111,75 @@ fn base(spec: &Map<String, Value>, settings: &Settings, name: &str, memory: &str
     container
 }
 
+/// How much a container of our own asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Amounts {
+    /// As much as one of the pod's containers. It runs before they do, so that the pod asks for no more than it did.
+    OfAContainer,
+    /// What an agent needs: it runs beside them, and the pod asks for so much more.
+    OfTheAgent,
+}
+
 /// Requests and limits of what every container of the pod has one: a quota of the namespace is then met, and the
 /// class of service stays.
-fn resources(spec: &Map<String, Value>, memory: &str) -> Option<Value> {
+fn resources(spec: &Map<String, Value>, amounts: Amounts) -> Option<Value> {
     // The pod as a whole has them: then a container's would have to fit in.
     if spec.get("resources").is_some_and(|resources| !resources.is_null()) {
         return None;
     }
     let mut ours = Map::new();
-    for list in ["limits", "requests"] {
-        for (resource, amount) in [("cpu", "100m"), ("memory", memory), ("ephemeral-storage", "64Mi")] {
-            let has = |container: &Map<String, Value>| {
-                let value = container.get("resources").and_then(|resources| resources.get(list)?.get(resource));
-                value.is_some_and(|value| !value.is_null())
+    for (resource, of_the_agent) in [("cpu", "100m"), ("memory", "128Mi"), ("ephemeral-storage", "64Mi")] {
+        let has =
+            LISTS.map(|list| entries(spec, "containers").all(|container| amount(container, list, resource).is_some()));
+        // Both of one container, so that a limit is above its request, and the ratio is one that the pod has already. One
+        // that lacks what we shall lack gets the same default from a LimitRange.
+        let alike = entries(spec, "containers")
+            .filter(|container| LISTS.map(|list| amount(container, list, resource).is_some()) == has)
+            .max_by(|a, b| quantity(a, resource).total_cmp(&quantity(b, resource)));
+        for (list, _) in LISTS.into_iter().zip(has).filter(|(_, has)| *has) {
+            let amount = match amounts {
+                Amounts::OfAContainer => alike.and_then(|container| amount(container, list, resource)).cloned(),
+                Amounts::OfTheAgent => Some(of_the_agent.into()),
             };
-            if entries(spec, "containers").all(has) {
-                object_mut(&mut ours, list).insert(resource.into(), amount.into());
-            }
+            object_mut(&mut ours, list).extend(amount.map(|amount| (resource.to_owned(), amount)));
         }
     }
     (!ours.is_empty()).then_some(Value::Object(ours))
+}
+
+const LISTS: [&str; 2] = ["requests", "limits"];
+
+fn amount<'a>(container: &'a Map<String, Value>, list: &str, resource: &str) -> Option<&'a Value> {
+    container.get("resources")?.get(list)?.get(resource).filter(|amount| !amount.is_null())
+}
+
+/// What a container asks for, as far as it serves to find the largest.
+fn quantity(container: &Map<String, Value>, resource: &str) -> f64 {
+    const SUFFIXES: [(&str, f64); 16] = [
+        ("Ki", 1024.0),
+        ("Mi", 1_048_576.0),
+        ("Gi", 1_073_741_824.0),
+        ("Ti", 1_099_511_627_776.0),
+        ("Pi", 1_125_899_906_842_624.0),
+        ("Ei", 1_152_921_504_606_846_976.0),
+        ("n", 1e-9),
+        ("u", 1e-6),
+        ("m", 1e-3),
+        ("k", 1e3),
+        ("M", 1e6),
+        ("G", 1e9),
+        ("T", 1e12),
+        ("P", 1e15),
+        ("E", 1e18),
+        ("", 1.0),
+    ];
+    let Some(amount) = LISTS.iter().find_map(|list| amount(container, list, resource)) else { return 0.0 };
+    let text = amount.as_str().map_or_else(|| amount.to_string(), |text| text.trim().to_owned());
+    let parsed = SUFFIXES.iter().find_map(|(suffix, factor)| {
+        let number: f64 = text.strip_suffix(suffix)?.parse().ok()?;
+        Some(number * factor)
+    });
+    parsed.unwrap_or(0.0)
 }
 
 /// The user that all of these containers run as, where all of them say the same.

@@ -4,6 +4,8 @@
 //! us another name; one of the same kind is taken as ours, which is what makes injection idempotent and completes
 //! pods that were put into the mesh by hand.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::container::preload_folder;
@@ -80,8 +82,33 @@ struct Wanted {
 #[derive(Debug)]
 pub(crate) struct Volumes {
     wanted: Vec<Wanted>,
-    /// Kinds of the pod's own: the keys beside the name.
-    own: Vec<(String, Vec<String>)>,
+    /// The pod's own, by name.
+    own: HashMap<String, Own>,
+}
+
+/// A volume that the pod has already.
+#[derive(Debug)]
+struct Own {
+    /// The keys beside the name.
+    kinds: Vec<String>,
+    /// Nothing can be made in it, however it is mounted.
+    is_sealed: bool,
+    /// It is not made for the pod alone, or outlives it: what is made in it stays on a node or in a store.
+    is_kept: bool,
+}
+
+impl Own {
+    fn new(volume: &Map<String, Value>) -> Self {
+        let kinds = || volume.keys().filter(|key| *key != "name");
+        let is_read_only = |kind: &String| {
+            volume.get(kind).and_then(|source| source.get("readOnly")).and_then(Value::as_bool) == Some(true)
+        };
+        Self {
+            kinds: kinds().cloned().collect(),
+            is_sealed: kinds().any(|kind| SEALED.contains(&kind.as_str()) || is_read_only(kind)),
+            is_kept: !kinds().any(|kind| matches!(kind.as_str(), "emptyDir" | "ephemeral")),
+        }
+    }
 }
 
 /// Where a container has a volume.
@@ -98,9 +125,8 @@ pub(crate) enum Mounted {
 impl Volumes {
     /// Finds a name for each.
     pub(crate) fn plan(spec: &Map<String, Value>, settings: &Settings) -> Volumes {
-        let kinds = |volume: &Map<String, Value>| volume.keys().filter(|key| *key != "name").cloned().collect();
         let own =
-            entries(spec, "volumes").filter_map(|volume| Some((text_of(volume, "name")?.to_owned(), kinds(volume))));
+            entries(spec, "volumes").filter_map(|volume| Some((text_of(volume, "name")?.to_owned(), Own::new(volume))));
         let mut volumes = Volumes { wanted: Vec::new(), own: own.collect() };
         let run = json!({"emptyDir": {"medium": "Memory", "sizeLimit": settings.run_size}});
         match installed(spec).or_else(|| preloaded(spec)).map(str::to_owned) {
@@ -172,6 +198,10 @@ impl Volumes {
                 Some(second) => path = second,
                 None => return Some(Mounted::Blocked(in_the_way)),
             }
+        } else if self.would_leave(&mounts, path)
+            && let Some(second) = role.second_path().filter(|second| self.obstacle(&mounts, second).is_none())
+        {
+            path = second;
         }
         let mut mount = Map::from_iter([("name".to_owned(), name.into()), ("mountPath".to_owned(), path.into())]);
         if role.is_read_only() {
@@ -185,7 +215,7 @@ impl Volumes {
     }
 
     fn kinds(&self, name: &str) -> Option<&[String]> {
-        self.own.iter().find(|(known, _)| known == name).map(|(_, kinds)| kinds.as_slice())
+        self.own.get(name).map(|own| own.kinds.as_slice())
     }
 
     fn is_like(&self, wanted: usize, own: &str) -> bool {
@@ -196,6 +226,15 @@ impl Volumes {
         })
     }
 
+    /// Whether a mount at `path` would leave a folder behind in what is not the pod's alone, or may fail there: a node's
+    /// own folder, a store whose server may be read-only.
+    fn would_leave(&self, mounts: &[&Map<String, Value>], path: &str) -> bool {
+        mounts.iter().any(|mount| {
+            let is_above = text_of(mount, "mountPath").is_some_and(|at| is_below(&canonical(path), &canonical(at)));
+            is_above && text_of(mount, "name").and_then(|name| self.own.get(name)).is_some_and(|own| own.is_kept)
+        })
+    }
+
     /// A mount that does not allow one at `path`: the same path, one below it, or a read-only one above it.
     fn obstacle(&self, mounts: &[&Map<String, Value>], path: &str) -> Option<(String, String)> {
         mounts.iter().find_map(|mount| {
@@ -203,7 +242,7 @@ impl Volumes {
             // /var/run is a link to /run in most images.
             let (at, path) = (canonical(at), canonical(path));
             let read_only = mount.get("readOnly").and_then(Value::as_bool) == Some(true)
-                || self.kinds(volume).is_some_and(|kinds| kinds.iter().any(|kind| SEALED.contains(&kind.as_str())));
+                || self.own.get(volume).is_some_and(|own| own.is_sealed);
             let in_the_way = at == path || is_below(&at, &path) || (read_only && is_below(&path, &at));
             let shown = if at == path { uncanonical(&at, &path) } else { at };
             in_the_way.then(|| (shown, volume.to_owned()))

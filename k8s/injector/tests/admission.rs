@@ -1,6 +1,8 @@
 //! A pod as the webhook gets it: who is asked for, who is left alone and why, what a person is warned of.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::time::{Duration, Instant};
+
 use injector::{Namespace, Outcome, Reason, Request, Settings, inject, inject_as, patch};
 use serde_json::{Value, json};
 
@@ -266,6 +268,60 @@ fn the_agent_is_never_preloaded_and_nobody_before_the_library() {
     };
     let found: Vec<(&str, bool)> = init.iter().map(|c| (c["name"].as_str().unwrap(), preloads(c))).collect();
     assert_eq!(found, [("ldmesh-install", false), ("ldmesh-agent", false), ("migrate", true), ("proxy", true)]);
+}
+
+/// Where `app` has the run directory, with a volume of this source mounted at `/run`.
+#[track_caller]
+fn check_run_directory(source: Value, expected: &str) {
+    let mut pod = with("/spec/volumes", json!([source]));
+    pod["spec"]["volumes"][0]["name"] = json!("own");
+    pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "own", "mountPath": "/run"}]);
+    let (pod, _) = injected(&pod);
+    let app = &pod["spec"]["containers"][0];
+    let mounts = app["volumeMounts"].as_array().unwrap();
+    let run = mounts.iter().find(|mount| mount["name"] == "ldmesh-run").unwrap();
+    assert_eq!(run["mountPath"], expected, "{source}");
+    let told = app["env"].as_array().unwrap().iter().any(|entry| entry["name"] == "LDMESH_RUN_DIR");
+    assert_eq!(told, expected != "/run/ldmesh", "{app}");
+}
+
+#[test]
+fn nothing_is_mounted_inside_of_what_is_read_only_by_its_source_or_stays_when_the_pod_is_gone() {
+    for source in [
+        json!({"hostPath": {"path": "/run"}}),
+        json!({"persistentVolumeClaim": {"claimName": "c", "readOnly": true}}),
+        json!({"persistentVolumeClaim": {"claimName": "c"}}),
+        json!({"csi": {"driver": "d", "readOnly": true}}),
+        json!({"nfs": {"server": "s", "path": "/", "readOnly": true}}),
+        json!({"configMap": {"name": "c"}}),
+    ] {
+        check_run_directory(source, "/ldmesh-run");
+    }
+    check_run_directory(json!({"emptyDir": {}}), "/run/ldmesh");
+    check_run_directory(json!({"ephemeral": {"volumeClaimTemplate": {}}}), "/run/ldmesh");
+}
+
+/// How long the injection of a pod takes that has so many volumes, each with a name that we would take.
+fn time_of(volumes: usize) -> Duration {
+    let name = |number: usize| if number == 1 { "ldmesh-run".to_owned() } else { format!("ldmesh-run-{number}") };
+    let all = (1..=volumes).map(|number| json!({"name": name(number), "configMap": {"name": "c"}}));
+    let mut pod = with("/spec/volumes", all.collect());
+    let mounts = (1..=volumes).map(|number| json!({"name": name(number), "mountPath": format!("/{number}")}));
+    pod["spec"]["containers"][0]["volumeMounts"] = mounts.collect();
+    let once = || {
+        let start = Instant::now();
+        let (done, _) = injected(&pod);
+        assert!(done.to_string().contains(&format!("\"{}\"", name(volumes + 1))));
+        start.elapsed()
+    };
+    (0..5).map(|_| once()).min().unwrap()
+}
+
+#[test]
+fn ten_times_the_volumes_take_no_hundred_times_as_long() {
+    let (few, many) = (time_of(500), time_of(5000));
+    // In proportion it would be 10, by pairs 100.
+    assert!(many < 30 * few, "500 volumes take {few:?}, 5000 {many:?}");
 }
 
 #[test]

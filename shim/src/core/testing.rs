@@ -90,7 +90,13 @@ pub fn greeter(endpoints: Option<&[&str]>) -> Tables {
         slot: None,
         endpoints: endpoints
             .iter()
-            .map(|text| Endpoint { address: (ip(text), 8080).into(), weight: 1, health: Health::Healthy, slot: None })
+            .map(|text| Endpoint {
+                address: (ip(text), 8080).into(),
+                weight: 1,
+                health: Health::Healthy,
+                takes_mtls: false,
+                slot: None,
+            })
             .collect(),
     };
     Tables {

@@ -123,7 +123,13 @@ impl<'a> Gatherer<'a, '_> {
                     if let Some(key) = hash_key {
                         hash_keys.insert(address, key);
                     }
-                    endpoints.push(image::Endpoint { address, weight, health: endpoint.health, slot: None });
+                    endpoints.push(image::Endpoint {
+                        address,
+                        weight,
+                        health: endpoint.health,
+                        takes_mtls: endpoint.tls_mode_istio,
+                        slot: None,
+                    });
                 };
                 match &endpoint.address {
                     EndpointAddress::Socket(address) => add(*address),

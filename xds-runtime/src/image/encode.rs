@@ -398,7 +398,8 @@ impl Tables {
                 Health::Unhealthy => 2,
                 Health::Draining => 3,
             };
-            let word = u64::from(endpoint.address.port()) << 48 | health << 40 | u64::from(endpoint.weight);
+            let flag = if endpoint.takes_mtls { ENDPOINT_TAKES_MTLS } else { 0 };
+            let word = u64::from(endpoint.address.port()) << 48 | health << 40 | flag | u64::from(endpoint.weight);
             let last = pack(before.saturating_add(sum), endpoint.slot.unwrap_or(NONE));
             self.endpoints.extend([address.hi, address.lo, word, last]);
         }

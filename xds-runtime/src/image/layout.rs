@@ -106,7 +106,9 @@ pub const SET_WORDS: usize = 6;
 pub const PRIORITY_WORDS: usize = SET_WORDS + 2;
 /// Words of a locality: its set, `peer + 1 << 32 | weight`, name.
 pub const LOCALITY_WORDS: usize = SET_WORDS + 2;
-/// Words of an endpoint: hi, lo, `port << 48 | health << 40 | weight`, `weights up to and with it << 32 | slot`.
+/// Words of an endpoint: hi, lo, `port << 48 | health << 40 | flag << 32 | weight`, `weights up to and with it << 32 | slot`.
 pub const ENDPOINT_WORDS: usize = 4;
+/// Endpoint flag: its pod has a sidecar.
+pub const ENDPOINT_TAKES_MTLS: u64 = 1 << 32;
 /// No slot, no limit.
 pub const NONE: u32 = u32::MAX;

@@ -262,6 +262,9 @@ pub struct Endpoint {
     pub weight: u32,
     /// Health as the control plane says.
     pub health: Health,
+    /// Its pod has Istio's sidecar, which takes mTLS; plain text as well, unless its PeerAuthentication is STRICT, which
+    /// no client is told.
+    pub takes_mtls: bool,
     /// Slot in STATE.
     pub slot: Option<u32>,
 }

@@ -63,7 +63,7 @@ mod tests {
     }
 
     fn endpoint(weight: u32, health: Health) -> Endpoint {
-        Endpoint { address: ([127, 0, 0, 1], 80).into(), weight, health, slot: None }
+        Endpoint { address: ([127, 0, 0, 1], 80).into(), weight, health, takes_mtls: false, slot: None }
     }
 
     #[test]

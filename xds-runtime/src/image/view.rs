@@ -176,6 +176,8 @@ pub struct EndpointView {
     pub weight: u32,
     /// Health as the control plane says.
     pub health: Health,
+    /// Its pod has Istio's sidecar: plain text is refused where its PeerAuthentication is STRICT.
+    pub takes_mtls: bool,
     /// Slot in STATE.
     pub slot: Option<u32>,
 }
@@ -404,7 +406,14 @@ impl<'a> View<'a> {
             _ => return Err(Torn),
         };
         let slot = some(unpack(last).1);
-        Ok(EndpointView { address: WordAddr { hi, lo }, port: (word >> 48) as u16, weight: word as u32, health, slot })
+        Ok(EndpointView {
+            address: WordAddr { hi, lo },
+            port: (word >> 48) as u16,
+            weight: word as u32,
+            health,
+            takes_mtls: word & ENDPOINT_TAKES_MTLS != 0,
+            slot,
+        })
     }
 
     /// The scaled weights of the priority up to and with the `nth` endpoint of a set: rising along the set, from

@@ -19,6 +19,7 @@ fn localities(hosts: &Value) -> Vec<Locality> {
         address: host[0].as_str().unwrap().parse().unwrap(),
         weight: number(&host[1]) as u32,
         health: Health::Healthy,
+        takes_mtls: false,
         slot: None,
     };
     let endpoints = hosts.as_array().unwrap().iter().map(endpoint).collect();
@@ -72,8 +73,13 @@ fn tables_are_those_of_an_independent_implementation() {
 }
 
 fn healthy(addresses: &[&str]) -> Vec<Endpoint> {
-    let endpoint =
-        |address: &&str| Endpoint { address: address.parse().unwrap(), weight: 1, health: Health::Healthy, slot: None };
+    let endpoint = |address: &&str| Endpoint {
+        address: address.parse().unwrap(),
+        weight: 1,
+        health: Health::Healthy,
+        takes_mtls: false,
+        slot: None,
+    };
     addresses.iter().map(endpoint).collect()
 }
 

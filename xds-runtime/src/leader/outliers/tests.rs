@@ -22,7 +22,7 @@ fn mesh_of(hosts: u8, settings: Option<Settings>, book: &mut SlotAllocator) -> M
     let endpoint = |nth: u8| {
         let address = SocketAddr::from(([127, 0, 1, nth + 1], 80));
         let slot = book.slot(endpoint_tag(hash, WordAddr::new(address.ip()), 80));
-        Endpoint { address, weight: 1, health: Health::Healthy, slot }
+        Endpoint { address, weight: 1, health: Health::Healthy, takes_mtls: false, slot }
     };
     let endpoints = (0..hosts).map(endpoint).collect();
     let locality = Locality { name: String::new(), weight: 1, slot: None, endpoints };
