@@ -14,9 +14,11 @@ mod input;
 mod model;
 mod render;
 mod server;
+mod synthetic;
 mod watch;
 
 pub use input::{InputError, Source};
 pub use render::{Entry, NameInfo, NameTable, Proxy, Resources, Snapshot, type_url};
 pub use server::{AckedType, Builder, Handle, Listener, ServeError, Server, Stats};
+pub use synthetic::Synthetic;
 pub use watch::watch;
