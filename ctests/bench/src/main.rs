@@ -10,6 +10,7 @@ mod names;
 mod place;
 mod programs;
 mod results;
+mod scale;
 mod side_by_side;
 mod ways;
 
@@ -43,6 +44,7 @@ enum Part {
     SideBySide,
     Names,
     Programs,
+    Scale,
 }
 
 /// How long is measured.
@@ -63,6 +65,7 @@ fn main() -> Result<()> {
                 Part::SideBySide => side_by_side::measure(effort),
                 Part::Names => names::measure(effort),
                 Part::Programs => programs::measure(effort),
+                Part::Scale => scale::measure(effort),
             }?;
             let part = part.to_possible_value().context("a part without a name")?;
             results.write(&arguments.folder, part.get_name())
@@ -70,9 +73,14 @@ fn main() -> Result<()> {
     }
 }
 
-/// The client program, built beside this one.
+/// The client program.
 pub fn load() -> Result<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name("load");
+    beside("load")
+}
+
+/// A program of this crate, built beside this one.
+pub fn beside(name: &str) -> Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(name);
     anyhow::ensure!(path.is_file(), "{} is missing: cargo build -p bench --bins", path.display());
     Ok(path)
 }
