@@ -14,7 +14,7 @@ use super::connections::Caretaker;
 use super::host::orphan::Surroundings;
 use super::image_files::PublishError;
 use super::journal::{self, Journal};
-use super::pipeline::{Pipeline, PipelineError};
+use super::pipeline::{Extent, Pipeline, PipelineError};
 use super::run::{Ended, Failed, HostKind, Leadership, asked};
 use super::run_dir::{Open, RunDir};
 use super::status::{ControlPlaneStatus, LeaderStatus, Status, types};
@@ -52,7 +52,8 @@ pub struct Running {
     endpoints: BTreeSet<String>,
     /// When to compile and publish; `None` = nothing changed.
     refresh_at: Option<Instant>,
-    refreshed: Option<Instant>,
+    /// The next refresh is not before this.
+    pause_until: Option<Instant>,
     /// Since when clusters and listeners are there.
     core_since: Option<Instant>,
     /// Wishes that the published image answers.
@@ -119,7 +120,7 @@ impl Running {
             routes: BTreeSet::new(),
             endpoints: BTreeSet::new(),
             refresh_at: (!seed.is_empty()).then(Instant::now),
-            refreshed: None,
+            pause_until: None,
             core_since: None,
             served: BTreeSet::new(),
             warming_since: None,
@@ -183,7 +184,7 @@ impl Running {
                     None => Err(Ended::Failed(Failed::ClientEnded)),
                 },
                 answer = self.pipeline.hostnames.next() => {
-                    if self.pipeline.hostnames.take(answer) {
+                    if self.pipeline.take_answer(answer) {
                         self.refresh_soon();
                     }
                     Ok(())
@@ -231,7 +232,7 @@ impl Running {
                     if let Event::Rejected { kind, name, reason, .. } = &event {
                         log::warn!("{} {name:?} rejected: {reason}; its last good value stays", kind.short());
                     }
-                    changed |= self.pipeline.resources.apply(event, now);
+                    changed |= self.pipeline.apply(event, now);
                 }
                 if changed {
                     self.refresh_soon();
@@ -256,7 +257,7 @@ impl Running {
     /// At once when quiet, else at the pace.
     fn refresh_soon(&mut self) {
         let now = Instant::now();
-        let earliest = self.refreshed.map_or(now, |refreshed| (refreshed + PACE).max(now));
+        let earliest = self.pause_until.map_or(now, |until| until.max(now));
         self.refresh_at = Some(self.refresh_at.map_or(earliest, |at| at.min(earliest)));
     }
 
@@ -278,6 +279,7 @@ impl Running {
                 // A closed channel shows at its other end.
                 let _ = self.ads.commands.send(Command::SetNames(kind, names.clone()));
                 *former = names;
+                self.pipeline.subscribed();
             }
         }
     }
@@ -299,22 +301,31 @@ impl Running {
 
     /// Compiles, subscribes what that shows to be needed, and publishes when it is a complete state.
     fn refresh(&mut self) -> Result<(), Ended> {
+        let start = Instant::now();
         self.refresh_at = None;
-        self.refreshed = Some(Instant::now());
         self.status_changed = true;
         if !self.term.holds() {
             return Err(Ended::Deposed);
         }
-        self.pipeline.compile();
-        self.subscribe();
-        let may_publish = if self.pipeline.generation() == 0 { self.is_complete() } else { self.is_warm() };
+        // With the same destinations the same is wanted, and what was warm is.
+        let same = self.pipeline.compile() == Extent::Endpoints && self.warming_since.is_none();
+        if !same {
+            self.subscribe();
+        }
+        let may_publish = if self.pipeline.generation() == 0 { self.is_complete() } else { same || self.is_warm() };
         if !may_publish {
+            // What was compiled for nothing but the names in it shall not take up all of the time.
+            self.pause_until = Some(Instant::now() + start.elapsed());
             return Ok(());
         }
+        self.pause_until = Some(start + PACE);
+        let may_settle = self.pipeline.may_settle();
         match self.pipeline.publish(&self.term, &self.endpoints) {
             Ok(changed) => {
                 self.failures = 0;
-                self.answer_wishes();
+                if may_settle {
+                    self.answer_wishes();
+                }
                 if changed {
                     self.control.announce(now());
                 }
