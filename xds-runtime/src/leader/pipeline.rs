@@ -26,7 +26,7 @@ use crate::boot::BootId;
 use crate::compile::{Compiled, Input, compile, update_endpoints};
 use crate::config::NameList;
 use crate::control::{Control, Term};
-use crate::image::{EncodeError, encode, file_words};
+use crate::image::{EncodeError, Encoder, file_words};
 use crate::lb::tell_additions;
 use crate::resource::{Locality, ResourceType};
 use crate::shm::{Millis, hash_words, now};
@@ -90,6 +90,7 @@ pub struct Pipeline {
     pub hostnames: Hostnames,
     compiled: Compiled,
     stale: Stale,
+    encoder: Encoder,
     outliers: Outliers,
     /// EDS names that the published image has (or knows to be missing).
     settled: BTreeSet<String>,
@@ -127,6 +128,7 @@ impl Pipeline {
             hostnames: Hostnames::default(),
             compiled: Compiled::default(),
             stale: Stale::Everything,
+            encoder: Encoder::default(),
             outliers: Outliers::new(hash_words(&[now(), u64::from(std::process::id())])),
             settled: BTreeSet::new(),
             unsettled: true,
@@ -302,12 +304,12 @@ impl Pipeline {
     /// # Errors
     /// [`PipelineError`].
     pub fn publish(&mut self, term: &Term, subscribed: &BTreeSet<String>) -> Result<bool, PipelineError> {
-        let content = encode(&self.compiled.mesh)?;
-        let digest = digest(&content);
+        let content = self.encoder.encode(&self.compiled.mesh)?;
+        let digest = digest(content);
         let changed = self.digest != Some(digest);
         if changed {
             check_room(memory::room(), content.len())?;
-            self.images.publish(term, &content)?;
+            self.images.publish(term, content)?;
             self.digest = Some(digest);
         }
         if std::mem::take(&mut self.unsettled) {
@@ -316,6 +318,11 @@ impl Pipeline {
             self.settled = settled.cloned().collect();
         }
         Ok(changed)
+    }
+
+    /// Gives up memory that only the next publish would use.
+    pub fn rest(&mut self) {
+        self.encoder = Encoder::default();
     }
 
     /// Looks for what was removed from under the leader; true when the image is to be published anew.
