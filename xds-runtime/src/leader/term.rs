@@ -30,6 +30,8 @@ use crate::shm::{Millis, now};
 
 /// Publishes are at least this far apart: one at once, then at most 50 a second.
 const PACE: Duration = Duration::from_millis(20);
+/// Memory for publishing is given back when there was none for this long.
+const QUIET: Duration = Duration::from_secs(2);
 /// After a failed publish.
 const RETRY: Duration = Duration::from_millis(500);
 /// The pod's own addresses are read again once a minute.
@@ -43,6 +45,9 @@ pub struct Running {
     control: Control,
     term: Term,
     host: HostKind,
+    give_back: fn(),
+    /// Something was compiled since memory was given back.
+    is_untidy: bool,
     settings: Settings,
     pipeline: Pipeline,
     journal: Option<Journal>,
@@ -112,6 +117,8 @@ impl Running {
             control,
             term,
             host: host.kind,
+            give_back: host.give_back,
+            is_untidy: true,
             settings,
             pipeline,
             journal: journal.ok(),
@@ -308,7 +315,9 @@ impl Running {
             return Err(Ended::Deposed);
         }
         // With the same destinations the same is wanted, and what was warm is.
-        let same = self.pipeline.compile() == Extent::Endpoints && self.warming_since.is_none();
+        let extent = self.pipeline.compile();
+        self.is_untidy = true;
+        let same = extent == Extent::Endpoints && self.warming_since.is_none();
         if !same {
             self.subscribe();
         }
@@ -391,6 +400,11 @@ impl Running {
             let _ = term.beat(crate::shm::now());
         };
         self.live_connections = self.pipeline.check_connections(&mut self.caretaker, now, &mut go_on);
+        let is_quiet = self.pause_until.is_none_or(|until| until.elapsed() > QUIET);
+        if is_quiet && std::mem::take(&mut self.is_untidy) {
+            self.pipeline.rest();
+            (self.give_back)();
+        }
         if self.beats.is_multiple_of(2) {
             self.control.sweep_marks(now);
             self.subscribe();
