@@ -3,8 +3,8 @@
 //! | work | way | figures |
 //! | --- | --- | --- |
 //! | `scale/first load` | `10,000 x 10` (services, endpoints of each; all are subscribed), `10,000 x 10, one wanted` (as a pod has it) | `leader_cpu_ns`, `peak_kib`, `steady_private_kib`, `steady_heap_kib`, `image_bytes`, `run_dir_bytes`, `largest_message_bytes`, `sent_bytes`, `publish_ns` (from the last byte to the image) |
-//! | `scale/first use` | `10,000 x 10` | `p50_ns`, `max_ns` (from a push to the first connection at the new endpoint), `count` |
-//! | `scale/churn` | `1,000 a second in 10 pushes`, `10 a second in 10 pushes`, .. | `leader_cores`, `publishes_per_second`, `reads_per_second`, `retry_share` (reads that had to be repeated), `private_kib` |
+//! | `scale/first use` | the same | `p50_ns`, `max_ns` (from a push to the first connection at the new endpoint), `count` |
+//! | `scale/churn` | `1,000 a second in 10 pushes`, `10 a second in 10 pushes`, .., each also `.., one wanted` | `leader_cores`, `publishes_per_second`, `reads_per_second`, `retry_share` (reads that had to be repeated), `private_kib` |
 //! | `scale/processes` | `1`, `10`, `200` (programs with an open connection) | `leader_private_kib`, `leader_cores` (nothing changes), `program_private_kib`, `first_use_ns` |
 //! | `scale/program` | `never connects`, `reader of 1,000 services`, each also `.., without ldmesh` | `private_kib` |
 //! | `scale/1,000 short programs` | `one leader`, `a stream of each` (measured with 20) | `streams`, `sent_bytes`, `received_bytes` |
@@ -52,13 +52,17 @@ pub fn measure(effort: Effort) -> Result<Results> {
         }
         results.add("scale/first load", &format!("{largest}, one wanted"), round, first_load(largest, false)?);
     }
-    let scene = Scene::of(largest.0, largest.1, true)?;
-    let held = scene.programs(1)?;
-    scene.settle();
-    results.add("scale/first use", &largest.to_string(), 0, first_use(&scene, effort)?);
-    churn(&scene, effort, &mut results)?;
-    drop(held);
-    processes(&scene, effort, &mut results)?;
+    for (everything, wanted) in [(true, ""), (false, ", one wanted")] {
+        let scene = Scene::of(largest.0, largest.1, everything)?;
+        let held = scene.programs(1)?;
+        scene.settle();
+        results.add("scale/first use", &format!("{largest}{wanted}"), 0, first_use(&scene, effort)?);
+        churn(&scene, wanted, effort, &mut results)?;
+        drop(held);
+        if everything {
+            processes(&scene, effort, &mut results)?;
+        }
+    }
     programs(effort, &mut results)?;
     short_programs(effort, &mut results)?;
     Ok(results)
@@ -75,7 +79,7 @@ fn first_load(Size(services, endpoints): Size, everything: bool) -> Result<Figur
     let leader = scene.leader()?;
     let kib = |field: &str| Some(leader.status(field)?.split_whitespace().next()?.parse::<f64>().ok()?);
     let figure = |name: &str| books[name].as_f64().context("a figure is missing");
-    let figures = Figures::from([
+    let mut figures = Figures::from([
         ("leader_cpu_ns".into(), leader.processor_nanoseconds() as f64),
         ("peak_kib".into(), kib("VmHWM").context("no peak")?),
         ("steady_private_kib".into(), leader.private_kib().context("no memory")? as f64),
@@ -84,8 +88,11 @@ fn first_load(Size(services, endpoints): Size, everything: bool) -> Result<Figur
         ("run_dir_bytes".into(), scene.run_dir_bytes() as f64),
         ("largest_message_bytes".into(), figure("largest_message_bytes")?),
         ("sent_bytes".into(), figure("sent_bytes")?),
-        ("publish_ns".into(), published as f64 - figure("last_write_ns")?),
     ]);
+    // What is wanted later comes after the first image.
+    if everything {
+        figures.insert("publish_ns".into(), published as f64 - figure("last_write_ns")?);
+    }
     drop(held);
     Ok(figures)
 }
@@ -106,7 +113,7 @@ fn first_use(scene: &Scene, effort: Effort) -> Result<Figures> {
 }
 
 /// Endpoints that are replaced all the time, under a reader.
-fn churn(scene: &Scene, effort: Effort, results: &mut Results) -> Result<()> {
+fn churn(scene: &Scene, wanted: &str, effort: Effort, results: &mut Results) -> Result<()> {
     // istiod gathers changes for 100 ms; one push for each change is harder.
     for (changes, pushes) in [(1, 1), (1, 10), (10, 10), (100, 10), (1, 50)] {
         let millis = if effort == Effort::Full { 5_000 } else { 300 };
@@ -129,7 +136,7 @@ fn churn(scene: &Scene, effort: Effort, results: &mut Results) -> Result<()> {
             1_000 => "1,000 a second in 10 pushes".to_owned(),
             rate => format!("{rate} a second in {pushes} pushes"),
         };
-        results.add("scale/churn", &way, 0, figures);
+        results.add("scale/churn", &format!("{way}{wanted}"), 0, figures);
         scene.settle();
     }
     Ok(())

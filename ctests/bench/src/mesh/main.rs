@@ -110,12 +110,12 @@ impl Mesh {
     async fn churn(&self, changes: usize, pushes: u32, time: Duration) -> Result<Value> {
         let (mut ticks, until) = (interval(Duration::from_secs(1) / pushes), Instant::now() + time);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-        // The first services are those that the measurement connects to.
-        let mut services = (self.content.services() / 2..self.content.services()).cycle();
+        // The first service is the one that the measurement connects to.
+        let mut services = (1..self.content.services()).cycle();
         let mut pushed = 0;
         while Instant::now() < until {
             ticks.tick().await;
-            let changed: Vec<usize> = services.by_ref().take(changes).collect();
+            let changed: Vec<usize> = services.by_ref().take(changes.min(self.content.services() - 1)).collect();
             for service in &changed {
                 self.content.replace_first(*service)?;
             }

@@ -139,7 +139,7 @@ impl Scene {
         while quiet < 4 && Instant::now() < until {
             let before = used();
             std::thread::sleep(Duration::from_millis(500));
-            quiet = if used().saturating_sub(before) < 5_000_000 { quiet + 1 } else { 0 };
+            quiet = if used().saturating_sub(before) < 20_000_000 { quiet + 1 } else { 0 };
         }
     }
 
