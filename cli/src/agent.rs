@@ -12,6 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::SIGXFSZ;
 use tokio::sync::Notify;
 use xds_runtime::config::{Settings, parse_duration};
+use xds_runtime::leader::host::heap;
 use xds_runtime::leader::{Ended, Host, HostKind, NotLeading, attempt};
 use xds_runtime::pod::{AttachError, Pod};
 
@@ -64,7 +65,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         if signals.is_finished() {
             return Ok(ExitCode::SUCCESS);
         }
-        let host = Host { kind, enter: || (), stop: Arc::clone(&stop) };
+        let host = Host { kind, enter: || (), stop: Arc::clone(&stop), give_back: heap::give_back };
         match attempt(&pod, settings, host) {
             Ok(Ended::Failed(reason)) => return Err(reason.into()),
             Ok(Ended::Deposed) | Err(NotLeading::Led) if args.standby => std::thread::sleep(PAUSE),

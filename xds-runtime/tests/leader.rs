@@ -129,7 +129,7 @@ impl Fixture {
     fn lead(&self) -> Leader {
         let stop = Arc::new(Notify::new());
         let kind = HostKind::Agent { idle_exit: None, spawned: false };
-        let host = Host { kind, enter: || (), stop: Arc::clone(&stop) };
+        let host = Host { kind, enter: || (), stop: Arc::clone(&stop), give_back: || () };
         let (pod, settings) = (self.pod, self.settings);
         Leader { stop, thread: std::thread::spawn(move || attempt(pod, settings, host)) }
     }

@@ -11,6 +11,7 @@ mod place;
 mod programs;
 mod report;
 mod results;
+mod scale;
 mod side_by_side;
 mod ways;
 
@@ -53,6 +54,7 @@ enum Part {
     SideBySide,
     Names,
     Programs,
+    Scale,
 }
 
 /// How long is measured.
@@ -91,6 +93,7 @@ fn main() -> Result<()> {
                 Part::SideBySide => side_by_side::measure(effort, &only),
                 Part::Names => names::measure(effort),
                 Part::Programs => programs::measure(effort),
+                Part::Scale => scale::measure(effort),
             }?;
             results.date = today()?;
             results.versions = report::versions()?;
@@ -106,9 +109,14 @@ fn today() -> Result<String> {
     Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
 }
 
-/// The client program, built beside this one.
+/// The client program.
 pub fn load() -> Result<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name("load");
+    beside("load")
+}
+
+/// A program of this crate, built beside this one.
+pub fn beside(name: &str) -> Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(name);
     anyhow::ensure!(path.is_file(), "{} is missing: cargo build -p bench --bins", path.display());
     Ok(path)
 }

@@ -106,6 +106,24 @@ impl<'a, 'b> Clusters<'a, 'b> {
         }
     }
 
+    /// Compiles all of one cluster by itself.
+    pub fn alone(mut self, cluster: &'a Cluster) -> Option<(image::Cluster, QuickSet<u64>)> {
+        self.build_selected(cluster, &Selected::default());
+        Some((self.built.pop()?, self.live_tags))
+    }
+
+    /// For each EDS name (by its hash), the cluster that has its endpoints; `None` = there are several.
+    pub fn by_endpoints(&self) -> QuickMap<u64, Option<u32>> {
+        let mut found = QuickMap::with_capacity_and_hasher(self.built.len(), Default::default());
+        for (index, names) in (0..).zip(&self.eds) {
+            for name in names {
+                let several = found.contains_key(&hash_bytes(name.as_bytes()));
+                found.insert(hash_bytes(name.as_bytes()), (!several).then_some(index));
+            }
+        }
+        found
+    }
+
     /// The EDS names of the node's own cluster, if zones need them.
     pub fn local_endpoints(&self) -> impl Iterator<Item = String> {
         let eds = self.local.and_then(|index| self.eds.get(index as usize));
@@ -329,31 +347,36 @@ impl<'a, 'b> Clusters<'a, 'b> {
 
     /// Gives slots to a cluster whose endpoints are known.
     fn give_slots(&mut self, cluster: &mut image::Cluster) {
-        let hash = hash_bytes(cluster.name.as_bytes());
-        let owner = cluster.owner.as_ref().map_or(hash, |owner| hash_bytes(owner.as_bytes()));
-        let turns = cluster.policy == Policy::RoundRobin;
-        let weighted = cluster.locality_weighted || cluster.balancing.zone_aware.is_some();
-        let Some(priorities) = &mut cluster.priorities else { return };
-        cluster.slot = self.slot(named_tag(SlotKind::Cluster, owner));
-        for (nth, Priority { slot, localities, .. }) in (0..).zip(priorities) {
-            if turns {
-                *slot = self.slot(priority_tag(hash, nth));
-            }
-            for locality in localities {
-                if turns && weighted {
-                    locality.slot = self.slot(locality_tag(hash, nth, hash_bytes(locality.name.as_bytes())));
-                }
-                for endpoint in &mut locality.endpoints {
-                    let address = WordAddr::new(endpoint.address.ip());
-                    endpoint.slot = self.slot(endpoint_tag(owner, address, endpoint.address.port()));
-                }
-            }
-        }
+        each_slot(cluster, &mut |slot, tag| *slot = self.slot(tag));
     }
 
     fn slot(&mut self, tag: u64) -> Option<u32> {
         self.live_tags.insert(tag);
         (self.slots)(tag)
+    }
+}
+
+/// Every slot of a cluster whose endpoints are known, with its tag.
+pub(super) fn each_slot(cluster: &mut image::Cluster, visit: &mut dyn FnMut(&mut Option<u32>, u64)) {
+    let hash = hash_bytes(cluster.name.as_bytes());
+    let owner = cluster.owner.as_ref().map_or(hash, |owner| hash_bytes(owner.as_bytes()));
+    let turns = cluster.policy == Policy::RoundRobin;
+    let weighted = cluster.locality_weighted || cluster.balancing.zone_aware.is_some();
+    let Some(priorities) = &mut cluster.priorities else { return };
+    visit(&mut cluster.slot, named_tag(SlotKind::Cluster, owner));
+    for (nth, Priority { slot, localities, .. }) in (0..).zip(priorities) {
+        if turns {
+            visit(slot, priority_tag(hash, nth));
+        }
+        for locality in localities {
+            if turns && weighted {
+                visit(&mut locality.slot, locality_tag(hash, nth, hash_bytes(locality.name.as_bytes())));
+            }
+            for endpoint in &mut locality.endpoints {
+                let address = WordAddr::new(endpoint.address.ip());
+                visit(&mut endpoint.slot, endpoint_tag(owner, address, endpoint.address.port()));
+            }
+        }
     }
 }
 

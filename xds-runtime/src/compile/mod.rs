@@ -8,8 +8,8 @@
 //!             +-- virtualOutbound --------------------> default action
 //! name table ----> names        clusters + endpoints (+ DNS answers) ----> the clusters that destinations name
 //! ```
-//! A pure function: the same input gives the same mesh, in one pass over it. Only clusters that some destination
-//! leads to are compiled. Nothing is dropped in silence: what is left out is in [`Compiled::notes`].
+//! A pure function: the same input gives the same mesh, in one pass over it. Where endpoints changed and nothing else, so
+//! does [`update_endpoints`], in less time. Only clusters that some destination leads to are compiled. Nothing is dropped in silence: what is left out is in [`Compiled::notes`].
 
 mod aggregate;
 mod balancing;
@@ -23,6 +23,7 @@ mod outlier;
 mod routes;
 mod subset;
 mod tables;
+mod update;
 mod zones;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,11 +31,12 @@ use std::net::IpAddr;
 
 use crate::config::NameList;
 use crate::image::Mesh;
-use crate::quick::QuickSet;
+use crate::quick::{QuickMap, QuickSet};
 use crate::resource::{Cluster, DnsRefresh, Listener, LoadAssignment, Locality, NameTable, RouteConfiguration};
 use crate::shm::hash_words;
 use clusters::Clusters;
 use destinations::Destinations;
+pub use update::update_endpoints;
 
 /// What is compiled: the accepted resources by name, and what is known about this node.
 pub struct Input<'a> {
@@ -80,6 +82,8 @@ pub struct Compiled {
     pub route_names: BTreeSet<String>,
     /// What was left out and why, for `status`.
     pub notes: Vec<String>,
+    /// The hash of each EDS name to the cluster of the mesh that has its endpoints; `None` = there are several.
+    by_endpoints: QuickMap<u64, Option<u32>>,
 }
 
 /// Key of [`Compiled::wanted`] under which what is always wanted is found.
@@ -108,6 +112,7 @@ pub fn compile(input: &Input<'_>, slots: &mut dyn FnMut(u64) -> Option<u32>) -> 
         names.dedup();
         !names.is_empty()
     });
+    compiled.by_endpoints = clusters.by_endpoints();
     let Clusters { built, live_tags, hostnames, .. } = clusters;
     let names = names::compile(&names, &mut destinations, &built, &mut notes);
     compiled.live_tags = live_tags;

@@ -27,41 +27,30 @@ pub enum EncodeError {
 /// # Errors
 /// [`EncodeError::TooLarge`] when a table leaves 32 bits.
 pub fn encode(mesh: &Mesh) -> Result<Vec<u64>, EncodeError> {
-    let mut tables = Tables::default();
-    let mut name_hashes = Vec::with_capacity(mesh.names.len());
-    let mut address_keys = Vec::new();
-    let mut addresses = QuickSet::default();
-    for (index, name) in mesh.names.iter().enumerate() {
-        name_hashes.push(hash_bytes(name.name.as_bytes()));
-        for ip in &name.addresses {
-            let address = WordAddr::new(*ip);
-            // The first name of an address is the one it answers with.
-            if addresses.insert(address) {
-                address_keys.push((address_hash(address), index));
-            }
-        }
-        tables.name(name)?;
+    let mut encoder = Encoder::default();
+    encoder.encode(mesh)?;
+    Ok(encoder.content)
+}
+
+/// Encodes mesh after mesh into the same memory: getting it from the system costs as much as filling it.
+#[derive(Default)]
+pub struct Encoder {
+    tables: Tables,
+    content: Vec<u64>,
+}
+
+impl Encoder {
+    /// Encodes a mesh; see [`encode`].
+    ///
+    /// # Errors
+    /// [`EncodeError::TooLarge`].
+    pub fn encode(&mut self, mesh: &Mesh) -> Result<&[u64], EncodeError> {
+        self.tables.clear();
+        self.tables.fill(mesh)?;
+        let own = mesh.own.iter().map(|ip| WordAddr::new(*ip)).flat_map(|address| [address.hi, address.lo]).collect();
+        self.tables.assemble(mesh.default_action, mesh.seed, own, &mut self.content)?;
+        Ok(&self.content)
     }
-    let mut destination_hashes = Vec::with_capacity(mesh.destinations.len());
-    for destination in &mesh.destinations {
-        destination_hashes.push(destination_hash(destination_key(destination.address), destination.port));
-        tables.destination(destination)?;
-    }
-    for prefix in &mesh.prefixes {
-        tables.prefix(prefix)?;
-    }
-    for cluster in &mesh.clusters {
-        // Whose localities those of a zone-aware cluster are compared with.
-        let local = cluster.balancing.zone_aware.and_then(|zones| mesh.clusters.get(zones.local as usize));
-        let callers = local.and_then(|local| local.priorities.as_ref()?.first());
-        tables.cluster(cluster, callers.map_or(&[], |priority| &priority.localities))?;
-    }
-    tables.name_buckets = buckets(name_hashes.into_iter().enumerate().map(|(index, hash)| (hash, index)))?;
-    tables.destination_buckets =
-        buckets(destination_hashes.into_iter().enumerate().map(|(index, hash)| (hash, index)))?;
-    tables.address_buckets = buckets(address_keys.into_iter())?;
-    let own = mesh.own.iter().map(|ip| WordAddr::new(*ip)).flat_map(|address| [address.hi, address.lo]).collect();
-    tables.assemble(mesh.default_action, mesh.seed, own)
 }
 
 /// The tag of the slot that holds the cursor of a cluster's priority.
@@ -85,9 +74,9 @@ pub(super) fn address_hash(address: WordAddr) -> u64 {
 }
 
 /// An open-addressing table with linear probing, at most half full: `index + 1`, tagged with the hash's high half.
-fn buckets(entries: impl ExactSizeIterator<Item = (u64, usize)>) -> Result<Vec<u64>, EncodeError> {
+fn buckets(table: &mut Vec<u64>, entries: impl ExactSizeIterator<Item = (u64, usize)>) -> Result<(), EncodeError> {
     let size = entries.len().saturating_mul(2).max(2).next_power_of_two();
-    let mut table = vec![0_u64; size];
+    table.resize(size, 0);
     for (hash, index) in entries {
         let word = pack((hash >> 32) as u32, narrow(index.saturating_add(1))?);
         let mut at = hash as usize & (size - 1);
@@ -98,7 +87,7 @@ fn buckets(entries: impl ExactSizeIterator<Item = (u64, usize)>) -> Result<Vec<u
             *bucket = word;
         }
     }
-    Ok(table)
+    Ok(())
 }
 
 fn narrow(value: usize) -> Result<u32, EncodeError> {
@@ -166,6 +155,58 @@ struct Tables {
 }
 
 impl Tables {
+    /// Forgets everything but the memory.
+    fn clear(&mut self) {
+        let Self { name_buckets, names, addresses, destination_buckets, destinations, address_buckets, .. } = self;
+        for table in [name_buckets, names, addresses, destination_buckets, destinations, address_buckets] {
+            table.clear();
+        }
+        let Self { prefixes, weighted, clusters, priorities, localities, endpoints, .. } = self;
+        for table in [prefixes, weighted, clusters, priorities, localities, endpoints] {
+            table.clear();
+        }
+        let Self { strings, tables, outliers, server_names, .. } = self;
+        for table in [strings, tables, outliers, server_names] {
+            table.clear();
+        }
+    }
+
+    fn fill(&mut self, mesh: &Mesh) -> Result<(), EncodeError> {
+        let mut name_hashes = Vec::with_capacity(mesh.names.len());
+        let mut address_keys = Vec::with_capacity(mesh.names.len());
+        let mut addresses = QuickSet::with_capacity_and_hasher(mesh.names.len(), Default::default());
+        for (index, name) in mesh.names.iter().enumerate() {
+            let hash = hash_bytes(name.name.as_bytes());
+            name_hashes.push(hash);
+            for ip in &name.addresses {
+                let address = WordAddr::new(*ip);
+                // The first name of an address is the one it answers with.
+                if addresses.insert(address) {
+                    address_keys.push((address_hash(address), index));
+                }
+            }
+            self.name(name, hash)?;
+        }
+        let mut destination_hashes = Vec::with_capacity(mesh.destinations.len());
+        for destination in &mesh.destinations {
+            destination_hashes.push(destination_hash(destination_key(destination.address), destination.port));
+            self.destination(destination)?;
+        }
+        for prefix in &mesh.prefixes {
+            self.prefix(prefix)?;
+        }
+        for cluster in &mesh.clusters {
+            // Whose localities those of a zone-aware cluster are compared with.
+            let local = cluster.balancing.zone_aware.and_then(|zones| mesh.clusters.get(zones.local as usize));
+            let callers = local.and_then(|local| local.priorities.as_ref()?.first());
+            self.cluster(cluster, callers.map_or(&[], |priority| &priority.localities))?;
+        }
+        let numbered = |hashes: Vec<u64>| hashes.into_iter().enumerate().map(|(index, hash)| (hash, index));
+        buckets(&mut self.name_buckets, numbered(name_hashes))?;
+        buckets(&mut self.destination_buckets, numbered(destination_hashes))?;
+        buckets(&mut self.address_buckets, address_keys.into_iter())
+    }
+
     /// Appends text; the word is `offset in words << 32 | length in bytes`.
     fn text(&mut self, text: &str) -> Result<u64, EncodeError> {
         let at = narrow(self.strings.len())?;
@@ -179,7 +220,7 @@ impl Tables {
         Ok(pack(at, narrow(text.len())?))
     }
 
-    fn name(&mut self, name: &Name) -> Result<(), EncodeError> {
+    fn name(&mut self, name: &Name, hash: u64) -> Result<(), EncodeError> {
         let first = narrow(self.addresses.len() / ADDRESS_WORDS)?;
         for ip in &name.addresses {
             let address = WordAddr::new(*ip);
@@ -187,7 +228,7 @@ impl Tables {
         }
         let text = self.text(&name.name)?;
         let flags = if name.headless { NAME_HEADLESS } else { 0 };
-        self.names.extend([hash_bytes(name.name.as_bytes()), text, pack(first, narrow(name.addresses.len())?), flags]);
+        self.names.extend([hash, text, pack(first, narrow(name.addresses.len())?), flags]);
         Ok(())
     }
 
@@ -406,7 +447,13 @@ impl Tables {
         sum
     }
 
-    fn assemble(self, default_action: DefaultAction, seed: u64, own: Vec<u64>) -> Result<Vec<u64>, EncodeError> {
+    fn assemble(
+        &self,
+        default_action: DefaultAction,
+        seed: u64,
+        own: Vec<u64>,
+        words: &mut Vec<u64>,
+    ) -> Result<(), EncodeError> {
         let sections: [(&[u64], usize); SECTIONS] = [
             (&self.name_buckets, 1),
             (&self.names, NAME_WORDS),
@@ -425,7 +472,8 @@ impl Tables {
             (&self.outliers, SETTINGS_WORDS),
             (&self.server_names, SERVER_NAME_WORDS),
         ];
-        let mut words = vec![0_u64; CONTENT_HEADER];
+        words.clear();
+        words.resize(CONTENT_HEADER, 0);
         words.reserve_exact(sections.iter().map(|(table, _)| table.len()).sum());
         for (index, (table, record)) in sections.iter().enumerate() {
             let head = pack(narrow(words.len())?, narrow(table.len() / record)?);
@@ -445,6 +493,6 @@ impl Tables {
             *word = head;
         }
         words.extend(own);
-        Ok(words)
+        Ok(())
     }
 }

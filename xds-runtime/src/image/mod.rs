@@ -19,7 +19,7 @@ mod schedule;
 mod view;
 
 pub use balancing::{Balancing, SlowStart, ZoneAware};
-pub use encode::{EncodeError, encode, priority_tag};
+pub use encode::{EncodeError, Encoder, encode, priority_tag};
 pub use file::{HEADER_WORDS, ImageFile, Publisher, ReadError, file_words};
 pub use mesh::*;
 pub use view::{

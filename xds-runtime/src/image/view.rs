@@ -233,6 +233,11 @@ impl<'a> View<'a> {
         Ok(None)
     }
 
+    /// Words of the whole content.
+    pub const fn word_count(&self) -> usize {
+        self.words.len()
+    }
+
     /// Finds a name: lower case, without final dot.
     pub fn name(&self, name: &[u8]) -> Read<Option<NameView>> {
         let hash = hash_bytes(name);

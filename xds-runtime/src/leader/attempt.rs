@@ -65,7 +65,7 @@ pub fn lead_in_thread(pod: &'static Pod, settings: &'static Settings, enter: fn(
             log::warn!("this process cannot lead: no descriptor table for a thread: {error}");
             return;
         }
-        let host = Host { kind: HostKind::Thread, enter, stop: Arc::new(Notify::new()) };
+        let host = Host { kind: HostKind::Thread, enter, stop: Arc::new(Notify::new()), give_back: || () };
         match attempt(pod, settings, host) {
             Ok(ended) => log::info!("the term of this process ended: {ended:?}"),
             Err(NotLeading::Led) => {}
@@ -85,7 +85,7 @@ mod tests {
         let settings: &'static Settings = Box::leak(Box::new(Settings::from_env(variables)));
         let pod = Pod::attach(settings).unwrap();
         pod.run_dir().unwrap().remove_file(crate::pod::names::CONTROL).unwrap();
-        let host = Host { kind: HostKind::Thread, enter: || (), stop: Arc::new(Notify::new()) };
+        let host = Host { kind: HostKind::Thread, enter: || (), stop: Arc::new(Notify::new()), give_back: || () };
         assert!(matches!(attempt(&pod, settings, host), Err(NotLeading::Orphaned)));
         assert!(!pod.control().lead().is_alive(now()));
     }

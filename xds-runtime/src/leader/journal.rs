@@ -30,6 +30,8 @@ use record::{HEADER, Operation, Record, parse_header, write_header};
 
 /// A journal smaller than this is not worth compacting.
 const COMPACT_FROM: u64 = 64 << 10;
+/// What waits to be written is at most about this: a push of a large mesh is written as it is taken over.
+const PENDING_MOST: usize = 1 << 20;
 /// Larger files are not ours.
 const SIZE_MOST: u64 = 4 << 30;
 
@@ -188,10 +190,10 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Notes an accepted resource; written by [`Journal::flush`].
+    /// Notes an accepted resource; written by [`Journal::flush`], or earlier when much waits.
     ///
     /// # Errors
-    /// [`JournalError::TooLarge`].
+    /// [`JournalError`].
     pub fn accepted(
         &mut self,
         kind: ResourceType,
@@ -204,7 +206,7 @@ impl Journal {
         let offset = self.size + self.pending.len() as u64;
         let length = record.append_to(&mut self.pending).ok_or(JournalError::TooLarge)?;
         self.changes.push(((kind, name.to_owned()), Some(Place { offset, length })));
-        Ok(())
+        if self.pending.len() > PENDING_MOST { self.write() } else { Ok(()) }
     }
 
     /// Notes that a resource is gone.

@@ -37,9 +37,10 @@ impl Outliers {
         self.next
     }
 
-    /// Takes over a mesh that was compiled: tells slots where their clusters are, and begins intervals.
-    pub fn compiled(&mut self, mesh: &Mesh, state: State, now: Millis) {
-        for (index, cluster) in (0..).zip(&mesh.clusters) {
+    /// Takes over those clusters of a mesh that were compiled: tells slots where they are, and begins intervals.
+    pub fn compiled(&mut self, mesh: &Mesh, clusters: impl Iterator<Item = u32>, state: State, now: Millis) {
+        for index in clusters {
+            let Some(cluster) = mesh.clusters.get(index as usize) else { continue };
             let Some(slot) = cluster_slot(cluster, state) else { continue };
             slot.set_index(index);
             match cluster.outlier {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::connections::Caretaker;
-use super::dns::Hostnames;
+use super::dns::{Answer, Hostnames};
 use super::files::FileError;
 use super::image_files::{ImageFiles, PublishError};
 use super::memory;
@@ -21,12 +21,12 @@ use super::resources::Resources;
 use super::run_dir::RunDir;
 use super::state_file;
 use super::subscriptions::is_answered;
-use crate::ads::Node;
+use crate::ads::{Event, Node};
 use crate::boot::BootId;
-use crate::compile::{Compiled, Input, compile};
+use crate::compile::{Compiled, Input, compile, update_endpoints};
 use crate::config::NameList;
 use crate::control::{Control, Term};
-use crate::image::{EncodeError, encode, file_words};
+use crate::image::{EncodeError, Encoder, file_words};
 use crate::lb::tell_additions;
 use crate::resource::{Locality, ResourceType};
 use crate::shm::{Millis, hash_words, now};
@@ -55,6 +55,23 @@ pub enum PipelineError {
     },
 }
 
+/// What changed since the last compile.
+#[derive(Debug)]
+enum Stale {
+    /// These assignments, and nothing else.
+    Endpoints(BTreeSet<String>),
+    Everything,
+}
+
+/// What a compile was of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Endpoints: destinations, and what they lead to, are the same.
+    Endpoints,
+    /// The whole mesh.
+    Everything,
+}
+
 /// Everything between accepting and publishing.
 pub struct Pipeline {
     dir: Arc<RunDir>,
@@ -72,9 +89,13 @@ pub struct Pipeline {
     /// Host names of DNS clusters.
     pub hostnames: Hostnames,
     compiled: Compiled,
+    stale: Stale,
+    encoder: Encoder,
     outliers: Outliers,
     /// EDS names that the published image has (or knows to be missing).
     settled: BTreeSet<String>,
+    /// What is subscribed, or known of it, changed since.
+    unsettled: bool,
     digest: Option<u128>,
 }
 
@@ -106,8 +127,11 @@ impl Pipeline {
             resources: Resources::default(),
             hostnames: Hostnames::default(),
             compiled: Compiled::default(),
+            stale: Stale::Everything,
+            encoder: Encoder::default(),
             outliers: Outliers::new(hash_words(&[now(), u64::from(std::process::id())])),
             settled: BTreeSet::new(),
+            unsettled: true,
             digest: None,
         })
     }
@@ -121,6 +145,7 @@ impl Pipeline {
     pub fn is_at(&mut self, own_addresses: Vec<IpAddr>) -> bool {
         let changed = self.own_addresses != own_addresses;
         self.own_addresses = own_addresses;
+        self.stale_if(changed);
         changed
     }
 
@@ -128,7 +153,48 @@ impl Pipeline {
     pub fn control_plane_is_at(&mut self, address: Option<IpAddr>) -> bool {
         let changed = address.is_some() && self.control_plane != address;
         self.control_plane = address.or(self.control_plane);
+        self.stale_if(changed);
         changed
+    }
+
+    /// Takes over an answer of DNS; true when it is to be compiled.
+    pub fn take_answer(&mut self, answer: Answer) -> bool {
+        let changed = self.hostnames.take(answer);
+        self.stale_if(changed);
+        changed
+    }
+
+    fn stale_if(&mut self, changed: bool) {
+        if changed {
+            self.stale = Stale::Everything;
+        }
+    }
+
+    /// Applies an event; true when a publish may look different for it.
+    pub fn apply(&mut self, event: Event, now: Millis) -> bool {
+        match &event {
+            Event::Accepted { kind: ResourceType::Endpoint, name, .. } => {
+                self.unsettled |= !self.resources.is_settled(ResourceType::Endpoint, name);
+                if let Stale::Endpoints(names) = &mut self.stale {
+                    names.insert(name.clone());
+                }
+            }
+            Event::Accepted { .. } | Event::Removed { .. } => (self.stale, self.unsettled) = (Stale::Everything, true),
+            // Nothing of them is compiled.
+            Event::Missing { .. } | Event::Rejected { .. } => self.unsettled = true,
+            Event::Answered { .. } => {}
+        }
+        self.resources.apply(event, now)
+    }
+
+    /// Other names are subscribed than before.
+    pub const fn subscribed(&mut self) {
+        self.unsettled = true;
+    }
+
+    /// Whether a publish would answer other wishes than the last.
+    pub const fn may_settle(&self) -> bool {
+        self.unsettled
     }
 
     /// What was compiled last.
@@ -162,9 +228,19 @@ impl Pipeline {
     }
 
     /// Compiles what there is, growing STATE when slots run out.
-    pub fn compile(&mut self) {
-        self.compile_all();
-        self.outliers.compiled(&self.compiled.mesh, self.state, now());
+    pub fn compile(&mut self) -> Extent {
+        let stale = std::mem::replace(&mut self.stale, Stale::Endpoints(BTreeSet::new()));
+        let (extent, clusters) = match stale {
+            Stale::Endpoints(names) => self.compile_endpoints(&names).map(|places| (Extent::Endpoints, places)),
+            Stale::Everything => None,
+        }
+        .unwrap_or_else(|| {
+            self.compile_all();
+            (Extent::Everything, (0..).zip(&self.compiled.mesh.clusters).map(|(index, _)| index).collect())
+        });
+        tell_additions(&self.compiled.mesh, &self.state);
+        self.outliers.compiled(&self.compiled.mesh, clusters.into_iter(), self.state, now());
+        extent
     }
 
     fn compile_all(&mut self) {
@@ -183,8 +259,30 @@ impl Pipeline {
 
     /// Returns how many slots were missing.
     fn compile_once(&mut self) -> usize {
-        let (resources, slots) = (&self.resources, &mut self.slots);
-        slots.at(now());
+        let mut missing = 0;
+        // What is replaced need not take up memory beside what replaces it.
+        self.compiled = Compiled::default();
+        self.slots.at(now());
+        let (input, slots, compiled) = self.input();
+        *compiled = compile(&input, &mut |tag| {
+            let slot = slots.slot(tag);
+            missing += usize::from(slot.is_none());
+            slot
+        });
+        self.hostnames.watch(&self.compiled.hostnames);
+        missing
+    }
+
+    /// The clusters that were compiled; `None` = it is all to be compiled.
+    fn compile_endpoints(&mut self, names: &BTreeSet<String>) -> Option<Vec<u32>> {
+        self.slots.at(now());
+        let (input, slots, compiled) = self.input();
+        update_endpoints(compiled, &input, names, &mut |tag| slots.slot(tag))
+    }
+
+    /// What is compiled, and what a compile changes.
+    fn input(&mut self) -> (Input<'_>, &mut SlotAllocator, &mut Compiled) {
+        let resources = &self.resources;
         let input = Input {
             listeners: &resources.listeners,
             routes: &resources.routes,
@@ -198,15 +296,7 @@ impl Pipeline {
             locality: self.locality.clone(),
             local_cluster: self.local_cluster.as_deref(),
         };
-        let mut missing = 0;
-        self.compiled = compile(&input, &mut |tag| {
-            let slot = slots.slot(tag);
-            missing += usize::from(slot.is_none());
-            slot
-        });
-        tell_additions(&self.compiled.mesh, &self.state);
-        self.hostnames.watch(&self.compiled.hostnames);
-        missing
+        (input, &mut self.slots, &mut self.compiled)
     }
 
     /// Publishes what was compiled; `subscribed` are the EDS names that are subscribed. True when the image changed.
@@ -214,18 +304,25 @@ impl Pipeline {
     /// # Errors
     /// [`PipelineError`].
     pub fn publish(&mut self, term: &Term, subscribed: &BTreeSet<String>) -> Result<bool, PipelineError> {
-        let content = encode(&self.compiled.mesh)?;
-        let digest = digest(&content);
+        let content = self.encoder.encode(&self.compiled.mesh)?;
+        let digest = digest(content);
         let changed = self.digest != Some(digest);
         if changed {
             check_room(memory::room(), content.len())?;
-            self.images.publish(term, &content)?;
+            self.images.publish(term, content)?;
             self.digest = Some(digest);
         }
-        let resources = &self.resources;
-        let settled = subscribed.iter().filter(|name| resources.is_settled(ResourceType::Endpoint, name));
-        self.settled = settled.cloned().collect();
+        if std::mem::take(&mut self.unsettled) {
+            let resources = &self.resources;
+            let settled = subscribed.iter().filter(|name| resources.is_settled(ResourceType::Endpoint, name));
+            self.settled = settled.cloned().collect();
+        }
         Ok(changed)
+    }
+
+    /// Gives up memory that only the next publish would use.
+    pub fn rest(&mut self) {
+        self.encoder = Encoder::default();
     }
 
     /// Looks for what was removed from under the leader; true when the image is to be published anew.

@@ -29,6 +29,8 @@ pub struct Host {
     pub enter: fn(),
     /// Ends the term in good order (SIGTERM).
     pub stop: Arc<Notify>,
+    /// Gives memory back that the allocator keeps, after much of it was used; a program's own allocator is left alone.
+    pub give_back: fn(),
 }
 
 /// The two hosts.

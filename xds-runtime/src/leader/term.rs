@@ -14,7 +14,7 @@ use super::connections::Caretaker;
 use super::host::orphan::Surroundings;
 use super::image_files::PublishError;
 use super::journal::{self, Journal};
-use super::pipeline::{Pipeline, PipelineError};
+use super::pipeline::{Extent, Pipeline, PipelineError};
 use super::run::{Ended, Failed, HostKind, Leadership, asked};
 use super::run_dir::{Open, RunDir};
 use super::status::{ControlPlaneStatus, LeaderStatus, Status, types};
@@ -30,6 +30,8 @@ use crate::shm::{Millis, now};
 
 /// Publishes are at least this far apart: one at once, then at most 50 a second.
 const PACE: Duration = Duration::from_millis(20);
+/// Memory for publishing is given back when there was none for this long.
+const QUIET: Duration = Duration::from_secs(2);
 /// After a failed publish.
 const RETRY: Duration = Duration::from_millis(500);
 /// The pod's own addresses are read again once a minute.
@@ -43,6 +45,9 @@ pub struct Running {
     control: Control,
     term: Term,
     host: HostKind,
+    give_back: fn(),
+    /// Something was compiled since memory was given back.
+    is_untidy: bool,
     settings: Settings,
     pipeline: Pipeline,
     journal: Option<Journal>,
@@ -52,7 +57,8 @@ pub struct Running {
     endpoints: BTreeSet<String>,
     /// When to compile and publish; `None` = nothing changed.
     refresh_at: Option<Instant>,
-    refreshed: Option<Instant>,
+    /// The next refresh is not before this.
+    pause_until: Option<Instant>,
     /// Since when clusters and listeners are there.
     core_since: Option<Instant>,
     /// Wishes that the published image answers.
@@ -111,6 +117,8 @@ impl Running {
             control,
             term,
             host: host.kind,
+            give_back: host.give_back,
+            is_untidy: true,
             settings,
             pipeline,
             journal: journal.ok(),
@@ -119,7 +127,7 @@ impl Running {
             routes: BTreeSet::new(),
             endpoints: BTreeSet::new(),
             refresh_at: (!seed.is_empty()).then(Instant::now),
-            refreshed: None,
+            pause_until: None,
             core_since: None,
             served: BTreeSet::new(),
             warming_since: None,
@@ -183,7 +191,7 @@ impl Running {
                     None => Err(Ended::Failed(Failed::ClientEnded)),
                 },
                 answer = self.pipeline.hostnames.next() => {
-                    if self.pipeline.hostnames.take(answer) {
+                    if self.pipeline.take_answer(answer) {
                         self.refresh_soon();
                     }
                     Ok(())
@@ -231,7 +239,7 @@ impl Running {
                     if let Event::Rejected { kind, name, reason, .. } = &event {
                         log::warn!("{} {name:?} rejected: {reason}; its last good value stays", kind.short());
                     }
-                    changed |= self.pipeline.resources.apply(event, now);
+                    changed |= self.pipeline.apply(event, now);
                 }
                 if changed {
                     self.refresh_soon();
@@ -256,7 +264,7 @@ impl Running {
     /// At once when quiet, else at the pace.
     fn refresh_soon(&mut self) {
         let now = Instant::now();
-        let earliest = self.refreshed.map_or(now, |refreshed| (refreshed + PACE).max(now));
+        let earliest = self.pause_until.map_or(now, |until| until.max(now));
         self.refresh_at = Some(self.refresh_at.map_or(earliest, |at| at.min(earliest)));
     }
 
@@ -278,6 +286,7 @@ impl Running {
                 // A closed channel shows at its other end.
                 let _ = self.ads.commands.send(Command::SetNames(kind, names.clone()));
                 *former = names;
+                self.pipeline.subscribed();
             }
         }
     }
@@ -299,22 +308,33 @@ impl Running {
 
     /// Compiles, subscribes what that shows to be needed, and publishes when it is a complete state.
     fn refresh(&mut self) -> Result<(), Ended> {
+        let start = Instant::now();
         self.refresh_at = None;
-        self.refreshed = Some(Instant::now());
         self.status_changed = true;
         if !self.term.holds() {
             return Err(Ended::Deposed);
         }
-        self.pipeline.compile();
-        self.subscribe();
-        let may_publish = if self.pipeline.generation() == 0 { self.is_complete() } else { self.is_warm() };
+        // With the same destinations the same is wanted, and what was warm is.
+        let extent = self.pipeline.compile();
+        self.is_untidy = true;
+        let same = extent == Extent::Endpoints && self.warming_since.is_none();
+        if !same {
+            self.subscribe();
+        }
+        let may_publish = if self.pipeline.generation() == 0 { self.is_complete() } else { same || self.is_warm() };
         if !may_publish {
+            // What was compiled for nothing but the names in it shall not take up all of the time.
+            self.pause_until = Some(Instant::now() + start.elapsed());
             return Ok(());
         }
+        self.pause_until = Some(start + PACE);
+        let may_settle = self.pipeline.may_settle();
         match self.pipeline.publish(&self.term, &self.endpoints) {
             Ok(changed) => {
                 self.failures = 0;
-                self.answer_wishes();
+                if may_settle {
+                    self.answer_wishes();
+                }
                 if changed {
                     self.control.announce(now());
                 }
@@ -380,6 +400,11 @@ impl Running {
             let _ = term.beat(crate::shm::now());
         };
         self.live_connections = self.pipeline.check_connections(&mut self.caretaker, now, &mut go_on);
+        let is_quiet = self.pause_until.is_none_or(|until| until.elapsed() > QUIET);
+        if is_quiet && std::mem::take(&mut self.is_untidy) {
+            self.pipeline.rest();
+            (self.give_back)();
+        }
         if self.beats.is_multiple_of(2) {
             self.control.sweep_marks(now);
             self.subscribe();

@@ -65,6 +65,9 @@ struct To {
     /// Milliseconds.
     #[arg(long = "for")]
     time: u64,
+    /// Microseconds after each answer in which nothing is done; they count as part of it.
+    #[arg(long, default_value_t = 0)]
+    pause: u64,
 }
 
 fn main() -> Result<()> {
@@ -108,7 +111,14 @@ fn keep_alive(to: &To) -> Result<()> {
 
 fn connect(to: &To) -> Result<()> {
     to.open()?.request()?;
-    Samples::of(to.time(), || to.open()?.request())?.print()
+    let one = || {
+        let bytes = to.open()?.request()?;
+        if to.pause > 0 {
+            std::thread::sleep(Duration::from_micros(to.pause));
+        }
+        Ok(bytes)
+    };
+    Samples::of(to.time(), one)?.print()
 }
 
 /// Again and again until the time is over; each request is timed from the moment of all.

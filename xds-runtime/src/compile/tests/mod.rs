@@ -7,6 +7,7 @@ mod names;
 mod routes;
 mod server_names;
 mod subsets;
+mod update;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -86,7 +87,11 @@ impl World {
     }
 
     fn compile_with(&self, slots: &mut dyn FnMut(u64) -> Option<u32>) -> Compiled {
-        let input = Input {
+        compile(&self.input(), slots)
+    }
+
+    fn input(&self) -> Input<'_> {
+        Input {
             listeners: &self.listeners,
             routes: &self.routes,
             clusters: &self.clusters,
@@ -98,8 +103,7 @@ impl World {
             exact_http: &self.exact_http,
             locality: self.locality.clone(),
             local_cluster: self.local_cluster,
-        };
-        compile(&input, slots)
+        }
     }
 }
 

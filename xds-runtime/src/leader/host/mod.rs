@@ -1,6 +1,7 @@
 //! Where the leader runs: in an agent process of its own, or in a thread of a program.
 
 pub mod agent;
+pub mod heap;
 pub mod orphan;
 pub mod thread;
 

@@ -49,7 +49,7 @@ impl Rig {
         let state = testing::state(32);
         let mesh = mesh_of(hosts, Some(settings), &mut SlotAllocator::recover(state));
         let mut leader = Outliers::new(7);
-        leader.compiled(&mesh, state, START);
+        leader.compiled(&mesh, all(&mesh), state, START);
         Self { mesh, state, leader }
     }
 
@@ -87,6 +87,11 @@ fn one_of_five(rig: &Rig, now: Millis) {
     rig.connects(4, 50, 50, now);
 }
 
+/// The places of all clusters.
+fn all(mesh: &Mesh) -> std::ops::Range<u32> {
+    0..mesh.clusters.len() as u32
+}
+
 #[test]
 fn success_rates_are_of_one_interval_and_eject_at_its_end() {
     let mut rig = Rig::new(5, ANYBODY);
@@ -114,12 +119,12 @@ fn a_successor_goes_on_with_the_interval_that_its_predecessor_began() {
     let rig = Rig::new(5, ANYBODY);
     one_of_five(&rig, START + 1);
     let mut successor = Outliers::new(8);
-    successor.compiled(&rig.mesh, rig.state, START + 8_000);
+    successor.compiled(&rig.mesh, all(&rig.mesh), rig.state, START + 8_000);
     assert_eq!(successor.next_due(), Some(START + 10_000));
     successor.sweep(&rig.mesh, rig.state, START + 10_000);
     assert_eq!(rig.ejected(START + 10_000), [4]);
     let mut third = Outliers::new(9);
-    third.compiled(&rig.mesh, rig.state, START + 11_000);
+    third.compiled(&rig.mesh, all(&rig.mesh), rig.state, START + 11_000);
     assert_eq!(rig.ejected(START + 11_000), [4], "a take-over keeps ejections");
     assert_eq!(third.next_due(), Some(START + 20_000));
 }
@@ -184,7 +189,7 @@ fn an_endpoint_that_stays_keeps_its_ejection_when_others_come_and_go() {
     rig.leader.failed(&mesh, rig.state, &member, START).unwrap();
     for hosts in [2, 7] {
         rig.mesh = mesh_of(hosts, Some(Settings { row: 1, ..ANYBODY }), &mut SlotAllocator::recover(rig.state));
-        rig.leader.compiled(&rig.mesh, rig.state, START + 5);
+        rig.leader.compiled(&rig.mesh, all(&rig.mesh), rig.state, START + 5);
         assert_eq!(rig.ejected(START + 5), [1], "{hosts} endpoints");
     }
 }
@@ -194,10 +199,10 @@ fn what_happened_without_outlier_detection_is_not_judged_later() {
     let mut rig = Rig::new(5, ANYBODY);
     let book = || SlotAllocator::recover(rig.state);
     let without = mesh_of(5, None, &mut book());
-    rig.leader.compiled(&without, rig.state, START);
+    rig.leader.compiled(&without, all(&without), rig.state, START);
     assert_eq!(rig.leader.next_due(), None);
     one_of_five(&rig, START + 1);
-    rig.leader.compiled(&rig.mesh, rig.state, START + 60_000);
+    rig.leader.compiled(&rig.mesh, all(&rig.mesh), rig.state, START + 60_000);
     assert_eq!(rig.leader.next_due(), Some(START + 70_000), "an interval of its own begins");
     rig.sweep(START + 70_000);
     assert_eq!(rig.ejected(START + 70_000), NOBODY);
