@@ -131,12 +131,12 @@ impl Scene {
         self.pod.agents().first().copied().with_context(|| format!("no leader: {}", self.pod.dump()))
     }
 
-    /// Waits until the leader has nothing to do but its heartbeat, and has had time to tidy up.
+    /// Waits until the leader has had nothing to do but its heartbeat for 3.5 s: after 2.5 s it has given memory back.
     pub fn settle(&self) {
         let until = Instant::now() + DEADLINE;
         let used = || self.leader().map(Process::processor_nanoseconds).unwrap_or_default();
         let mut quiet = 0;
-        while quiet < 4 && Instant::now() < until {
+        while quiet < 7 && Instant::now() < until {
             let before = used();
             std::thread::sleep(Duration::from_millis(500));
             quiet = if used().saturating_sub(before) < 20_000_000 { quiet + 1 } else { 0 };
