@@ -7,7 +7,6 @@ mod cluster;
 mod files;
 mod own;
 mod shutdown;
-mod speed;
 
 use std::time::Duration;
 
