@@ -14,8 +14,10 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod authority;
+mod bodies;
 mod certificate;
 mod cluster;
+mod connections;
 mod listen;
 mod metrics;
 mod reload;

@@ -4,6 +4,7 @@
 mod admission;
 mod client;
 mod cluster;
+mod crowd;
 mod files;
 mod own;
 mod shutdown;
