@@ -15,6 +15,7 @@
 
 mod authority;
 mod bodies;
+mod bundle;
 mod certificate;
 mod cluster;
 mod connections;
@@ -26,6 +27,7 @@ mod rotation;
 mod routes;
 mod run;
 mod settings;
+mod trust;
 
 pub use authority::{Made, make};
 pub use certificate::{BadCertificate, Certificate, Served};

@@ -27,13 +27,15 @@ pub(crate) struct App {
     pub served: Arc<Served>,
     pub metrics: Arc<Metrics>,
     pub stopping: AtomicBool,
+    /// Whether the API server has been told whom to trust, where that is ours to tell.
+    pub trusted: AtomicBool,
     bodies: Bodies,
 }
 
 impl App {
-    pub fn new(served: Arc<Served>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(served: Arc<Served>, metrics: Arc<Metrics>, trusted: bool) -> Self {
         let (settings, bodies) = (Current::default(), Bodies::default());
-        App { settings, served, metrics, stopping: AtomicBool::new(false), bodies }
+        App { settings, served, metrics, stopping: AtomicBool::new(false), trusted: AtomicBool::new(trusted), bodies }
     }
 }
 
@@ -91,6 +93,9 @@ async fn ready(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
         None => (StatusCode::SERVICE_UNAVAILABLE, "there is no certificate yet\n"),
         Some(certificate) if certificate.is_over(now()) => {
             (StatusCode::SERVICE_UNAVAILABLE, "its certificate is over\n")
+        }
+        Some(_) if !app.trusted.load(Ordering::Relaxed) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the API server does not know yet whom to trust\n")
         }
         Some(_) => (StatusCode::OK, "ok\n"),
     }

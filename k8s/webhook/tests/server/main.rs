@@ -7,6 +7,7 @@ mod cluster;
 mod crowd;
 mod files;
 mod own;
+mod repair;
 mod shutdown;
 
 use std::time::Duration;
