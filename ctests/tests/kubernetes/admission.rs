@@ -5,7 +5,7 @@ use std::path::Path;
 use ctests::{Finished, Pod, has_helm};
 use serde_json::{Value, json};
 
-use super::{LABELLED, NAMESPACE, cluster, create, injected, install, namespace, pod, pod_of, run, variable};
+use super::{LABELLED, NAMESPACE, cluster, create, injected, install, namespace, object, pod, pod_of, run, variable};
 
 const OPTED_OUT: &str = "ldmesh.io/inject: \"false\"";
 
@@ -19,7 +19,7 @@ fn every_way_to_ask_and_to_forbid_is_heard() {
     namespace(&kubernetes, "enabled", "ldmesh.io/injection: enabled");
     namespace(&kubernetes, "disabled", "ldmesh.io/injection: disabled");
     namespace(&kubernetes, "excluded", "ldmesh.io/injection: enabled");
-    for system in ["kube-system", "kube-public", "istio-system"] {
+    for system in ["kube-system", "kube-public", "kube-node-lease", "istio-system"] {
         namespace(&kubernetes, system, "ldmesh.io/injection: enabled");
     }
     install(&kubernetes, &["--set", "excludedNamespaces={excluded}"]);
@@ -42,6 +42,7 @@ fn every_way_to_ask_and_to_forbid_is_heard() {
         ("excluded", "excluded", LABELLED, "", false, ""),
         ("system", "kube-system", LABELLED, "", false, ""),
         ("public", "kube-public", LABELLED, "", false, ""),
+        ("node-lease", "kube-node-lease", LABELLED, "", false, ""),
         ("istio", "istio-system", LABELLED, "", false, ""),
         ("host-network", "enabled", "", host_network, false, "it uses its node's network (hostNetwork)"),
         ("windows", "enabled", "", windows, false, "it is for Windows"),
@@ -63,6 +64,43 @@ fn every_way_to_ask_and_to_forbid_is_heard() {
 /// The container of a pod that runs where only restricted ones may.
 const RESTRICTED: &str = "{name: app, image: app, securityContext: {allowPrivilegeEscalation: false, runAsNonRoot: true, \
                           capabilities: {drop: [ALL]}, seccompProfile: {type: RuntimeDefault}}}";
+
+#[test]
+fn what_annotations_say_of_a_sidecar_and_of_a_static_pod_is_heard() {
+    if !has_helm() {
+        return;
+    }
+    let inside = Pod::in_cluster();
+    let kubernetes = cluster(&inside);
+    namespace(&kubernetes, "enabled", "ldmesh.io/injection: enabled");
+    install(&kubernetes, &[]);
+    let _replicas = run(&kubernetes);
+
+    let mixed = "ldmesh.io/mixed: \"true\"";
+    let asked = "sidecar.istio.io/inject: \"true\"";
+    let proxy = "  - {name: istio-proxy, image: proxy}\n";
+    for (name, labels, spec) in [("sidecar", "", proxy), ("sidecar-asked", asked, "")] {
+        let (created, warnings) = create(&kubernetes, &pod("enabled", name, labels, mixed, spec));
+        assert_eq!(warnings, "", "{name}");
+        assert!(injected(&created), "{name}: {created}");
+        // Istio's webhook is to find the pod as it was.
+        let label = created["metadata"]["labels"]["sidecar.istio.io/inject"].as_str();
+        assert_eq!(label, (labels == asked).then_some("true"), "{name}: {created}");
+        let proxy = created["spec"]["containers"].get(1).unwrap_or(&Value::Null);
+        assert_eq!(proxy["env"], Value::Null, "{name}: Istio's own container is left alone");
+    }
+    let not_mixed = pod("enabled", "not-mixed", "", "ldmesh.io/mixed: \"false\"", proxy);
+    let (created, warnings) = create(&kubernetes, &not_mixed);
+    assert!(!injected(&created) && warnings.contains("ldmesh.io/mixed allows both"), "{warnings}: {created}");
+
+    // As kubelet creates it: the pod runs already, from a file of its node.
+    let mirror = "kubernetes.io/config.mirror: 4f9c7ab2, kubernetes.io/config.source: file";
+    for (name, namespace, labels) in [("mirror", "enabled", ""), ("mirror-asks", "default", LABELLED)] {
+        let (created, warnings) = create(&kubernetes, &pod(namespace, name, labels, mirror, "  nodeName: node\n"));
+        assert!(!injected(&created), "{name}: {created}");
+        assert!(warnings.contains("the pod is not in the mesh: it mirrors a static pod"), "{name}: {warnings}");
+    }
+}
 
 #[test]
 fn annotations_hold_and_a_bad_one_is_a_warning() {
@@ -145,7 +183,7 @@ fn the_webhook_makes_of_a_pod_what_ldmesh_inject_makes_of_it() {
     let _replicas = run(&kubernetes);
     let golden = golden_pods();
     assert!(golden.len() >= 10, "{} pods", golden.len());
-    let mut compared = 0;
+    let (mut compared, mut refused) = (0, Vec::new());
     let file = inside.folder().join("before.yaml");
     for (name, before) in golden {
         std::fs::write(&file, &before).unwrap();
@@ -156,7 +194,7 @@ fn the_webhook_makes_of_a_pod_what_ldmesh_inject_makes_of_it() {
         let create = |namespace: &str, yaml: &str| {
             let flags = ["create", "--dry-run=server", "-o", "json", "--namespace", namespace];
             let done = kubernetes.kubectl_with(&flags, yaml);
-            serde_json::from_str::<Value>(&done.stdout).map_err(|_| done.to_string())
+            if done.status.success() { Ok(object(&done)) } else { Err(done.stderr) }
         };
         let by_webhook = create("enabled", &before);
         let by_file = create("disabled", &after.stdout);
@@ -165,10 +203,18 @@ fn the_webhook_makes_of_a_pod_what_ldmesh_inject_makes_of_it() {
                 assert_eq!(comparable(&by_webhook), comparable(&by_file), "{name}");
                 compared += 1;
             }
-            (by_webhook, by_file) => println!("{name}: {by_webhook:?} {by_file:?}"),
+            (Err(by_webhook), Err(by_file)) => {
+                assert_eq!(by_webhook, by_file, "{name}");
+                // Ephemeral containers come later; the API server takes no new pod with one.
+                let why = "spec.ephemeralContainers: Forbidden: cannot be set on create";
+                assert!(by_file.contains(why), "{name}: {by_file}");
+                refused.push(name);
+            }
+            (by_webhook, by_file) => panic!("{name} is refused on one side: {by_webhook:?} {by_file:?}"),
         }
     }
     assert!(compared >= 10, "{compared} pods compared");
+    assert_eq!(refused, ["ephemeral"]);
 }
 
 /// Of a pod as the API server has it, what does not differ from one to the next.

@@ -68,6 +68,57 @@ fn admissions_go_on_while_the_webhooks_own_certificate_rotates() {
 }
 
 #[test]
+fn an_emptied_secret_costs_no_admission() {
+    if !has_helm() {
+        return;
+    }
+    let inside = Pod::in_cluster();
+    let kubernetes = cluster(&inside);
+    install(&kubernetes, &["--set", "failurePolicy=Fail"]);
+    let replicas = run(&kubernetes);
+    let served = || replicas.iter().map(expiry).collect::<Vec<_>>();
+    let empty = ["patch", "secret", SECRET, "--namespace", NAMESPACE, "--type=json"];
+    let first = authority_of(&kubernetes);
+    for round in 1..=2 {
+        let before = served();
+        let start = Instant::now();
+        kubernetes.kubectl(&[&empty[..], &["--patch", r#"[{"op": "remove", "path": "/data"}]"#]].concat()).success();
+        let (mut admissions, mut failed, mut most) = (0, Vec::new(), 0);
+        while served().iter().zip(&before).any(|(now, before)| now <= before) {
+            let created = try_out(&kubernetes);
+            if !is_injected(&created) {
+                failed.push(format!("after {:?}: {created}", start.elapsed()));
+            }
+            admissions += 1;
+            most = most.max(authorities(&kubernetes));
+            assert!(start.elapsed() < Duration::from_secs(90), "{admissions} admissions; {:?} {before:?}", served());
+        }
+        println!("round {round}: {admissions} admissions in {:?}, {most} CAs at most", start.elapsed());
+        assert!(failed.is_empty(), "{} of {admissions} failed:\n{}", failed.len(), failed.join("\n"));
+        assert!(most >= 2, "old and new are trusted for a while");
+    }
+    let bundle = || bundles(&kubernetes)[0].clone();
+    wait_until("the first CA is gone", 2 * SOON, bundle, || !trusts(&kubernetes, &first));
+    let refused: f64 = replicas.iter().map(|one| metric(one, "ldmesh_webhook_tls_handshake_errors_total")).sum();
+    assert_eq!(refused, 0.0, "the API server refused no certificate");
+    assert!(is_injected(&try_out(&kubernetes)));
+}
+
+/// The CA of the Secret's certificate, PEM.
+fn authority_of(kubernetes: &Kubernetes<'_>) -> String {
+    let path = r#"go-template={{index .data "ca.crt" | base64decode}}"#;
+    let got = kubernetes.kubectl(&["get", "secret", SECRET, "--namespace", NAMESPACE, "-o", path]);
+    got.success().to_owned()
+}
+
+/// Whether the API server trusts a CA for the first webhook.
+fn trusts(kubernetes: &Kubernetes<'_>, authority: &str) -> bool {
+    let path = "go-template={{(index .webhooks 0).clientConfig.caBundle | base64decode}}";
+    let got = kubernetes.kubectl(&["get", "mutatingwebhookconfiguration", "ldmesh", "-o", path]);
+    got.success().contains(authority)
+}
+
+#[test]
 fn a_secret_of_somebody_elses_is_served_and_needs_no_right_at_all() {
     if !has_helm() {
         return;

@@ -29,6 +29,8 @@ fn the_chart_passes_helms_lint_and_refuses_values_that_mean_nothing() {
         ("certificates.lifetime=soon", "'/certificates/lifetime'"),
         ("image.digest=latest", "'/image/digest'"),
         ("settings.mode.app=on", "'/settings/mode'"),
+        ("networkPolicy.apiServer={10.0.0.1}", "'/networkPolicy/apiServer/0'"),
+        ("networkPolicy.health={nodes}", "'/networkPolicy/health/0'"),
         ("repicas=3", "repicas"),
     ] {
         let done = helm_without_cluster(&["template", "ldmesh", ".", "--set", value]);
@@ -246,6 +248,34 @@ fn bad_settings_leave_running_replicas_with_the_last_good_ones() {
         replica.get("/readyz").unwrap();
     }
     assert_eq!(variable(&object(&try_out(&kubernetes)), "LDMESH_MODE"), Some("shadow"));
+}
+
+#[test]
+fn the_network_policy_lets_in_whom_the_values_name_and_without_them_everybody() {
+    if !has_helm() {
+        return;
+    }
+    let inside = Pod::in_cluster();
+    let kubernetes = cluster(&inside);
+    let policy = || {
+        let found = kubernetes.get(&["networkpolicy", WEBHOOK, "--namespace", NAMESPACE]);
+        assert_eq!(found["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
+        (found["spec"]["ingress"].clone(), found["spec"]["egress"].clone())
+    };
+    let ports =
+        |ports: &[Value]| -> Value { ports.iter().map(|port| json!({"port": port, "protocol": "TCP"})).collect() };
+    let (https, health) = (ports(&[json!("https")]), ports(&[json!("health")]));
+    let api_server = ports(&[json!(443), json!(6443)]);
+    install(&kubernetes, &[]);
+    let everybody = json!([{"ports": https}, {"ports": health}]);
+    assert_eq!(policy(), (everybody, json!([{"ports": api_server}])));
+
+    let values = "networkPolicy.apiServer={10.0.0.0/24,fd00::/64},networkPolicy.health={10.244.0.0/16}";
+    kubernetes.helm(&["upgrade", "ldmesh", CHART, "--namespace", NAMESPACE, "--set", values]).success();
+    let block = |cidr: &str| json!({"ipBlock": {"cidr": cidr}});
+    let named = json!([block("10.0.0.0/24"), block("fd00::/64")]);
+    let ingress = json!([{"ports": https, "from": named}, {"ports": health, "from": [block("10.244.0.0/16")]}]);
+    assert_eq!(policy(), (ingress, json!([{"ports": api_server, "to": named}])));
 }
 
 #[test]

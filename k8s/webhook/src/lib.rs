@@ -14,8 +14,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod authority;
+mod bodies;
+mod bundle;
 mod certificate;
 mod cluster;
+mod connections;
 mod listen;
 mod metrics;
 mod reload;
@@ -24,6 +27,7 @@ mod rotation;
 mod routes;
 mod run;
 mod settings;
+mod trust;
 
 pub use authority::{Made, make};
 pub use certificate::{BadCertificate, Certificate, Served};

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
@@ -14,18 +17,23 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::certificate::Served;
+use crate::connections::{Connections, Seat};
 use crate::metrics::Metrics;
 
-/// An API server has a few; more than this wait.
-const CONNECTIONS: usize = 1024;
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// An API server has as many as admissions at a time, 200 changes by its default. Those of both listeners fit into the
+/// 1,024 descriptors that a container has at the least.
+const CONNECTIONS: usize = 448;
+/// For the TLS handshake, and then for the first request.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// More than the 90 s after which the API server drops an idle connection: who drops first does not lose a request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// What of a request is read ahead, for each connection.
+const READ_AHEAD: usize = 64 << 10;
 /// How long requests in flight may take at the end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -55,29 +63,34 @@ pub(crate) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let graceful = GracefulShutdown::new();
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = Connections::new(CONNECTIONS);
     loop {
         let accept = async {
-            let permit = Arc::clone(&room).acquire_owned().await;
-            (permit, listener.accept().await)
+            let accepted = listener.accept().await;
+            (accepted, connections.seat().await)
         };
-        let (permit, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
             accepted = accept => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
+        let (stream, seat) = match accepted {
+            (Ok((stream, _)), Some(seat)) => (stream, seat),
+            (Ok(_), None) => continue,
+            (Err(error), _) => {
                 log::warn!("cannot accept a connection: {error}");
+                // Most often there is no descriptor left.
+                connections.close_oldest();
                 sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
         let (tls, router, metrics, watcher) = (tls.clone(), router.clone(), Arc::clone(&metrics), graceful.watcher());
         tokio::spawn(async move {
-            connection(stream, tls, router, &metrics, watcher).await;
-            drop(permit);
+            tokio::select! {
+                () = connection(stream, tls, router, &metrics, watcher, &seat) => {}
+                () = seat.closed() => {}
+            }
         });
     }
     drop(listener);
@@ -86,12 +99,19 @@ pub(crate) async fn serve(
     }
 }
 
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, metrics: &Metrics, watcher: Watcher) {
+async fn connection(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    metrics: &Metrics,
+    watcher: Watcher,
+    seat: &Seat,
+) {
     // An answer is one write; nothing is gained by waiting for more.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return speak(stream, router, watcher).await };
-    match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-        Ok(Ok(stream)) => speak(stream, router, watcher).await,
+    let Some(tls) = tls else { return speak(stream, router, watcher, seat).await };
+    match timeout(START_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => speak(stream, router, watcher, seat).await,
         Ok(Err(error)) => {
             metrics.handshake_failed();
             log::warn!("a TLS handshake failed: {error}");
@@ -100,10 +120,22 @@ async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router,
     }
 }
 
-async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, router: Router, watcher: Watcher) {
+async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, router: Router, watcher: Watcher, seat: &Seat) {
+    let (router, started) = (TowerToHyperService::new(router), Notify::new());
+    let service = service_fn(|request: Request<Incoming>| {
+        seat.is_alive();
+        started.notify_one();
+        router.call(request)
+    });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
-    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).max_buf_size(READ_AHEAD);
+    let speaking = watcher.watch(http.serve_connection(TokioIo::new(stream), service));
+    tokio::pin!(speaking);
     // A client that goes away is no matter.
-    let _ = watcher.watch(connection).await;
+    tokio::select! {
+        _ = &mut speaking => return,
+        () = started.notified() => {}
+        () = sleep(START_TIMEOUT) => return,
+    }
+    let _ = speaking.await;
 }

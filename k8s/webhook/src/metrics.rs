@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 use crate::review::Verdict;
 
-/// Labels of an admission: `injected`, `unchanged`, `left_alone` (with a reason), `failed`, `malformed`.
+/// Labels of an admission: `injected`, `unchanged`, `left_alone` (with a reason), `failed`, `malformed`, `busy`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Result {
     result: &'static str,
@@ -88,6 +88,10 @@ impl Metrics {
 
     pub(crate) fn malformed(&self) {
         self.admissions.get_or_create(&Result { result: "malformed", reason: "" }).inc();
+    }
+
+    pub(crate) fn busy(&self) {
+        self.admissions.get_or_create(&Result { result: "busy", reason: "" }).inc();
     }
 
     pub(crate) fn serves_until(&self, seconds: i64) {

@@ -2,18 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
+use crate::bodies::Bodies;
 use crate::certificate::{Served, now};
 use crate::metrics::Metrics;
 use crate::review::answer;
@@ -21,12 +19,6 @@ use crate::settings::Current;
 
 /// The path for namespaces that ask for injection. (No query: the API server takes none in a webhook's path.)
 const NAMESPACE_ENABLED: &str = "/inject/namespace-enabled";
-/// The API server takes objects of 3 MiB; what is around one in a review fits into the fourth.
-const BODY_LIMIT: usize = 4 << 20;
-/// The API server waits for 10 s by default.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Reviews that are in memory at a time.
-const AT_A_TIME: usize = 32;
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -35,13 +27,15 @@ pub(crate) struct App {
     pub served: Arc<Served>,
     pub metrics: Arc<Metrics>,
     pub stopping: AtomicBool,
-    room: Semaphore,
+    /// Whether the API server has been told whom to trust, where that is ours to tell.
+    pub trusted: AtomicBool,
+    bodies: Bodies,
 }
 
 impl App {
-    pub fn new(served: Arc<Served>, metrics: Arc<Metrics>) -> Self {
-        let room = Semaphore::new(AT_A_TIME);
-        App { settings: Current::default(), served, metrics, stopping: AtomicBool::new(false), room }
+    pub fn new(served: Arc<Served>, metrics: Arc<Metrics>, trusted: bool) -> Self {
+        let (settings, bodies) = (Current::default(), Bodies::default());
+        App { settings, served, metrics, stopping: AtomicBool::new(false), trusted: AtomicBool::new(trusted), bodies }
     }
 }
 
@@ -65,7 +59,10 @@ pub(crate) fn health(app: Arc<App>) -> Router {
 
 async fn inject(app: &App, enabled: bool, headers: &HeaderMap, body: Body) -> Response {
     let refuse = |status: StatusCode, why: &str| {
-        app.metrics.malformed();
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => app.metrics.busy(),
+            _ => app.metrics.malformed(),
+        }
         log::warn!("a request is refused: {}", why.escape_debug());
         (status, format!("{why}\n")).into_response()
     };
@@ -73,16 +70,12 @@ async fn inject(app: &App, enabled: bool, headers: &HeaderMap, body: Body) -> Re
     if kind.split(';').next().map(str::trim) != Some("application/json") {
         return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type: use application/json");
     }
-    let Ok(_room) = app.room.acquire().await else {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    };
-    let body = match timeout(BODY_TIMEOUT, read(body)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err((status, why))) => return refuse(status, why),
-        Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the review did not come in time; send it at once"),
+    let body = match app.bodies.read(body).await {
+        Ok(body) => body,
+        Err((status, why)) => return refuse(status, why),
     };
     let start = Instant::now();
-    match answer(&body, enabled, &app.settings.get()) {
+    match answer(&body.bytes, enabled, &app.settings.get()) {
         Ok(answer) => {
             app.metrics.admitted(answer.verdict, start.elapsed());
             log::info!("{}", answer.text);
@@ -90,17 +83,6 @@ async fn inject(app: &App, enabled: bool, headers: &HeaderMap, body: Body) -> Re
         }
         Err(malformed) => refuse(StatusCode::BAD_REQUEST, &malformed.to_string()),
     }
-}
-
-async fn read(body: Body) -> Result<Bytes, (StatusCode, &'static str)> {
-    let read = Limited::new(body, BODY_LIMIT).collect().await;
-    read.map(|body| body.to_bytes()).map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            (StatusCode::PAYLOAD_TOO_LARGE, "the review has more than 4 MiB; send one of a pod")
-        } else {
-            (StatusCode::BAD_REQUEST, "the review broke off; send it whole")
-        }
-    })
 }
 
 async fn ready(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
@@ -111,6 +93,9 @@ async fn ready(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
         None => (StatusCode::SERVICE_UNAVAILABLE, "there is no certificate yet\n"),
         Some(certificate) if certificate.is_over(now()) => {
             (StatusCode::SERVICE_UNAVAILABLE, "its certificate is over\n")
+        }
+        Some(_) if !app.trusted.load(Ordering::Relaxed) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the API server does not know yet whom to trust\n")
         }
         Some(_) => (StatusCode::OK, "ok\n"),
     }

@@ -76,7 +76,8 @@ impl Webhook {
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::default());
         let served = Arc::new(Served::default());
-        let app = Arc::new(App::new(Arc::clone(&served), Arc::clone(&metrics)));
+        let trusted = matches!(options.certificates, Certificates::Folder(_));
+        let app = Arc::new(App::new(Arc::clone(&served), Arc::clone(&metrics), trusted));
         let mut reloads = Vec::new();
         if let Some(file) = options.settings {
             let app = Arc::clone(&app);
@@ -97,8 +98,8 @@ impl Webhook {
         let mut pollers: Vec<AbortHandle> =
             reloads.into_iter().map(|reload| tokio::spawn(reload.run(every)).abort_handle()).collect();
         if let Some(rotating) = rotating {
-            let (served, metrics) = (Arc::clone(&served), Arc::clone(&metrics));
-            pollers.push(tokio::spawn(async move { rotating.run(&served, &metrics, every).await }).abort_handle());
+            let app = Arc::clone(&app);
+            pollers.push(tokio::spawn(async move { rotating.run(&app, every).await }).abort_handle());
         }
         let tls = listen::acceptor(served)?;
         let (stop_admission, stopped) = watch::channel(false);

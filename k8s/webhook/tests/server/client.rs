@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -75,36 +75,5 @@ pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
 
 /// A pod as a Deployment makes it, three containers of the usual size.
 pub fn review() -> Value {
-    let container = |name: &str| {
-        json!({
-            "name": name, "image": "registry.example/shop/app:1.2.3",
-            "ports": [{"containerPort": 8080, "name": "http"}],
-            "env": [{"name": "A", "value": "1"}, {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
-            "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
-            "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}},
-            "volumeMounts": [{"name": "kube-api-access-x", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}],
-        })
-    };
-    json!({
-        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-        "request": {
-            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
-            "kind": {"group": "", "version": "v1", "kind": "Pod"},
-            "resource": {"group": "", "version": "v1", "resource": "pods"},
-            "namespace": "shop", "operation": "CREATE", "dryRun": false,
-            "object": {
-                "apiVersion": "v1", "kind": "Pod",
-                "metadata": {
-                    "generateName": "web-7d4b9c6f5-", "labels": {"app": "web", "pod-template-hash": "7d4b9c6f5"},
-                    "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-7d4b9c6f5",
-                        "uid": "1", "controller": true}],
-                },
-                "spec": {
-                    "serviceAccountName": "web",
-                    "containers": [container("web"), container("cache"), container("log")],
-                    "volumes": [{"name": "kube-api-access-x", "projected": {"sources": []}}],
-                },
-            },
-        },
-    })
+    serde_json::from_str(include_str!("review.json")).unwrap()
 }

@@ -22,6 +22,9 @@ const SECRETS: &str = "/api/v1/namespaces/mesh/secrets";
 const SECRET: &str = "/api/v1/namespaces/mesh/secrets/ldmesh-webhook-certificates";
 const CONFIGURATION: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/ldmesh";
 
+/// What somebody does to an object.
+pub type Change = Box<dyn FnOnce(&mut Value) + Send>;
+
 #[derive(Default)]
 pub struct Objects {
     pub secret: Option<Value>,
@@ -30,6 +33,8 @@ pub struct Objects {
     pub refuses: Option<u16>,
     /// The Secret cannot be written.
     pub refuses_secret: bool,
+    /// What somebody else does to the configuration just before the next patch comes.
+    pub meanwhile: Option<Change>,
     version: u64,
     /// Requests that changed nothing.
     pub reads: usize,
@@ -55,6 +60,13 @@ pub fn configuration() -> Value {
             webhook("pod.ldmesh.io", "ldmesh-webhook"),
         ],
     })
+}
+
+/// Writes a caBundle for each webhook of ours.
+pub fn set_bundle(configuration: &mut Value, pem: &str) {
+    for index in [0, 2] {
+        configuration["webhooks"][index]["clientConfig"]["caBundle"] = STANDARD.encode(pem).into();
+    }
 }
 
 impl Fake {
@@ -88,6 +100,17 @@ impl Fake {
         let objects = self.objects.lock().unwrap();
         let text = objects.secret.as_ref()?["data"][key].as_str()?.to_owned();
         String::from_utf8(STANDARD.decode(text).ok()?).ok()
+    }
+
+    /// The CA of the Secret's certificate; those before it come behind it.
+    pub fn newest_ca(&self) -> String {
+        let end = "-----END CERTIFICATE-----\n";
+        self.secret("ca.crt").unwrap().split_inclusive(end).next().unwrap().to_owned()
+    }
+
+    /// Loses what is in the Secret.
+    pub fn damage_secret(&self, data: Value) {
+        self.objects.lock().unwrap().secret.as_mut().unwrap()["data"] = data;
     }
 
     /// The bundle of each webhook.
@@ -133,7 +156,11 @@ async fn answer(State(objects): State<Arc<Mutex<Objects>>>, request: Request) ->
         (&Method::PATCH, CONFIGURATION) => {
             assert_eq!(head.headers["content-type"], "application/json-patch+json");
             let patch: json_patch::Patch = serde_json::from_slice(&body).unwrap();
+            let meanwhile = objects.meanwhile.take();
             let configuration = objects.configuration.as_mut().unwrap();
+            if let Some(change) = meanwhile {
+                change(configuration);
+            }
             if let Err(error) = json_patch::patch(configuration, &patch) {
                 return refuse(422, &error.to_string());
             }

@@ -4,10 +4,11 @@
 mod admission;
 mod client;
 mod cluster;
+mod crowd;
 mod files;
 mod own;
+mod repair;
 mod shutdown;
-mod speed;
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use super::client::{Connection, get, tls};
 use super::cluster::{Fake, configuration};
 use super::{DAY, metric, options, until};
 
-fn rotation(fake: &Fake, lifetime: Duration) -> Rotation {
+pub fn rotation(fake: &Fake, lifetime: Duration) -> Rotation {
     Rotation {
         cluster: fake.cluster(),
         namespace: "mesh".into(),
@@ -21,16 +21,16 @@ fn rotation(fake: &Fake, lifetime: Duration) -> Rotation {
     }
 }
 
-async fn replica(fake: &Fake, lifetime: Duration) -> Webhook {
+pub async fn replica(fake: &Fake, lifetime: Duration) -> Webhook {
     Webhook::start(options(Certificates::Own(Box::new(rotation(fake, lifetime))))).await.unwrap()
 }
 
-async fn ready(webhook: &Webhook) {
+pub async fn ready(webhook: &Webhook) {
     until("it is ready", || async { get(webhook.health_address(), "/readyz").await.0 == 200 }).await;
 }
 
 /// As the API server does it, with the caBundle of the first webhook.
-async fn injects(fake: &Fake, webhook: &Webhook) -> bool {
+pub async fn injects(fake: &Fake, webhook: &Webhook) -> bool {
     let Some(bundle) = fake.bundles()[0].clone() else { return false };
     match Connection::open(webhook.address(), &bundle).await {
         Ok(mut connection) => connection.inject().await.unwrap(),
@@ -97,17 +97,20 @@ async fn what_others_break_is_repaired() {
     until("it works again", || injects(&fake, &webhook)).await;
     for broken in [json!({}), json!({"tls.crt": "%", "tls.key": "", "ca.crt": "AAAA"})] {
         let old = fake.secret("tls.crt");
-        fake.objects.lock().unwrap().secret.as_mut().unwrap()["data"] = broken;
+        fake.damage_secret(broken);
         until("there is another certificate", || async {
             fake.secret("tls.crt").is_some_and(|new| new.contains("BEGIN") && Some(new) != old)
         })
         .await;
-        until("it is served", || async { tls(webhook.address(), &fake.secret("ca.crt").unwrap()).await.is_ok() }).await;
+        until("it is served", || async { tls(webhook.address(), &fake.newest_ca()).await.is_ok() }).await;
         until("it works", || injects(&fake, &webhook)).await;
     }
-    let without_ca = fake.secret("tls.crt");
+    // The CA of what is served is known still, so that nothing new has to be made.
+    let certificate = fake.secret("tls.crt");
     fake.objects.lock().unwrap().secret.as_mut().unwrap()["data"]["ca.crt"] = "".into();
-    until("there is another certificate", || async { fake.secret("tls.crt") != without_ca }).await;
+    until("the CA is back", || async { fake.secret("ca.crt").unwrap().contains("BEGIN") }).await;
+    assert_eq!(fake.secret("tls.crt"), certificate);
+    assert!(injects(&fake, &webhook).await);
     webhook.shut_down().await;
 }
 
@@ -124,10 +127,15 @@ async fn without_the_api_server_it_waits_and_then_it_serves() {
         objects.refuses = None;
         objects.configuration.take()
     };
-    // Without the configuration, nobody calls; what is there is served all the same.
-    ready(&webhook).await;
+    // Without the configuration, nobody trusts it, so the Service must not lead there.
+    until("there is a certificate", || async {
+        let untrusted = (503, "the API server does not know yet whom to trust\n".to_owned());
+        get(webhook.health_address(), "/readyz").await == untrusted
+    })
+    .await;
     assert!(metric(&webhook, "ldmesh_webhook_reload_failed{what=\"certificates\"} 1").await);
     fake.objects.lock().unwrap().configuration = configuration;
+    ready(&webhook).await;
     until("it works", || injects(&fake, &webhook)).await;
     until("all is well", || metric(&webhook, "ldmesh_webhook_reload_failed{what=\"certificates\"} 0")).await;
     webhook.shut_down().await;
@@ -154,7 +162,7 @@ async fn a_certificate_that_holds_is_served_even_if_no_new_one_can_be_written() 
     assert_eq!(fake.secret("tls.crt"), Some(old.certificate.clone()));
     fake.objects.lock().unwrap().refuses_secret = false;
     until("there is a new one", || async { fake.secret("tls.crt") != Some(old.certificate.clone()) }).await;
-    until("it is served", || async { tls(webhook.address(), &fake.secret("ca.crt").unwrap()).await.is_ok() }).await;
+    until("it is served", || async { tls(webhook.address(), &fake.newest_ca()).await.is_ok() }).await;
     assert_eq!(fake.secret("ca.crt").unwrap().matches("BEGIN").count(), 2);
     until("it is well", || metric(&webhook, "ldmesh_webhook_reload_failed{what=\"certificates\"} 0")).await;
     webhook.shut_down().await;
