@@ -16,7 +16,7 @@ scripts/envoy.sh >/dev/null
 cargo build -p ctests -p bench --bins
 bench=${CARGO_TARGET_DIR:-target}/debug/bench
 
-for part in side-by-side names programs; do
+for part in side-by-side names programs scale; do
   "$bench" measure "$part" "${quick[@]}"
 done
 "$bench" report --document "$document"

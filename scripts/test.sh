@@ -54,6 +54,7 @@ if step "release builds" scripts/build.sh && step "portable library" scripts/bui
   if printf '%s\n' go1.26 "$(go env GOVERSION 2>/dev/null)" | sort -VC; then
     step "a real Istio" scripts/istiod.sh
     step "a real helm" scripts/helm.sh
+    step "a real cert-manager" scripts/cert-manager.sh
     step "a faulty control plane" scripts/go-control-plane.sh
   fi
   # Without a JDK and Maven, the demo's tests skip themselves by name.

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{NAMESPACE, SOON, WEBHOOK, bundles, cluster, install, is_injected, run, try_out};
 
-const SECRET: &str = "ldmesh-webhook-certificates";
+pub(super) const SECRET: &str = "ldmesh-webhook-certificates";
 
 /// A sample of a replica's metrics.
 fn metric(replica: &Replica<'_>, name: &str) -> f64 {
@@ -146,7 +146,7 @@ fn a_secret_of_somebody_elses_is_served_and_needs_no_right_at_all() {
 }
 
 /// A folder with a CA: `ca.crt`, `ca.key`.
-fn authority(folder: &std::path::Path) -> std::path::PathBuf {
+pub(super) fn authority(folder: &std::path::Path) -> std::path::PathBuf {
     let folder = folder.join("authority");
     fs::create_dir(&folder).unwrap();
     openssl(&folder, "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 10 -subj /CN=own");
@@ -159,7 +159,7 @@ fn openssl(folder: &std::path::Path, arguments: &str) {
 }
 
 /// Creates or replaces the Secret `own`: a certificate for so many days.
-fn put_secret(kubernetes: &Kubernetes<'_>, authority: &std::path::Path, days: u32) {
+pub(super) fn put_secret(kubernetes: &Kubernetes<'_>, authority: &std::path::Path, days: u32) {
     let name = format!("{WEBHOOK}.{NAMESPACE}.svc");
     fs::write(authority.join("names"), format!("subjectAltName=DNS:{name}\n")).unwrap();
     openssl(authority, "req -newkey rsa:2048 -nodes -keyout tls.key -out tls.csr -subj /CN=webhook");

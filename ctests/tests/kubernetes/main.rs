@@ -8,6 +8,7 @@ mod certificates;
 mod failures;
 mod istio;
 mod release;
+mod sources;
 mod walkthrough;
 
 use std::time::Duration;

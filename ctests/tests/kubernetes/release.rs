@@ -121,7 +121,7 @@ fn with_cert_manager_the_webhook_needs_no_right_and_no_way_out() {
         "  - ldmesh-webhook.ldmesh-system.svc\n",
         "    kind: ClusterIssuer\n    name: ca\n",
         "--certificates=/certificates",
-        "secretName: ldmesh-webhook-certificates",
+        "secretName: ldmesh-webhook-cert-manager",
         "automountServiceAccountToken: false",
         "egress: []",
     ] {

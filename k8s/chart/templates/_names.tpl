@@ -4,9 +4,13 @@
 {{/* Everything in the namespace, and the Service by whose name the API server calls. */}}
 {{- define "ldmesh.webhook" -}}ldmesh-webhook{{- end }}
 
+{{/* Each source has a Secret of its own: helm takes its one away when the source changes, and cert-manager's is not
+helm's. */}}
 {{- define "ldmesh.secret" -}}
 {{- if eq .Values.certificates.source "secret" -}}
 {{ .Values.certificates.secretName }}
+{{- else if eq .Values.certificates.source "cert-manager" -}}
+ldmesh-webhook-cert-manager
 {{- else -}}
 ldmesh-webhook-certificates
 {{- end -}}
