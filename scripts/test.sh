@@ -62,6 +62,7 @@ if step "release builds" scripts/build.sh && step "portable library" scripts/bui
     step "the Spring demo" scripts/spring.sh
   fi
   if step "a real Envoy" scripts/envoy.sh; then
+    step "benchmarks, briefly" scripts/bench.sh --quick
     step "end-to-end tests" timeout 45m cargo test -p ctests --no-fail-fast -- --show-output
     step "compatibility tables" cargo run --quiet -p ctests --bin table -- "$LDMESH_TABLE" --document docs/compatibility.md
   else
