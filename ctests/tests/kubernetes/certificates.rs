@@ -18,7 +18,7 @@ fn metric(replica: &Replica<'_>, name: &str) -> f64 {
     value.unwrap_or_else(|| panic!("no {name}:\n{text}")).parse().unwrap()
 }
 
-fn expiry(replica: &Replica<'_>) -> f64 {
+pub(super) fn expiry(replica: &Replica<'_>) -> f64 {
     metric(replica, "ldmesh_webhook_certificate_expiry_seconds")
 }
 
