@@ -19,6 +19,7 @@ pub struct Measured {
     side_by_side: Results,
     names: Results,
     programs: Results,
+    scale: Results,
 }
 
 /// A column of a table: its heading, the figure, how it is shown.
@@ -39,16 +40,53 @@ const MEMORY: &[Column] = &[
 ];
 const START: &[Column] = &[("p50", "p50_ns", Unit::Time), ("p99", "p99_ns", Unit::Time)];
 
+const FIRST_LOAD: &[Column] = &[
+    ("largest message", "largest_message_bytes", Unit::Bytes),
+    ("all messages", "sent_bytes", Unit::Bytes),
+    ("leader's processor time", "leader_cpu_ns", Unit::Time),
+    ("last byte to image", "publish_ns", Unit::Time),
+    ("image", "image_bytes", Unit::Bytes),
+    ("leader at its peak", "peak_kib", Unit::Memory),
+    ("leader, private, steady", "steady_private_kib", Unit::Memory),
+];
+const FIRST_USE: &[Column] =
+    &[("median", "p50_ns", Unit::Time), ("longest", "max_ns", Unit::Time), ("changes", "count", Unit::Count)];
+const CHURN: &[Column] = &[
+    ("leader, of one processor", "leader_cores", Unit::Cores),
+    ("publishes a second", "publishes_per_second", Unit::Count),
+    ("leader, private", "private_kib", Unit::Memory),
+    ("reads repeated", "retry_share", Unit::Cores),
+];
+const PROCESSES: &[Column] = &[
+    ("push to first use", "first_use_ns", Unit::Time),
+    ("leader, of one processor", "leader_cores", Unit::Cores),
+    ("leader, private", "leader_private_kib", Unit::Memory),
+    ("one program, private", "program_private_kib", Unit::Memory),
+];
+const STREAMS: &[Column] = &[
+    ("streams", "streams", Unit::Count),
+    ("sent by the control plane", "sent_bytes", Unit::Bytes),
+    ("received", "received_bytes", Unit::Bytes),
+];
+
 /// Writes the document, and its plots into a folder beside it that has its name.
 pub fn write(folder: &Path, document: &Path) -> Result<()> {
     let measured = Measured {
         side_by_side: Results::read(folder, "side-by-side")?,
         names: Results::read(folder, "names")?,
         programs: Results::read(folder, "programs")?,
+        scale: Results::read(folder, "scale")?,
     };
     let plots = document.with_extension("");
     fs::create_dir_all(&plots).with_context(|| plots.display().to_string())?;
-    let text = [head(&measured)?, side_by_side(&measured, &plots)?, names(&measured), programs(&measured)].concat();
+    let parts = [
+        head(&measured)?,
+        side_by_side(&measured, &plots)?,
+        names(&measured),
+        programs(&measured),
+        scale(&measured.scale),
+    ];
+    let text = parts.concat();
     fs::write(document, text).with_context(|| document.display().to_string())
 }
 
@@ -140,6 +178,36 @@ fn programs(measured: &Measured) -> String {
     text
 }
 
+fn scale(results: &Results) -> String {
+    let mut text = String::from(
+        "## Large meshes\n\nThe control plane is a program that sends what istiod would (LDS, CDS, EDS, NDS), over \
+         loopback; `10,000 x 10` are services and endpoints of each. The leader subscribes to the endpoints of what its pod \
+         uses: `one wanted` is a pod that uses one service. In the other rows the pod uses all services, which none does.\n\n",
+    );
+    let works: [(&str, &str, &[Column]); 6] = [
+        ("scale/first load", "The leader's first load", FIRST_LOAD),
+        (
+            "scale/first use",
+            "One endpoint is replaced: from the push to the first connection at the new one",
+            FIRST_USE,
+        ),
+        ("scale/churn", "Endpoints change, 10,000 services of 10", CHURN),
+        ("scale/processes", "Programs in the pod, 10,000 services of 10", PROCESSES),
+        ("scale/program", "A program's private memory", &[("private", "private_kib", Unit::Memory)]),
+        (
+            "scale/1,000 short programs",
+            "What 1,000 short programs cost the control plane, 1,000 services of 10",
+            STREAMS,
+        ),
+    ];
+    for (work, what, columns) in works {
+        text.push_str(&format!("{what}:\n\n"));
+        text.push_str(&table(results, work, "", columns));
+    }
+    text.push_str("The streams of each program were measured with 20 of them; the row has 50 times that.\n");
+    text
+}
+
 /// A row for each way; each figure with its ratio to that of `base`.
 fn table(results: &Results, work: &str, base: &str, columns: &[Column]) -> String {
     let headings: String = columns.iter().map(|(heading, ..)| format!(" {heading} |")).collect();
@@ -148,7 +216,9 @@ fn table(results: &Results, work: &str, base: &str, columns: &[Column]) -> Strin
         text.push_str(&format!("| {way} |"));
         for (_, figure, unit) in columns {
             let value = results.median(work, way, figure).map_or_else(|| "-".to_owned(), |value| shown(value, *unit));
-            let ratio = results.ratio(work, way, base, figure).filter(|_| way != base && *unit != Unit::Memory);
+            let ratio = results
+                .ratio(work, way, base, figure)
+                .filter(|_| way != base && matches!(unit, Unit::Time | Unit::Throughput));
             let ratio = ratio.map_or_else(String::new, |ratio| format!(" ({ratio:.2})"));
             text.push_str(&format!(" {value}{ratio} |"));
         }

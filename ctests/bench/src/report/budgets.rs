@@ -1,7 +1,11 @@
 //! What we promised ourselves, and what was measured.
 
 use super::Measured;
+use super::figure::{Unit, shown};
 use crate::results::Results;
+
+/// The mesh that the budgets of large meshes are of.
+const LARGE: &str = "10,000 x 10";
 
 /// A promise: what it is of, in words; the bounds of the figure, and the figure.
 struct Budget {
@@ -30,6 +34,9 @@ pub fn table(measured: &Measured) -> String {
 
 fn all(measured: &Measured) -> Vec<Budget> {
     let ratio = |work: &str, way: &str| measured.side_by_side.ratio(work, way, "direct", "p50_ns");
+    let scale = |work: &str, way: &str, figure: &str| measured.scale.median(work, way, figure);
+    let kib: fn(f64) -> String = |figure| shown(figure, Unit::Memory);
+    let time: fn(f64) -> String = |figure| shown(figure, Unit::Time);
     let times: fn(f64) -> String = |ratio| format!("{ratio:.3}");
     vec![
         Budget {
@@ -73,6 +80,71 @@ fn all(measured: &Measured) -> Vec<Budget> {
             within: |more| more < 150_000.0,
             measured: more(&measured.programs, "exec/true", "ldmesh", "direct"),
             shown: |more| format!("{:.0} µs", more / 1000.0),
+        },
+        Budget {
+            what: "private memory of a program that never connects",
+            promised: "0.5 MB",
+            within: |kib| kib <= 500.0,
+            measured: scale("scale/program", "never connects", "private_kib"),
+            shown: kib,
+        },
+        Budget {
+            what: "private memory of a reader, 1,000 services",
+            promised: "1 MB",
+            within: |kib| kib <= 1000.0,
+            measured: scale("scale/program", "reader of 1,000 services", "private_kib"),
+            shown: kib,
+        },
+        Budget {
+            what: "private memory of a leader, 10,000 x 10, steady",
+            promised: "20 MB",
+            within: |kib| kib <= 20e3,
+            measured: scale("scale/first load", LARGE, "steady_private_kib"),
+            shown: kib,
+        },
+        Budget {
+            what: "the same at its peak, beyond the largest message",
+            promised: "25 MB",
+            within: |kib| kib <= 25e3,
+            measured: scale("scale/first load", LARGE, "peak_kib")
+                .zip(scale("scale/first load", LARGE, "largest_message_bytes"))
+                .map(|(peak, message)| peak - message / 1024.0),
+            shown: kib,
+        },
+        Budget {
+            what: "image of 10,000 x 10",
+            promised: "under 5 MB",
+            within: |bytes| bytes < 5e6,
+            measured: scale("scale/first load", LARGE, "image_bytes"),
+            shown: |bytes| shown(bytes, Unit::Bytes),
+        },
+        Budget {
+            what: "its publish, from the last byte",
+            promised: "15 ms",
+            within: |time| time <= 15e6,
+            measured: scale("scale/first load", LARGE, "publish_ns"),
+            shown: time,
+        },
+        Budget {
+            what: "its full first load, the leader's processor time",
+            promised: "under 400 ms",
+            within: |time| time < 400e6,
+            measured: scale("scale/first load", LARGE, "leader_cpu_ns"),
+            shown: time,
+        },
+        Budget {
+            what: "one endpoint changed among 100,000, push to first use",
+            promised: "under 10 ms",
+            within: |time| time < 10e6,
+            measured: scale("scale/first use", LARGE, "p50_ns"),
+            shown: time,
+        },
+        Budget {
+            what: "1,000 endpoint changes a second, the leader's share of one processor",
+            promised: "under 10 %",
+            within: |share| share < 0.1,
+            measured: scale("scale/churn", "1,000 a second in 10 pushes", "leader_cores"),
+            shown: |share| shown(share, Unit::Cores),
         },
     ]
 }
