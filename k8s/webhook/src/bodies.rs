@@ -17,8 +17,8 @@ use tokio::time::timeout;
 const LIMIT: usize = 4 << 20;
 /// The API server waits for 10 s by default.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// A review of an ordinary pod is smaller.
-const START: usize = 64 << 10;
+/// A review of an ordinary pod is smaller; as many as there may be connections fit into [`STARTS`].
+const START: usize = 32 << 10;
 /// For the first part of each body, and for what goes beyond it. Both together are a quarter of the chart's limit.
 const STARTS: usize = 16 << 20;
 const RESTS: usize = 16 << 20;
