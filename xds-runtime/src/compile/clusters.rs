@@ -50,8 +50,6 @@ impl<'a, 'b> Clusters<'a, 'b> {
         slots: &'b mut dyn FnMut(u64) -> Option<u32>,
         notes: &'b mut BTreeSet<String>,
     ) -> Self {
-        let localities = input.endpoints.values().flat_map(|assignment| &assignment.localities);
-        let endpoints = localities.map(|locality| locality.endpoints.len()).sum();
         Self {
             input,
             slots,
@@ -60,9 +58,16 @@ impl<'a, 'b> Clusters<'a, 'b> {
             eds: Vec::new(),
             local: None,
             built: Vec::new(),
-            live_tags: QuickSet::with_capacity_and_hasher(endpoints, Default::default()),
+            live_tags: QuickSet::default(),
             hostnames: BTreeMap::new(),
         }
+    }
+
+    /// Makes room for all endpoints of the mesh at once. Not for a single cluster: it walks through all of them.
+    pub fn with_room(mut self) -> Self {
+        let localities = self.input.endpoints.values().flat_map(|assignment| &assignment.localities);
+        self.live_tags.reserve(localities.map(|locality| locality.endpoints.len()).sum());
+        self
     }
 
     pub fn note(&mut self, note: String) {

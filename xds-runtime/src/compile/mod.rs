@@ -93,7 +93,7 @@ pub const ALWAYS_WANTED: u64 = 0;
 pub fn compile(input: &Input<'_>, slots: &mut dyn FnMut(u64) -> Option<u32>) -> Compiled {
     let mut notes = BTreeSet::new();
     let names = names::select(input.names, &mut notes);
-    let mut clusters = Clusters::new(input, slots, &mut notes);
+    let mut clusters = Clusters::new(input, slots, &mut notes).with_room();
     let mut destinations = Destinations::new(input, &names);
     chains::compile(input, &mut clusters, &mut destinations);
 
