@@ -155,8 +155,8 @@ fn names(measured: &Measured) -> String {
     let results = &measured.names;
     let mut text = String::from(
         "## Names\n\n`getaddrinfo` of a service's name with kubelet's `resolv.conf` (three search domains, `ndots:5`), by \
-         Rust's standard library. The DNS server is dnsmasq on loopback, which answers from memory: a cluster's is \
-         farther. ldmesh looks at `/etc/hosts` and `resolv.conf` each time whether they changed.\n\n",
+         Rust's standard library. The DNS server is CoreDNS, as clusters have it, but on loopback and with a file of one zone: a \
+         cluster's is farther. ldmesh looks at `/etc/hosts` and `resolv.conf` each time whether they changed.\n\n",
     );
     for name in ["greeter", "greeter.default.svc.cluster.local", "10.96.0.10"] {
         text.push_str(&format!("`{name}`:\n\n"));
