@@ -1,5 +1,5 @@
 /* reverse FUNCTION ADDRESS [PORT] [FLAG...]: getnameinfo ("nameinfo") and gethostbyaddr ("byaddr",
- * "byaddr_r"). Flags: numerichost numericserv namereqd nofqdn. Prints "code=N name=H service=S". */
+ * "byaddr_r"); "both" with a NAME for the port: whether gethostbyname and the others share a result. Flags: numerichost numericserv namereqd nofqdn. Prints "code=N name=H service=S". */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netdb.h>
@@ -33,6 +33,13 @@ int main(int argc, char **argv) {
     const void *raw = is_v4 ? (void *)&v4.sin_addr : (void *)&v6.sin6_addr;
     socklen_t length = is_v4 ? 4 : 16;
     int family = is_v4 ? AF_INET : AF_INET6, error = 0;
+    if (!strcmp(argv[1], "both")) {
+        struct hostent *by_name = gethostbyname(argv[3]), *by_name2 = gethostbyname2(argv[3], family);
+        struct hostent *by_address = gethostbyaddr(raw, length, family);
+        if (!by_name || !by_name2 || !by_address) return 1;
+        printf("one=%d\n", by_name == by_address || by_name == by_name2 || by_name2 == by_address);
+        return 0;
+    }
     struct hostent storage, *entry = NULL;
     char buffer[8192];
     if (!strcmp(argv[1], "byaddr")) entry = gethostbyaddr(raw, length, family), error = h_errno;

@@ -218,13 +218,17 @@ fn a_program_may_exit_during_its_first_connect() {
 
 #[test]
 fn without_memory_every_call_has_an_outcome() {
-    let pod = Pod::new();
-    let _greeter = pod.greeters(Mode::Echo, 1);
-    let _control_plane = pod.serve(&Manifest::greeter(1));
-    ready(&pod);
-    let answer = run(&mut pod.mesh(c_program("out_of_memory")), &[VIP, "80"]);
-    answer.success();
-    assert_eq!(answer.field("alive"), Some("1"), "{answer}");
+    // A file that takes more memory than the library has for itself.
+    let large: String = (0..3000).map(|nth| format!("10.9.{}.{} neighbour-{nth}\n", nth / 250, nth % 250)).collect();
+    for hosts in [String::new(), large] {
+        let pod = Pod::builder().hosts(&format!("127.0.0.1 localhost\n{hosts}")).build();
+        let _greeter = pod.greeters(Mode::Echo, 1);
+        let _control_plane = pod.serve(&Manifest::greeter(1));
+        ready(&pod);
+        let answer = run(&mut pod.mesh(c_program("out_of_memory")), &[VIP, "80"]);
+        answer.success();
+        assert_eq!(answer.field("alive"), Some("1"), "{answer}");
+    }
 }
 
 #[test]

@@ -191,6 +191,22 @@ fn an_ejection_ends_by_its_time_and_the_next_one_is_longer() {
 }
 
 #[test]
+fn what_a_program_shut_its_own_socket_to_is_no_failure_of_an_endpoint() {
+    let pod = Pod::new();
+    let _alive = [1, 2].map(|nth| backend(&pod, Mode::Echo, nth));
+    let _control_plane =
+        pod.serve(&greeter(2, "consecutive5xxErrors: 1, baseEjectionTime: 60s, maxEjectionPercent: 100"));
+    Told::dialer(&pod).dial_into_mesh(&pod);
+    for _ in 0..5 {
+        let dial = Finished::of(pod.mesh(c_program("dials_v6_only")).args([&format!("::ffff:{VIP}"), "8080"]));
+        assert_eq!(dial.field("connect"), Some("ENETUNREACH"), "{dial}");
+    }
+    for endpoint in endpoints(&pod) {
+        assert!(endpoint["failures"] == 0 && !is_ejected(&endpoint), "{endpoint}");
+    }
+}
+
+#[test]
 fn processes_that_fail_at_once_eject_no_more_than_the_share() {
     let pod = Pod::new();
     let _refusing = [1, 2, 3, 4].map(|nth| backend(&pod, Mode::Refuse, nth));

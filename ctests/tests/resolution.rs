@@ -236,6 +236,8 @@ fn a_cluster_address_answers_with_its_services_name() {
             assert_eq!(answer.field("name"), Some(full.as_str()), "{function}: {answer}");
         }
     }
+    let both = Finished::of(pod.mesh(c_program("reverse")).args(["both", "10.96.0.10", "greeter"]));
+    assert_eq!(both.field("one"), Some("0"), "programs compare what each says: {both}");
     let mut digits = pod.mesh(c_program("reverse"));
     let digits = Finished::of(digits.args(["nameinfo", "10.96.0.10", "80", "numerichost", "numericserv"]));
     assert_eq!(digits.field("name"), Some("10.96.0.10"), "{digits}");

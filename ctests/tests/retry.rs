@@ -117,6 +117,28 @@ fn a_send_timeout_holds_in_total() {
 }
 
 #[test]
+fn a_send_timeout_bounds_the_wait_for_configuration_too() {
+    let pod = Pod::builder().env("LDMESH_READY_TIMEOUT", "20s").build();
+    let answer = dial(&pod, "dial_timeout", &["500"]);
+    assert_eq!(answer.field("connect"), Some("ENETUNREACH"), "there is no control plane: {answer}");
+    assert!((400..10_000).contains(&took_ms(&answer)), "{answer}");
+    assert_eq!(answer.field("timeout_ms"), Some("500"), "the option was changed: {answer}");
+}
+
+#[test]
+fn a_connect_that_was_given_up_with_af_unspec_begins_anew() {
+    let pod = Pod::new();
+    let _hanging = pod.backend_of(Mode::Hang, "127.0.1.1:8080", "greeter-1");
+    let _alive = pod.backend_of(Mode::Echo, "127.0.1.2:8080", "greeter-2");
+    let _control_plane = pod.serve(&Manifest::greeter(2));
+    wait_for_mesh(&pod);
+    let answer = dial(&pod, "disconnects", &[]);
+    answer.success();
+    assert_eq!(answer.field("backend"), Some("greeter-2"), "{answer}");
+    assert_eq!(answer.field("peer"), Some("10.96.0.10:80"), "the new connection is recorded: {answer}");
+}
+
+#[test]
 fn a_signal_ends_a_connect_that_hangs() {
     let pod = Pod::new();
     let _hanging = pod.greeters(Mode::Hang, 2);

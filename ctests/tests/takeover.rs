@@ -126,5 +126,7 @@ fn a_host_that_changes_its_user_goes_on_as_the_new_one() {
         finished.success();
         let both = (finished.field("root"), finished.field("user"));
         assert_eq!(both, (Some("OK"), Some("OK")), "LDMESH_LEAD={lead}: {finished}");
+        let dialled = finished.field("roots_peer");
+        assert_eq!(dialled, Some("10.96.0.10:80"), "the other user's own connection: {finished}");
     }
 }

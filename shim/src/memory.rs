@@ -3,11 +3,14 @@
 //! connect(2) and its like are async-signal-safe: a handler may call them while the thread that it interrupted is
 //! inside malloc. So what they decide runs in [`without_malloc`], where allocations come from the store: blocks in
 //! static memory, taken and given back by one compare-and-swap. Everywhere else the store is what remains when malloc
-//! has no memory: Rust would end the program.
+//! has no memory: Rust would end the program. A thread of the runtime that then still has none stops for ever, and its
+//! leadership ends with its heartbeat.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, UnsafeCell};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::core::process;
 
 /// Paths and names are about as long.
 const BLOCK: usize = 128;
@@ -54,12 +57,16 @@ unsafe impl GlobalAlloc for Memory {
             // SAFETY: as the caller promises.
             false => (unsafe { System.alloc(layout) }, false),
         };
-        match (first.is_null(), spares) {
+        let place = match (first.is_null(), spares) {
             (false, _) => first,
             // SAFETY: as above.
             (true, true) => unsafe { System.alloc(layout) },
             (true, false) => STORE.take(layout),
+        };
+        if place.is_null() && process::is_runtime_thread() {
+            stop();
         }
+        place
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
@@ -69,6 +76,16 @@ unsafe impl GlobalAlloc for Memory {
             // SAFETY: not the store's, so it came from malloc.
             unsafe { System.dealloc(place, layout) };
         }
+    }
+}
+
+/// Stops this thread, whose signals are blocked.
+#[cold]
+fn stop() -> ! {
+    let (nobody, no_time) = (std::ptr::null_mut::<libc::pollfd>(), std::ptr::null::<libc::timespec>());
+    loop {
+        // SAFETY: waits for nothing, for ever.
+        unsafe { libc::syscall(libc::SYS_ppoll, nobody, 0_u64, no_time, std::ptr::null::<libc::sigset_t>(), 8_u64) };
     }
 }
 

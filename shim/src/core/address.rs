@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use libc::{AF_INET, AF_INET6, sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
+use libc::{AF_INET, AF_INET6, AF_UNSPEC, sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
 use xds_runtime::shm::WordAddr;
 
 /// Bytes of a `sockaddr_in6` without its scope: the least that Linux takes (RFC 2133's form).
@@ -33,6 +33,17 @@ pub struct Inet {
 pub fn plausible<T>(pointer: *const T) -> bool {
     let address = pointer as usize;
     address >= 4096 && (address as isize) > 0
+}
+
+/// True for AF_UNSPEC, which takes a socket's connection away (connect(2)).
+///
+/// # Safety
+/// `address` is implausible (see [`plausible`]) or points to `length` readable bytes.
+pub unsafe fn is_unspecified(address: *const sockaddr, length: socklen_t) -> bool {
+    // SAFETY: as the caller says; alignment is not assumed.
+    plausible(address)
+        && length as usize >= size_of::<sa_family_t>()
+        && unsafe { address.cast::<sa_family_t>().read_unaligned() } == AF_UNSPEC as sa_family_t
 }
 
 impl Inet {
@@ -153,6 +164,8 @@ mod tests {
             assert!(Inet::read(std::ptr::null(), 16).is_none());
             assert!(Inet::read(std::ptr::without_provenance(usize::MAX), 16).is_none());
             assert!(Inet::read(RawAddress::ZERO.as_ptr(), 16).is_none());
+            assert!(is_unspecified(RawAddress::ZERO.as_ptr(), 2) && !is_unspecified(raw.as_ptr(), 24));
+            assert!(!is_unspecified(RawAddress::ZERO.as_ptr(), 1) && !is_unspecified(std::ptr::null(), 16));
         }
     }
 }

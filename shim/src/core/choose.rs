@@ -23,7 +23,7 @@ use crate::core::address::{Form, Inet};
 use crate::core::answered::ANSWERED;
 use crate::core::mesh::{Mesh, Occasion};
 use crate::core::process::Context;
-use crate::core::socket::Socket;
+use crate::core::socket::{Socket, milliseconds};
 use crate::core::verdict::{Refusal, Verdict, Why};
 
 /// A connect, for the log.
@@ -95,7 +95,7 @@ pub fn choose_first(context: &Context, mesh: &dyn Mesh, socket: Socket, dialled:
     }
     let mut looked_again = false;
     // The pod's deadline is another process's word: no wait is longer than this process would make it.
-    let patience_ends = asked.saturating_add(context.settings.ready_timeout.as_millis() as Millis);
+    let mut patience_ends = asked.saturating_add(context.settings.ready_timeout.as_millis() as Millis);
     loop {
         let now = shm::now();
         if control.switch() != Switch::On {
@@ -116,7 +116,13 @@ pub fn choose_first(context: &Context, mesh: &dyn Mesh, socket: Socket, dialled:
             }
             Settled::Wait(why, deadline) => {
                 let may_wait = socket.is_blocking();
-                if may_wait && await_news(mesh, news, deadline.min(patience_ends) - now) != Wake::Interrupted {
+                // SO_SNDTIMEO bounds a connect, and so its wait.
+                if may_wait && let Some(own @ 1..) = socket.send_timeout().map(milliseconds) {
+                    patience_ends = patience_ends.min(asked.saturating_add(own));
+                }
+                if may_wait
+                    && await_news(mesh, news, deadline.min(patience_ends).saturating_sub(now)) != Wake::Interrupted
+                {
                     continue;
                 }
                 // Without any configuration it is not this connect's to choose: open or closed.

@@ -26,7 +26,7 @@ use xds_runtime::shm::{self, Millis, WordAddr};
 use xds_runtime::state::{Connection, ConnectionState, Slot};
 
 use crate::core::Errno;
-use crate::core::address::{Inet, RawAddress};
+use crate::core::address::{self, Form, Inet, RawAddress};
 use crate::core::choose::{Dial, Identity, choose, choose_first, is_outside, reachable, without_configuration};
 use crate::core::failure;
 use crate::core::grace::{self, Progress};
@@ -35,7 +35,7 @@ use crate::core::mesh::{Attached, Mesh};
 use crate::core::outcome::{self, Outcome};
 use crate::core::process::{self, Context};
 use crate::core::room;
-use crate::core::socket::Socket;
+use crate::core::socket::{Socket, milliseconds};
 use crate::core::verdict::{Refusal, Verdict, Why};
 use crate::memory;
 
@@ -137,6 +137,10 @@ impl Attempt {
         };
         // SAFETY: as the caller says.
         let Some(dialled) = (unsafe { Inet::read(address, length) }) else {
+            // SAFETY: as above.
+            if unsafe { address::is_unspecified(address, length) } {
+                memory::without_malloc(|| outcome::disconnected(context, socket));
+            }
             Why::NotInet.count();
             return Step::Pass;
         };
@@ -263,7 +267,7 @@ impl Redirected {
     /// Counts the connection in the slots of its cluster and endpoint; false = the cluster is full.
     fn count_open(&self) -> bool {
         let Some(state) = self.mesh.state() else { return true };
-        let limit = self.pick.max_connections.unwrap_or(u32::MAX);
+        let limit = self.pick.max_connections.filter(|_| state.network().is_some()).unwrap_or(u32::MAX);
         let cluster = self.pick.cluster_slot.map(|index| (index, self.pick.cluster_tag));
         if let Some((index, tag)) = cluster
             && let Some(slot) = state.slot(index, tag)
@@ -319,7 +323,9 @@ impl Redirected {
                 }
             }
             libc::EINTR => self.under_way(socket, errno, now),
-            errno if outcome::is_the_endpoints(errno) => self.failed(socket, errno, now),
+            errno if outcome::is_the_endpoints(errno) && !self.is_v6_only(socket, errno) => {
+                self.failed(socket, errno, now)
+            }
             // Not the endpoint's fault (EADDRNOTAVAIL, EISCONN, EALREADY, EBADF..): the program's to know.
             _ => {
                 self.uncount();
@@ -336,6 +342,14 @@ impl Redirected {
     /// True when a success says nothing about the endpoint yet.
     fn is_ahead(&self, socket: Socket) -> bool {
         if self.sends { !socket.is_blocking() } else { socket.defers_connect() }
+    }
+
+    /// True when the kernel refused to send anything, because the program shut its IPv6 socket to IPv4.
+    fn is_v6_only(&self, socket: Socket, errno: Errno) -> bool {
+        errno == libc::ENETUNREACH
+            && self.dialled.form == Form::V6
+            && self.pick.address.ip().is_ipv4()
+            && socket.is_v6_only()
     }
 
     fn established(&self, socket: Socket, slot: Option<Slot<'_>>, now: Millis) -> Next {
@@ -451,9 +465,7 @@ impl Redirected {
         if total.tv_sec == 0 && total.tv_usec == 0 {
             return true;
         }
-        let whole = |number: i64| Millis::try_from(number).unwrap_or(0);
-        let total_ms = whole(total.tv_sec).saturating_mul(1000).saturating_add(whole(total.tv_usec) / 1000);
-        let left = total_ms.saturating_sub(now.saturating_sub(self.started));
+        let left = milliseconds(total).saturating_sub(now.saturating_sub(self.started));
         let (Ok(seconds), Ok(rest)) = (i64::try_from(left / 1000), i64::try_from(left % 1000)) else { return false };
         if left > 0 {
             self.send_timeout = Some(total);

@@ -4,7 +4,7 @@ use xds_runtime::control::Control;
 use xds_runtime::image::ImageFile;
 use xds_runtime::pod::Pod;
 use xds_runtime::shm::Millis;
-use xds_runtime::state::State;
+use xds_runtime::state::{Connection, State};
 
 use crate::core::lead;
 use crate::core::process::Context;
@@ -40,6 +40,14 @@ pub struct Attached {
     pub context: &'static Context,
     /// Its pod.
     pub pod: &'static Pod,
+}
+
+impl Attached {
+    /// The pod of this process in whose STATE a socket is recorded, and the record: the process may have been another
+    /// user when it connected.
+    pub fn of_socket(context: &'static Context, cookie: u64) -> Option<(Self, Connection)> {
+        context.attachments().find_map(|pod| Some((Self { context, pod }, pod.state()?.connection(cookie)?)))
+    }
 }
 
 impl Mesh for Attached {

@@ -16,7 +16,7 @@ use crate::core::Errno;
 use crate::core::address::plausible;
 use crate::core::failure;
 use crate::core::mesh::{Attached, Mesh};
-use crate::core::process;
+use crate::core::process::{self, Context};
 use crate::core::socket::Socket;
 use crate::memory;
 
@@ -85,7 +85,9 @@ pub const fn is_told_by(level: c_int, name: c_int) -> bool {
 pub unsafe fn told(fd: c_int, value: *const c_void, length: *const socklen_t) {
     let Ok(context) = process::enter() else { return };
     // Only a process that is attached has connected anything.
-    let Some(pod) = context.attached() else { return };
+    if context.attached().is_none() {
+        return;
+    }
     // SAFETY: the real call wrote through both; alignment is not assumed.
     let whole = plausible(length) && unsafe { length.read_unaligned() } as usize == size_of::<c_int>();
     if !whole {
@@ -93,18 +95,33 @@ pub unsafe fn told(fd: c_int, value: *const c_void, length: *const socklen_t) {
     }
     // SAFETY: as above: all four bytes were written.
     let errno = unsafe { value.cast::<c_int>().read_unaligned() };
-    memory::without_malloc(|| note(&Attached { context, pod }, Socket::of(fd), errno));
+    memory::without_malloc(|| note(context, Socket::of(fd), errno));
 }
 
-fn note(mesh: &dyn Mesh, socket: Socket, errno: Errno) {
-    let Some(state) = mesh.state() else { return };
+/// The program takes the connection of a socket away: its next connect begins anew, wherever this one was under way to.
+#[inline(never)]
+pub fn disconnected(context: &'static Context, socket: Socket) {
+    if context.attached().is_none() {
+        return;
+    }
     let Some(cookie) = socket.cookie() else { return };
-    let Some(seen) = state.connection(cookie).filter(|seen| seen.state.is_under_way()) else { return };
+    let Some((mesh, _)) = Attached::of_socket(context, cookie) else { return };
+    let Some(state) = mesh.state() else { return };
+    if let Some(gone) = state.forget(cookie, shm::now()) {
+        gone.member().uncount(&state);
+    }
+}
+
+fn note(context: &'static Context, socket: Socket, errno: Errno) {
+    let Some(cookie) = socket.cookie() else { return };
+    let Some((mesh, seen)) = Attached::of_socket(context, cookie).filter(|(_, seen)| seen.state.is_under_way()) else {
+        return;
+    };
     // No error is what a connect says, too, that is still under way.
     let outcome = match errno {
         0 if socket.is_connected_to(&seen) => Outcome::Established,
         0 => return,
         errno => Outcome::Failed(errno),
     };
-    learn(mesh, cookie, outcome, shm::now());
+    learn(&mesh, cookie, outcome, shm::now());
 }

@@ -65,9 +65,12 @@ impl Asked {
 fn dialled(socket: Socket, written: socklen_t) -> Result<(RawAddress, socklen_t), Why> {
     let context = process::enter()?;
     let now = shm::now();
-    let mesh = Attached { context, pod: context.attach_existing(now)? };
+    context.attach_existing(now)?;
     let cookie = socket.cookie().ok_or(Why::NoCookie)?;
-    let recorded = recorded(&mesh, cookie)?;
+    let (mesh, recorded) = Attached::of_socket(context, cookie).ok_or(Why::NoRecord)?;
+    if mesh.control().switch() != Switch::On {
+        return Err(Why::SwitchedOff);
+    }
     let peer = socket.peer().ok_or(Why::NotInet)?;
     // The socket may have been connected elsewhere since.
     if (WordAddr::new(peer.ip), peer.port) != (recorded.remote, recorded.remote_port) {
@@ -77,13 +80,6 @@ fn dialled(socket: Socket, written: socklen_t) -> Result<(RawAddress, socklen_t)
         outcome::learn(&mesh, cookie, Outcome::Established, now);
     }
     answer(peer, &recorded).filter(|(_, whole)| *whole == written).ok_or(Why::NoRecord)
-}
-
-fn recorded(mesh: &dyn Mesh, cookie: u64) -> Result<Connection, Why> {
-    if mesh.control().switch() != Switch::On {
-        return Err(Why::SwitchedOff);
-    }
-    mesh.state().and_then(|state| state.connection(cookie)).ok_or(Why::NoRecord)
 }
 
 fn answer(peer: Inet, recorded: &Connection) -> Option<(RawAddress, socklen_t)> {

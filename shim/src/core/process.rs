@@ -72,6 +72,11 @@ pub fn enter_runtime_thread() {
     RUNTIME_THREAD.set(true);
 }
 
+/// Whether the calling thread is the runtime's.
+pub fn is_runtime_thread() -> bool {
+    RUNTIME_THREAD.get()
+}
+
 /// The context, if calls of this thread are to be decided.
 ///
 /// # Errors
@@ -268,14 +273,23 @@ impl Context {
         unsafe { CURRENT.load(Ordering::Acquire).as_ref() }.map(|attachment| &attachment.pod)
     }
 
+    /// Everything that this process is attached to: one for each user that it was.
+    pub fn attachments(&self) -> impl Iterator<Item = &'static Pod> {
+        // SAFETY: a non-null pointer came from `leak`.
+        ATTACHED
+            .iter()
+            .filter_map(|place| unsafe { place.load(Ordering::Acquire).as_ref() })
+            .map(|attachment| &attachment.pod)
+    }
+
     /// The attachment, without making a run directory: a program that only serves leaves nothing behind. Looked for
     /// once a second.
     ///
     /// # Errors
     /// [`Why::NoRunDirectory`].
     pub fn attach_existing(&self, now: Millis) -> Result<&'static Pod, Why> {
-        if !CURRENT.load(Ordering::Acquire).is_null() {
-            return self.attach(false);
+        if let Some(pod) = self.attached() {
+            return Ok(pod);
         }
         let looked = LOOKED.swap(now, Ordering::Relaxed);
         if now.wrapping_sub(looked) < ATTACH_PAUSE_MS {
@@ -323,6 +337,11 @@ impl Context {
         if is_vfork_child() {
             return Err(Why::NoRunDirectory);
         }
+        // What is mapped stays mapped: nothing is, for one user too many.
+        if self.attachments().count() == USERS {
+            self.log.line(Level::Debug, format_args!("too many users in one process; calls of uid {uid} pass"));
+            return Err(Why::NoRunDirectory);
+        }
         self.report_problems();
         match Pod::attach(self.settings) {
             Ok(pod) => self.keep(uid, pod),
@@ -349,12 +368,8 @@ impl Context {
                 Err(other) => unsafe { other.as_ref() }.filter(|other| other.uid == uid),
             }
         });
-        let Some(stored) = stored else {
-            RETRY_UID.store(u64::from(uid), Ordering::Relaxed);
-            RETRY_AT.store(Millis::MAX, Ordering::Relaxed);
-            self.log.line(Level::Warn, format_args!("too many users in one process; calls of uid {uid} pass"));
-            return Err(Why::NoRunDirectory);
-        };
+        // Full by now, if at all, by threads that were other users at the same moment.
+        let stored = stored.ok_or(Why::NoRunDirectory)?;
         CURRENT.store(std::ptr::from_ref(stored).cast_mut(), Ordering::Release);
         CHECKED.store(shm::lately(), Ordering::Relaxed);
         Ok(&stored.pod)

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use libc::socklen_t;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-use xds_runtime::shm::WordAddr;
+use xds_runtime::shm::{Millis, WordAddr};
 use xds_runtime::state::Connection;
 
 use crate::core::address::{Inet, RawAddress};
@@ -141,6 +141,12 @@ impl Socket {
         // SAFETY: the kernel wrote `length` bytes.
         unsafe { Inet::read(raw.as_ptr(), length) }
     }
+}
+
+/// A time in whole milliseconds.
+pub fn milliseconds(time: libc::timeval) -> Millis {
+    let whole = |number: i64| Millis::try_from(number).unwrap_or(0);
+    whole(time.tv_sec).saturating_mul(1000).saturating_add(whole(time.tv_usec) / 1000)
 }
 
 /// This thread's errno.

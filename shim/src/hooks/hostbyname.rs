@@ -11,7 +11,8 @@ use super::reals::{GETHOSTBYNAME, GETHOSTBYNAME_R, GETHOSTBYNAME2, GETHOSTBYNAME
 use crate::core::hostent::{Outcome, Room, by_name};
 use crate::core::{answered, guarded_lookup};
 
-/// The result of the forms without `_r`: theirs by contract until the next call, in whatever thread.
+/// The result of a form without `_r`: the caller's by contract until the next call of the same form, in whatever thread.
+/// glibc and musl have one for each form, and programs compare what one says with what another one does.
 pub struct Own {
     entry: UnsafeCell<hostent>,
     buffer: UnsafeCell<[u64; 512]>,
@@ -20,19 +21,24 @@ pub struct Own {
 // SAFETY: gethostbyname(3) is not to be called in two threads at once; that is the program's care, as with libc's.
 unsafe impl Sync for Own {}
 
-/// Room for the largest answer.
-pub static OWN: Own = Own {
-    entry: UnsafeCell::new(hostent {
-        h_name: std::ptr::null_mut(),
-        h_aliases: std::ptr::null_mut(),
-        h_addrtype: 0,
-        h_length: 0,
-        h_addr_list: std::ptr::null_mut(),
-    }),
-    buffer: UnsafeCell::new([0; 512]),
-};
+static BY_NAME: Own = Own::new();
+static BY_NAME2: Own = Own::new();
 
 impl Own {
+    /// Room for the largest answer.
+    pub const fn new() -> Self {
+        Self {
+            entry: UnsafeCell::new(hostent {
+                h_name: std::ptr::null_mut(),
+                h_aliases: std::ptr::null_mut(),
+                h_addrtype: 0,
+                h_length: 0,
+                h_addr_list: std::ptr::null_mut(),
+            }),
+            buffer: UnsafeCell::new([0; 512]),
+        }
+    }
+
     /// As room for an answer.
     pub const fn room(&self) -> Room {
         Room { entry: self.entry.get(), buffer: self.buffer.get().cast(), length: size_of::<[u64; 512]>() }
@@ -58,11 +64,11 @@ pub fn set_h_errno(h_errno: c_int) {
     unsafe { *__h_errno_location() = h_errno };
 }
 
-/// Ends a call without `_r`.
-pub fn finish(outcome: Option<Outcome>) -> Rest<*mut hostent> {
+/// Ends a call without `_r` that had this room.
+pub fn finish(outcome: Option<Outcome>, own: &Own) -> Rest<*mut hostent> {
     match outcome {
         None | Some(Outcome::Pass) => Rest::Whole,
-        Some(Outcome::Filled) => Rest::Done(OWN.entry.get()),
+        Some(Outcome::Filled) => Rest::Done(own.entry.get()),
         Some(Outcome::Failed(h_errno, _)) => {
             set_h_errno(h_errno);
             Rest::Done(std::ptr::null_mut())
@@ -102,7 +108,7 @@ pub unsafe fn finish_r(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gethostbyname(name: *const c_char) -> *mut hostent {
     // SAFETY: the program's name.
-    match unsafe { named(name, AF_INET) } {
+    match unsafe { named(name, AF_INET, &BY_NAME) } {
         Rest::Done(entry) => entry,
         // SAFETY: the call as the program made it, and what it answered.
         Rest::Whole => unsafe { note(name, real(name)) },
@@ -116,7 +122,7 @@ pub unsafe extern "C" fn gethostbyname(name: *const c_char) -> *mut hostent {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gethostbyname2(name: *const c_char, family: c_int) -> *mut hostent {
     // SAFETY: the program's name.
-    match unsafe { named(name, family) } {
+    match unsafe { named(name, family, &BY_NAME2) } {
         Rest::Done(entry) => entry,
         // SAFETY: the call as the program made it, and what it answered.
         Rest::Whole => unsafe { note(name, real2(name, family)) },
@@ -184,9 +190,9 @@ unsafe extern "C" fn note_r(name: *const c_char, result: *mut *mut hostent, code
 }
 
 #[inline(never)]
-unsafe extern "C" fn named(name: *const c_char, family: c_int) -> Rest<*mut hostent> {
-    // SAFETY: the program's name; the room is gethostbyname's own.
-    finish(guarded_lookup(|| unsafe { by_name(name, family, OWN.room()) }))
+unsafe extern "C" fn named(name: *const c_char, family: c_int, own: &Own) -> Rest<*mut hostent> {
+    // SAFETY: the program's name; the room is the called form's own.
+    finish(guarded_lookup(|| unsafe { by_name(name, family, own.room()) }), own)
 }
 
 #[inline(never)]

@@ -4,12 +4,14 @@ use std::ffi::{c_char, c_int, c_void};
 
 use libc::{hostent, size_t, sockaddr, socklen_t};
 
-use super::hostbyname::{OWN, Rest as Answer, finish, finish_r};
+use super::hostbyname::{Own, Rest as Answer, finish, finish_r};
 use super::reals::{GETHOSTBYADDR, GETHOSTBYADDR_R, GETNAMEINFO};
 use crate::core::guarded_lookup;
 use crate::core::hostent::{Room, by_address};
 use crate::core::reverse::{HostPart, name_info};
 use crate::core::verdict::Verdict;
+
+static BY_ADDRESS: Own = Own::new();
 
 /// What is left to do of a getnameinfo.
 #[repr(C)]
@@ -109,7 +111,7 @@ pub unsafe extern "C" fn gethostbyaddr_r(
 #[inline(never)]
 unsafe extern "C" fn addressed(address: *const c_void, length: socklen_t, family: c_int) -> Answer<*mut hostent> {
     // SAFETY: the program's address; the room is gethostbyaddr's own.
-    finish(guarded_lookup(|| unsafe { by_address(address, length as usize, family, OWN.room()) }))
+    finish(guarded_lookup(|| unsafe { by_address(address, length as usize, family, BY_ADDRESS.room()) }), &BY_ADDRESS)
 }
 
 #[inline(never)]

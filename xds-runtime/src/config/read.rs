@@ -10,7 +10,7 @@ use crate::shm::Descriptor;
 /// The bytes of a regular file of at most `limit` bytes, and its status when it was opened.
 ///
 /// # Errors
-/// What the system calls say; `EINVAL` for what is not a regular file, `EFBIG` over the limit.
+/// What the system calls say; `EINVAL` for what is not a regular file, `EFBIG` over the limit, `ENOMEM` without memory.
 pub(crate) fn read_regular(path: &Path, limit: usize) -> Result<(Vec<u8>, Stat), Errno> {
     // O_NONBLOCK: opening a FIFO must not wait for a writer.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -29,6 +29,7 @@ pub(crate) fn read_regular(path: &Path, limit: usize) -> Result<(Vec<u8>, Stat),
         if bytes.len().saturating_add(read) > limit {
             return Err(Errno::FBIG);
         }
+        bytes.try_reserve(read).map_err(|_| Errno::NOMEM)?;
         bytes.extend_from_slice(part);
     }
 }

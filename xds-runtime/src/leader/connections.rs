@@ -10,6 +10,8 @@ use crate::state::{Connection, ConnectionState, Found, Network, SockDiag, State}
 
 /// A record whose local port nobody told is dropped after this long.
 const UNKNOWN_LOCAL_MS: Millis = 10_000;
+/// A record that the kernel cannot be asked about is dropped after this long.
+const UNCHECKED_MS: Millis = 600_000;
 /// Established connections that one pass looks up, 1 to 4 us each; the next pass goes on. Where more come in a second,
 /// the oldest records give way to them anyhow.
 const LOOK_UPS: usize = 2048;
@@ -42,15 +44,15 @@ pub fn care(connection: &Connection, found: Option<Found>, timeout: Option<Milli
         }
         (Some(_), _) => Care::Keep,
         (None, _) if connection.local_port == 0 && age > UNKNOWN_LOCAL_MS => Care::Drop,
+        (None, _) if age > UNCHECKED_MS => Care::Drop,
         (None, _) => Care::Keep,
     }
 }
 
 /// Checks records, and keeps the slots' connection counts true to them.
 pub struct Caretaker {
-    diag: Option<SockDiag>,
-    /// Where programs may ask the kernel, too.
-    network: Option<Network>,
+    /// The kernel's socket, and the network that it tells about.
+    kernel: Option<(SockDiag, Network)>,
     /// Established connections, in table order, before the first that the next pass looks up.
     passed: usize,
     /// Slots whose count differed from the records at the last pass: (count, records).
@@ -58,20 +60,23 @@ pub struct Caretaker {
 }
 
 impl Caretaker {
-    /// Opens the kernel's socket; without one, records live until their owners forget them.
+    /// Opens the kernel's socket. Where it cannot be asked (no netlink, no inet_diag), nobody knows which connections
+    /// are gone: no limit of connections is enforced, and records live for ten minutes.
     pub fn new() -> Self {
-        let diag =
-            SockDiag::open().inspect_err(|error| log::warn!("no sock_diag: {error}; connections are not checked"));
-        let mut diag = diag.ok();
-        let network = diag.as_mut().and_then(network_of);
-        Self { diag, network, passed: 0, differed: HashMap::new() }
+        let opened =
+            SockDiag::open().map_err(|error| error.to_string()).and_then(|mut diag| match network_of(&mut diag) {
+                Some(network) => Ok((diag, network)),
+                None => Err("it knows no socket of this network".to_owned()),
+            });
+        let kernel = opened
+            .inspect_err(|error| log::warn!("no sock_diag: {error}; limits of connections are not enforced"))
+            .ok();
+        Self { kernel, passed: 0, differed: HashMap::new() }
     }
 
     /// Tells the pod's processes whether they may ask the kernel, too, and where.
     pub fn tell(&self, state: State) {
-        if let Some(network) = self.network {
-            state.set_network(network);
-        }
+        state.set_network(self.kernel.as_ref().map(|(_, network)| *network));
     }
 
     /// Looks up every connect that is under way and [`LOOK_UPS`] established connections, in turns. Returns how many
@@ -129,7 +134,7 @@ impl Caretaker {
                     }
                 }
                 Care::Drop => {
-                    if let Some(gone) = state.forget(cookie, now) {
+                    if let Some(gone) = state.forget_seen(cookie, &connection, now) {
                         gone.member().uncount(&state);
                         dropped += usize::from(!connection.state.is_under_way());
                     }
@@ -142,7 +147,8 @@ impl Caretaker {
     }
 
     fn find(&mut self, cookie: u64, connection: &Connection) -> Option<Found> {
-        let found = self.diag.as_mut()?.find_recorded(cookie, connection)?;
+        let (diag, _) = self.kernel.as_mut()?;
+        let found = diag.find_recorded(cookie, connection)?;
         found.inspect_err(|error| log::debug!("sock_diag: {error}")).ok()
     }
 
@@ -296,6 +302,21 @@ mod tests {
         let unknown = Connection { local_port: 0, ..state.connection(cookie).unwrap() };
         assert_eq!(care(&unknown, None, None, 1000 + UNKNOWN_LOCAL_MS), Care::Keep);
         assert_eq!(care(&unknown, None, None, 1001 + UNKNOWN_LOCAL_MS), Care::Drop);
+    }
+
+    #[test]
+    fn where_the_kernel_cannot_be_asked_nothing_is_taken_for_gone_and_no_limit_is_told() {
+        let (state, slot, tag) = fixture();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let cookie = record(state, &socket, ConnectionState::Established, slot, tag);
+        Caretaker::new().tell(state);
+        assert!(state.network().is_some());
+        let mut caretaker = Caretaker { kernel: None, ..Caretaker::new() };
+        let mut check = |now| caretaker.check(state, &Mesh::default(), &mut Outliers::new(1), now, &mut || ());
+        assert_eq!((check(1000 + UNCHECKED_MS), state.connection(cookie).is_some()), (1, true));
+        assert_eq!(state.network(), None, "whoever finds the cluster full cannot ask either");
+        assert_eq!((check(1001 + UNCHECKED_MS), state.connection(cookie)), (0, None));
     }
 
     #[test]

@@ -22,6 +22,8 @@ use crate::config::read::read_regular;
 const MAX_VERSIONS: usize = 1000;
 const MAX_FILE: usize = 1 << 20;
 const MAX_LEAKED: usize = 16 << 20;
+/// What parsing takes at most for each byte of a file: names of one letter are kept in some dozens.
+const PARSED: usize = 64;
 /// Two writes within one tick of the kernel's coarse clock leave the same times behind; a tick is at most 10 ms.
 const TICK_MARGIN_NS: i128 = 50_000_000;
 
@@ -198,6 +200,8 @@ impl<T: PartialEq + 'static> Followed<T> {
         let Some((bytes, stat)) = present(read_regular(Path::new(&self.path), MAX_FILE))? else {
             return Ok((Vec::new(), None, false));
         };
+        // Parsing has no answer to a process that may have no more memory: it would end it.
+        Vec::<u8>::new().try_reserve_exact(bytes.len().saturating_mul(PARSED)).map_err(|_| Errno::NOMEM)?;
         let identity = identity(&stat);
         let now = clock_gettime(ClockId::Realtime);
         let now = i128::from(now.tv_sec).saturating_mul(1_000_000_000).saturating_add(now.tv_nsec.into());

@@ -105,7 +105,8 @@ impl State {
         for (at, word) in encode(connection).into_iter().enumerate() {
             record.content.cell(at)?.store(word, Ordering::Relaxed);
         }
-        record.cookie.store(cookie, Ordering::Release);
+        // Whoever was stopped in here for so long that its claim died leaves the record to its next owner.
+        let _ = record.cookie.compare_exchange(CLAIMED | now, cookie, Ordering::Release, Ordering::Relaxed);
         displaced
     }
 
@@ -144,8 +145,14 @@ impl State {
             *last = ports.swap(0, Ordering::AcqRel);
         }
         let opened = record.opened.load(Ordering::Relaxed);
-        record.cookie.store(0, Ordering::Release);
+        let _ = record.cookie.compare_exchange(CLAIMED | now, 0, Ordering::Release, Ordering::Relaxed);
         decode(content, opened)
+    }
+
+    /// Forgets a socket as it was read before something was learned about it: one that was connected anew meanwhile
+    /// keeps its record.
+    pub fn forget_seen(&self, cookie: u64, seen: &Connection, now: Millis) -> Option<Connection> {
+        (self.connection(cookie)? == *seen).then(|| self.forget(cookie, now)).flatten()
     }
 
     /// Every record with its cookie, in table order (leader, status).
@@ -256,7 +263,10 @@ impl Record {
     fn read_of(&self, cookie: u64) -> Option<Connection> {
         let connection = self.read()?;
         std::sync::atomic::fence(Ordering::Acquire);
-        (self.cookie.load(Ordering::Relaxed) == cookie).then_some(connection)
+        // The same socket may have been recorded anew in between, at another time.
+        let is_same =
+            (self.cookie.load(Ordering::Relaxed), self.opened.load(Ordering::Relaxed)) == (cookie, connection.opened);
+        is_same.then_some(connection)
     }
 }
 

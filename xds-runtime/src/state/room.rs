@@ -42,11 +42,17 @@ pub struct Look {
 }
 
 impl State {
-    /// Says in which network the kernel tells about the records' sockets (leader only).
-    pub fn set_network(&self, Network(network): Network) {
+    /// Says in which network the kernel tells about the records' sockets; `None` = it tells nothing (leader only).
+    pub fn set_network(&self, network: Option<Network>) {
         if let Some(word) = self.words.cell(AT_NETWORK) {
-            word.store(network, Ordering::Relaxed);
+            word.store(network.map_or(0, |Network(network)| network), Ordering::Relaxed);
         }
+    }
+
+    /// The network in which the kernel tells about the records' sockets. Without one nobody knows which connections are
+    /// gone, and a count of them limits nothing.
+    pub fn network(&self) -> Option<Network> {
+        self.words.load(AT_NETWORK).filter(|network| *network != 0).map(Network)
     }
 
     /// Looks for connections of a cluster (slot and its tag) that are gone, and uncounts them.
@@ -56,7 +62,7 @@ impl State {
     #[inline(never)]
     pub fn uncount_gone(&self, cluster: (u32, u64), now: Millis) -> Result<Look, Errno> {
         let mut look = Look::default();
-        let Some(network) = self.words.load(AT_NETWORK).filter(|network| *network != 0) else { return Ok(look) };
+        let Some(network) = self.network() else { return Ok(look) };
         let Some(place) = self.words.cell(AT_LOOK) else { return Ok(look) };
         let start = place.load(Ordering::Relaxed) as usize % CONNECTIONS;
         let mut diag = None;
@@ -72,14 +78,12 @@ impl State {
             }
             let diag = match &mut diag {
                 Some(diag) => diag,
-                None => diag.insert(SockDiag::open_in(Network(network))?),
+                None => diag.insert(SockDiag::open_in(network)?),
             };
             let Some(found) = diag.find_recorded(cookie, &connection) else { continue };
             look.asked += 1;
-            // As it was asked about: the socket may have been connected anew meanwhile.
             if found?.is_over()
-                && self.connection(cookie) == Some(connection)
-                && let Some(gone) = self.forget(cookie, now)
+                && let Some(gone) = self.forget_seen(cookie, &connection, now)
             {
                 gone.member().uncount(self);
                 look.freed += 1;
@@ -151,7 +155,7 @@ mod tests {
     /// A state of a network in which the kernel tells of sockets: this one.
     fn here(slots: usize) -> State {
         let state = state(slots);
-        state.set_network(SockDiag::open().unwrap().network());
+        state.set_network(Some(SockDiag::open().unwrap().network()));
         state
     }
 
@@ -208,10 +212,10 @@ mod tests {
         cluster.connect(1);
         cluster.ends.clear();
         assert_eq!(cluster.look(), Look::default());
-        cluster.state.set_network(Network::of_cookie(u64::MAX - 1));
+        cluster.state.set_network(Some(Network::of_cookie(u64::MAX - 1)));
         assert_eq!(cluster.state.uncount_gone(cluster.slot, 2000), Err(Errno::XDEV));
         assert_eq!(cluster.active(), 1);
-        cluster.state.set_network(Network::UNKNOWN);
+        cluster.state.set_network(Some(Network::UNKNOWN));
         assert_eq!((cluster.look(), cluster.active()), (Look { asked: 1, freed: 1 }, 0));
     }
 }
