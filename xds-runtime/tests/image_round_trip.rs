@@ -286,7 +286,7 @@ fn read_cluster(view: &View<'_>, index: u32) -> Result<Cluster, Torn> {
         name: view.string(cluster.name)?,
         owner: None,
         policy,
-        balancing: cluster.balancing,
+        balancing: view.balancing(&cluster)?,
         priorities: cluster.endpoints_known.then_some(priorities),
         slot: cluster.slot,
         connect_timeout: Duration::from_millis(cluster.connect_timeout_ms.into()),

@@ -7,11 +7,14 @@ mod text;
 
 pub use cluster::{ClusterView, PolicyView};
 
+use std::sync::atomic::AtomicU64;
+
 use crate::image::encode::{address_hash, destination_hash};
 use crate::image::layout::*;
 use crate::image::mesh::{DefaultAction, HashOn, Keepalive, PassReason};
 use crate::resource::Health;
-use crate::shm::{WordAddr, Words, hash_bytes, unpack};
+use crate::shm::{WordAddr, Words, hash_bytes, load, unpack};
+use crate::state::endpoint_tag;
 
 /// A check failed: the arena changed under the reader, or the file is corrupt. The caller tells which by the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +132,21 @@ impl SetView {
     pub const fn is_empty(&self) -> bool {
         self.endpoints.count == 0
     }
+
+    /// The place of the `nth` endpoint.
+    ///
+    /// # Errors
+    /// [`Torn`] when there is no such endpoint.
+    #[inline]
+    pub fn place(&self, nth: u32) -> Result<Place, Torn> {
+        nth_of(self.endpoints, nth).map(Place)
+    }
+
+    /// Which endpoint of the set is at a place; `None` = it is another set's.
+    #[inline]
+    pub fn nth_at(&self, place: Place) -> Option<u32> {
+        place.0.checked_sub(self.endpoints.first).filter(|nth| *nth < self.endpoints.count)
+    }
 }
 
 /// A priority.
@@ -165,6 +183,10 @@ pub struct LocalityView {
     pub peer: Option<u32>,
 }
 
+/// Where an endpoint is among all those of the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(u32);
+
 /// An endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndpointView {
@@ -182,24 +204,34 @@ pub struct EndpointView {
     pub slot: Option<u32>,
 }
 
+impl EndpointView {
+    /// The tag of its slot as an endpoint of `cluster`.
+    #[inline]
+    pub fn tag(&self, cluster: &ClusterView) -> u64 {
+        endpoint_tag(cluster.owner, self.address, self.port)
+    }
+}
+
 impl<'a> View<'a> {
     /// A view of an arena's content.
     pub const fn new(words: Words<'a>) -> Self {
         Self { words }
     }
 
+    #[inline(always)]
     fn section(&self, section: Section) -> Read<Run> {
         self.words.load(section as usize).map(Run::from_word).ok_or(Torn)
     }
 
-    /// The words of record `index` of a section.
-    fn record<const N: usize>(&self, section: Section, index: u32) -> Read<[u64; N]> {
+    /// The words of record `index` of a section, each to be read when it is needed.
+    #[inline(always)]
+    fn record<const N: usize>(&self, section: Section, index: u32) -> Read<&'a [AtomicU64; N]> {
         let run = self.section(section)?;
         if index >= run.count {
             return Err(Torn);
         }
         let at = (run.first as usize).checked_add((index as usize).checked_mul(N).ok_or(Torn)?).ok_or(Torn)?;
-        self.words.array(at).ok_or(Torn)
+        self.words.cells(at).ok_or(Torn)
     }
 
     /// Record `index` of a section whose records are words.
@@ -252,9 +284,9 @@ impl<'a> View<'a> {
         let [_, text, addresses, flags] = self.record::<NAME_WORDS>(Section::Names, index)?;
         Ok(NameView {
             index,
-            text: StrRef(text),
-            headless: flags & NAME_HEADLESS != 0,
-            addresses: Run::from_word(addresses),
+            text: StrRef(load(text)),
+            headless: load(flags) & NAME_HEADLESS != 0,
+            addresses: Run::from_word(load(addresses)),
         })
     }
 
@@ -287,7 +319,7 @@ impl<'a> View<'a> {
         }
         let [hi, lo] =
             self.record::<ADDRESS_WORDS>(Section::Addresses, name.addresses.first.checked_add(nth).ok_or(Torn)?)?;
-        Ok(WordAddr { hi, lo })
+        Ok(WordAddr { hi: load(hi), lo: load(lo) })
     }
 
     /// What a TCP connection to an address and port means: exact, then prefix, then the port on every address; the
@@ -302,7 +334,7 @@ impl<'a> View<'a> {
         }
         for index in 0..self.section(Section::Prefixes)?.count {
             let words = self.record::<PREFIX_WORDS>(Section::Prefixes, index)?;
-            let [hi, lo, word, ..] = words;
+            let [hi, lo, word, ..] = words.each_ref().map(load);
             let length = (word >> 32) as u32;
             if (word >> 16) as u16 == port && within(address, WordAddr { hi, lo }, length) {
                 return destination_from(words).map(Some);
@@ -315,7 +347,7 @@ impl<'a> View<'a> {
         self.probe(Section::DestinationBuckets, destination_hash(address, port), |index| {
             let words = self.record::<DESTINATION_WORDS>(Section::Destinations, index)?;
             let [hi, lo, word, ..] = words;
-            if (hi, lo, (word >> 16) as u16) != (address.hi, address.lo, port) {
+            if (load(hi), load(lo), (load(word) >> 16) as u16) != (address.hi, address.lo, port) {
                 return Ok(None);
             }
             destination_from(words).map(Some)
@@ -330,7 +362,7 @@ impl<'a> View<'a> {
     /// The destination at `index` with its address and port, for listings.
     pub fn destination_at(&self, index: u32) -> Read<(WordAddr, u16, DestinationView)> {
         let words = self.record::<DESTINATION_WORDS>(Section::Destinations, index)?;
-        let [hi, lo, word, ..] = words;
+        let [hi, lo, word, ..] = words.each_ref().map(load);
         Ok((WordAddr { hi, lo }, (word >> 16) as u16, destination_from(words)?))
     }
 
@@ -363,10 +395,11 @@ impl<'a> View<'a> {
     }
 
     /// The cluster's priority `nth`.
+    #[inline(always)]
     pub fn priority(&self, cluster: &ClusterView, nth: u32) -> Read<PriorityView> {
         let index = nth_of(cluster.priorities, nth)?;
         let [set @ .., localities, table] = self.record::<PRIORITY_WORDS>(Section::Priorities, index)?;
-        let (localities, table) = (Run::from_word(localities), Run::from_word(table));
+        let (localities, table) = (Run::from_word(load(localities)), Run::from_word(load(table)));
         Ok(PriorityView { set: self.set(set)?, localities, table })
     }
 
@@ -374,35 +407,43 @@ impl<'a> View<'a> {
     pub fn locality(&self, priority: &PriorityView, nth: u32) -> Read<LocalityView> {
         let index = nth_of(priority.localities, nth)?;
         let [set @ .., weight, name] = self.record::<LOCALITY_WORDS>(Section::Localities, index)?;
-        let (peer, weight) = unpack(weight);
-        Ok(LocalityView { name: StrRef(name), weight, set: self.set(set)?, peer: peer.checked_sub(1) })
+        let (peer, weight) = unpack(load(weight));
+        Ok(LocalityView { name: StrRef(load(name)), weight, set: self.set(set)?, peer: peer.checked_sub(1) })
     }
 
-    fn set(&self, [endpoints, good, bad, weights, stride, tag]: [u64; SET_WORDS]) -> Read<SetView> {
-        let endpoints = Run::from_word(endpoints);
+    #[inline(always)]
+    fn set(&self, [endpoints, good, bad, weights, stride, tag]: &[AtomicU64; SET_WORDS]) -> Read<SetView> {
+        let endpoints = Run::from_word(load(endpoints));
         if endpoints.first.checked_add(endpoints.count).ok_or(Torn)? > self.section(Section::Endpoints)?.count {
             return Err(Torn);
         }
-        let (healthy, degraded) = unpack(good);
-        let (unhealthy, slot) = unpack(bad);
-        let (before, sum) = unpack(weights);
+        let (healthy, degraded) = unpack(load(good));
+        let (unhealthy, slot) = unpack(load(bad));
+        let (before, sum) = unpack(load(weights));
         Ok(SetView {
             endpoints,
             healthy,
             degraded,
             unhealthy,
             slot: some(slot),
-            tag,
+            tag: load(tag),
             before,
             sum,
-            stride: stride as u32,
+            stride: load(stride) as u32,
         })
     }
 
     /// The `nth` endpoint of a set.
-    #[inline]
+    #[inline(always)]
     pub fn endpoint(&self, set: &SetView, nth: u32) -> Read<EndpointView> {
-        let [hi, lo, word, last] = self.record::<ENDPOINT_WORDS>(Section::Endpoints, nth_of(set.endpoints, nth)?)?;
+        self.endpoint_at(set.place(nth)?)
+    }
+
+    /// The endpoint at a place.
+    #[inline(always)]
+    pub fn endpoint_at(&self, place: Place) -> Read<EndpointView> {
+        let [hi, lo, word, last] = self.record::<ENDPOINT_WORDS>(Section::Endpoints, place.0)?;
+        let word = load(word);
         let health = match (word >> 40) as u8 {
             0 => Health::Healthy,
             1 => Health::Degraded,
@@ -410,9 +451,9 @@ impl<'a> View<'a> {
             3 => Health::Draining,
             _ => return Err(Torn),
         };
-        let slot = some(unpack(last).1);
+        let slot = some(unpack(load(last)).1);
         Ok(EndpointView {
-            address: WordAddr { hi, lo },
+            address: WordAddr { hi: load(hi), lo: load(lo) },
             port: (word >> 48) as u16,
             weight: word as u32,
             health,
@@ -426,7 +467,7 @@ impl<'a> View<'a> {
     #[inline]
     pub fn weights_to(&self, set: &SetView, nth: u32) -> Read<u32> {
         let [.., last] = self.record::<ENDPOINT_WORDS>(Section::Endpoints, nth_of(set.endpoints, nth)?)?;
-        Ok(unpack(last).0)
+        Ok(unpack(load(last)).0)
     }
 
     /// The `nth` entry of a priority's ring: (hash, endpoint of its set).
@@ -434,6 +475,19 @@ impl<'a> View<'a> {
         let hash = self.table_word(priority, nth, nth.checked_mul(2).ok_or(Torn)?)?;
         let endpoint = self.table_word(priority, nth, nth * 2 + 1)?;
         Ok((hash, u32::try_from(endpoint).map_err(|_| Torn)?))
+    }
+
+    /// The first entry of a priority's ring at or after a key; the number of entries when there is none.
+    pub fn ring_place(&self, priority: &PriorityView, key: u64) -> Read<u32> {
+        let (mut low, mut high) = (0, priority.table.count);
+        let tables = self.section(Section::Tables)?;
+        let first = (tables.first as usize).checked_add(priority.table.first as usize).ok_or(Torn)?;
+        let entries = self.words.slice(first, (high as usize).checked_mul(2).ok_or(Torn)?).ok_or(Torn)?;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if entries.load(middle as usize * 2).ok_or(Torn)? < key { low = middle + 1 } else { high = middle }
+        }
+        Ok(low)
     }
 
     /// The `nth` entry of a priority's Maglev table: an endpoint of its set.
@@ -486,10 +540,10 @@ fn keepalive_from(word: u64) -> Option<Keepalive> {
     })
 }
 
-fn destination_from([_, _, word, weighted, name, rules]: [u64; DESTINATION_WORDS]) -> Read<DestinationView> {
-    let action = action_from(word, weighted)?;
-    let name = u32::try_from(name).map_err(|_| Torn)?.checked_sub(1);
-    Ok(DestinationView { action, name, rules_left_out: StrRef(rules) })
+fn destination_from([_, _, word, weighted, name, rules]: &[AtomicU64; DESTINATION_WORDS]) -> Read<DestinationView> {
+    let action = action_from(load(word), load(weighted))?;
+    let name = u32::try_from(load(name)).map_err(|_| Torn)?.checked_sub(1);
+    Ok(DestinationView { action, name, rules_left_out: StrRef(load(rules)) })
 }
 
 fn action_from(word: u64, weighted: u64) -> Read<ActionView> {

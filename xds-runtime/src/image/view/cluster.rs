@@ -4,7 +4,7 @@ use super::{Read, Run, StrRef, Torn, View, keepalive_from, some};
 use crate::image::balancing::Balancing;
 use crate::image::layout::*;
 use crate::image::mesh::{Keepalive, PassReason};
-use crate::shm::unpack;
+use crate::shm::{load, unpack};
 
 /// A cluster.
 #[derive(Clone, Copy, Debug)]
@@ -19,8 +19,6 @@ pub struct ClusterView {
     pub owner: u64,
     /// Policy.
     pub policy: PolicyView,
-    /// What it asks for beside the policy.
-    pub balancing: Balancing,
     /// False: endpoints were not received yet.
     pub endpoints_known: bool,
     /// Honour locality weights.
@@ -40,6 +38,8 @@ pub struct ClusterView {
     /// Its outlier detection among all, from 1; 0 = none.
     pub(super) outlier: u32,
     pub(super) priorities: Run,
+    /// What it asks for beside the policy; none = nothing.
+    pub(super) balancing: Run,
 }
 
 impl ClusterView {
@@ -94,6 +94,7 @@ impl<'a> View<'a> {
     }
 
     /// The cluster at `index`.
+    #[inline(always)]
     pub fn cluster(&self, index: u32) -> Read<ClusterView> {
         let [
             name,
@@ -110,43 +111,45 @@ impl<'a> View<'a> {
             balancing,
             owner,
         ] = self.record::<CLUSTER_WORDS>(Section::Clusters, index)?;
-        let policy = match kind as u8 {
+        let policy = match load(kind) as u8 {
             POLICY_ROUND_ROBIN => PolicyView::RoundRobin,
             POLICY_LEAST_REQUEST => {
-                let (choice_count, bias_thousandths) = unpack(parameter);
+                let (choice_count, bias_thousandths) = unpack(load(parameter));
                 PolicyView::LeastRequest { choice_count, bias_thousandths }
             }
             POLICY_RANDOM => PolicyView::Random,
             POLICY_RING_HASH => PolicyView::RingHash,
             POLICY_MAGLEV => PolicyView::Maglev,
             POLICY_AGGREGATE => {
-                let (first, count) = unpack(parameter);
+                let (first, count) = unpack(load(parameter));
                 PolicyView::Aggregate { first, count }
             }
             POLICY_REFUSE => PolicyView::Refuse,
-            POLICY_PASS => PolicyView::Pass(PassReason::from_code(parameter as u8).ok_or(Torn)?, StrRef(detail)),
+            POLICY_PASS => {
+                PolicyView::Pass(PassReason::from_code(load(parameter) as u8).ok_or(Torn)?, StrRef(load(detail)))
+            }
             _ => return Err(Torn),
         };
-        let flags = kind >> 8;
-        let (slot, connect_timeout_ms) = unpack(slot_timeout);
-        let (limit, panic_threshold) = unpack(limit_panic);
+        let flags = load(kind) >> 8;
+        let (slot, connect_timeout_ms) = unpack(load(slot_timeout));
+        let (limit, panic_threshold) = unpack(load(limit_panic));
         Ok(ClusterView {
             index,
-            name: StrRef(name),
-            hash,
-            owner,
+            name: StrRef(load(name)),
+            hash: load(hash),
+            owner: load(owner),
             policy,
-            balancing: self.balancing(Run::from_word(balancing))?,
             endpoints_known: flags & CLUSTER_KNOWN != 0,
             locality_weighted: flags & CLUSTER_LOCALITY_WEIGHTED != 0,
             slot: some(slot),
             connect_timeout_ms,
             max_connections: some(limit),
-            keepalive: keepalive_from(keepalive),
+            keepalive: keepalive_from(load(keepalive)),
             panic_threshold,
-            overprovisioning_factor: factor as u32,
-            outlier: outlier as u32,
-            priorities: Run::from_word(priorities),
+            overprovisioning_factor: load(factor) as u32,
+            outlier: load(outlier) as u32,
+            priorities: Run::from_word(load(priorities)),
+            balancing: Run::from_word(load(balancing)),
         })
     }
 
@@ -162,11 +165,15 @@ impl<'a> View<'a> {
         })
     }
 
-    fn balancing(&self, run: Run) -> Read<Balancing> {
+    /// What a cluster asks for beside its policy; mostly nothing.
+    #[inline]
+    pub fn balancing(&self, cluster: &ClusterView) -> Read<Balancing> {
+        if cluster.balancing.count == 0 { Ok(Balancing::default()) } else { self.balancing_at(cluster.balancing) }
+    }
+
+    #[inline(never)]
+    fn balancing_at(&self, run: Run) -> Read<Balancing> {
         let mut words = [0_u64; BALANCING_WORDS];
-        if run.count == 0 {
-            return Ok(Balancing::default());
-        }
         for (nth, word) in (0..).zip(&mut words) {
             *word = self.word(Section::Tables, run.first.checked_add(nth).ok_or(Torn)?)?;
         }
