@@ -3,7 +3,7 @@
 use super::entropy::Entropy;
 use super::slow_start::{Starting, happens};
 use super::tiers::Reading;
-use crate::image::{Balancing, ClusterView, EndpointView, Place, SetView, Torn, View};
+use crate::image::{Balancing, ClusterView, EndpointView, HealthView, Place, SetView, Torn, View, WeightsView};
 use crate::resource::Health;
 use crate::shm::WordAddr;
 use crate::state::{Slot, SlotKind, named_tag};
@@ -85,8 +85,7 @@ impl<'a> Candidates<'a> {
     /// The endpoint at `index` of a set.
     #[inline(always)]
     pub fn host(&self, set: &SetView, index: u32) -> Result<Host, Torn> {
-        let looks = &self.reading.looks;
-        looks.set(looks.get().checked_sub(1).ok_or(Torn)?);
+        self.reading.look()?;
         self.host_at(set.place(index)?)
     }
 
@@ -117,8 +116,13 @@ impl<'a> Candidates<'a> {
     }
 
     /// An ejection holds for as long as the cluster has outlier detection.
+    #[inline(always)]
     fn is_ejected(&self, host: &Host) -> bool {
-        self.cluster.detects_outliers() && self.slot(host).is_some_and(|slot| slot.is_ejected(self.reading.call.now))
+        self.cluster.detects_outliers() && self.is_told_ejected(host)
+    }
+
+    fn is_told_ejected(&self, host: &Host) -> bool {
+        self.slot(host).is_some_and(|slot| slot.is_ejected(self.reading.call.now))
     }
 
     /// Whether a host may be picked.
@@ -146,8 +150,8 @@ impl<'a> Candidates<'a> {
     /// The counts of a set: as the control plane says, or, while somebody is ejected, with that taken into account.
     #[inline(always)]
     pub fn counts(&self, set: &SetView) -> Result<Counts, Torn> {
-        let (healthy, degraded, unhealthy) =
-            (u64::from(set.healthy), u64::from(set.degraded), u64::from(set.unhealthy));
+        let HealthView { healthy, degraded, unhealthy } = self.view.health(set)?;
+        let (healthy, degraded, unhealthy) = (u64::from(healthy), u64::from(degraded), u64::from(unhealthy));
         let counts = Counts { healthy, degraded, total: healthy + degraded + unhealthy };
         if self.exact { self.counted(set, counts.total) } else { Ok(counts) }
     }
@@ -167,15 +171,16 @@ impl<'a> Candidates<'a> {
 
     /// Draws until a host is usable, a bounded number of times: a draw keeps the proportions of its schedule.
     /// When luck fails (nearly everything is unusable) all are looked at, and one is taken by weight.
-    pub fn draw(
+    pub fn draw<E: Entropy + ?Sized>(
         &self,
         set: &SetView,
         class: Class,
-        entropy: &mut (impl Entropy + ?Sized),
-        mut next: impl FnMut(&mut dyn FnMut() -> u64) -> Result<u32, Torn>,
+        entropy: &mut E,
+        mut next: impl FnMut(&mut E, &WeightsView) -> Result<u32, Torn>,
     ) -> Result<Option<Host>, Torn> {
         const DRAWS: u32 = 32;
-        if set.sum == 0 {
+        let weights = self.view.weights(set)?;
+        if weights.sum == 0 {
             // No endpoint, or draining ones only.
             return Ok(None);
         }
@@ -184,7 +189,7 @@ impl<'a> Candidates<'a> {
             None => None,
         };
         for _ in 0..DRAWS {
-            let host = self.host(set, next(&mut || entropy.next())?)?;
+            let host = self.host(set, next(entropy, &weights)?)?;
             let mut accepted = || starting.is_none_or(|(s, largest)| happens(s.share(self, &host) / largest, entropy));
             if self.usable(&host, class) && accepted() {
                 return Ok(Some(host));
@@ -236,12 +241,13 @@ impl<'a> Candidates<'a> {
     }
 
     /// Whether a set holds a usable host besides another one, looking from the place behind it.
-    pub fn holds_another(&self, set: &SetView, class: Class, other: &Host) -> Result<bool, Torn> {
-        let from = u64::from(set.nth_at(other.place).unwrap_or(0));
-        for step in 1..=set.len() {
-            let index = (from + u64::from(step)) % u64::from(set.len());
-            let host = self.host(set, index as u32)?;
-            if !host.is(other) && self.usable(&host, class) {
+    pub fn holds_another(&self, set: &SetView, class: Class, other: Place) -> Result<bool, Torn> {
+        let mut index = set.nth_at(other).unwrap_or(0);
+        let other = self.host_at(other)?;
+        for _ in 0..set.len() {
+            index = if index + 1 < set.len() { index + 1 } else { 0 };
+            let host = self.host(set, index)?;
+            if !host.is(&other) && self.usable(&host, class) {
                 return Ok(true);
             }
         }

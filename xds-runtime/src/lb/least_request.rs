@@ -28,7 +28,7 @@ pub(super) fn pick(
     bias_thousandths: u32,
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Option<Place>, Torn> {
-    if set.stride == 0 && candidates.starting.is_none() {
+    if candidates.starting.is_none() && candidates.view.weights(set)?.stride == 0 {
         if candidates.balancing()?.full_scan {
             return fewest_of_all(candidates, set, class, entropy);
         }

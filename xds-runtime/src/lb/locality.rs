@@ -32,8 +32,8 @@ fn by_weight(
 ) -> Result<Option<SetView>, Torn> {
     let mut sum = 0_u64;
     let mut taken = None;
-    for nth in 0..priority.locality_count() {
-        let locality = candidates.view.locality(priority, nth)?;
+    for locality in candidates.view.localities(priority)? {
+        let locality = locality?;
         let weight = effective_weight(candidates, &locality, class)?;
         sum = sum.saturating_add(weight);
         if weight > 0 && below(entropy, sum) < weight {
@@ -44,6 +44,7 @@ fn by_weight(
 }
 
 /// `weight * min(100 %, overprovisioning * available / total)`, in thousandths.
+#[inline(always)]
 fn effective_weight(candidates: &Candidates<'_>, locality: &LocalityView, class: Class) -> Result<u64, Torn> {
     let counts = candidates.counts(&locality.set)?;
     let available = if class == Class::Degraded { counts.degraded } else { counts.healthy };

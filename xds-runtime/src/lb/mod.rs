@@ -36,10 +36,11 @@ pub(crate) use tiers::MAX_PRIORITIES;
 
 use std::net::IpAddr;
 
-use crate::image::{ActionView, ClusterView, DefaultAction, HashOn, Keepalive, PassReason, PolicyView, Torn, View};
+use crate::image::{
+    ActionView, ClusterView, DefaultAction, EndpointView, HashOn, Keepalive, PassReason, PolicyView, Torn, View,
+};
 use crate::shm::{Millis, WordAddr};
 use crate::state::{Member, SlotKind, State, named_tag};
-use candidates::Host;
 use entropy::Constant;
 use tiers::{Reading, Tiers};
 
@@ -176,8 +177,7 @@ enum Target {
     Other(Choice),
 }
 
-// Its frame is gone when the cluster is picked from: whoever connects may have a small stack.
-#[inline(never)]
+#[inline(always)]
 fn target(
     view: &View<'_>,
     call: &Call<'_>,
@@ -246,15 +246,16 @@ fn pick_from(
         member = reading.view.cluster(picked.cluster)?;
         &member
     };
-    Ok(Choice::Endpoint(endpoint_pick(cluster, &picked.host, alternatives)))
+    Ok(Choice::Endpoint(endpoint_pick(cluster, &reading.view.endpoint_at(picked.host)?, alternatives)))
 }
 
-fn endpoint_pick(cluster: &ClusterView, host: &Host, alternatives: bool) -> Pick {
+#[inline(always)]
+fn endpoint_pick(cluster: &ClusterView, endpoint: &EndpointView, alternatives: bool) -> Pick {
     Pick {
-        address: host.endpoint.address,
-        port: host.endpoint.port,
-        endpoint_slot: host.endpoint.slot,
-        endpoint_tag: host.endpoint.tag(cluster),
+        address: endpoint.address,
+        port: endpoint.port,
+        endpoint_slot: endpoint.slot,
+        endpoint_tag: endpoint.tag(cluster),
         cluster: cluster.index,
         cluster_slot: cluster.slot,
         cluster_tag: named_tag(SlotKind::Cluster, cluster.owner),

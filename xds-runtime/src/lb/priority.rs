@@ -12,24 +12,24 @@
 //! An aggregate shares its load over the priorities of its members as if they were one cluster's; whether one of
 //! them is in panic is then its own cluster's business.
 
-use super::candidates::{Class, Counts, Host};
+use super::candidates::{Class, Counts};
 use super::entropy::{Constant, Entropy, Seeded};
 use super::tiers::{Tier, Tiers};
 use super::zone_aware::Zone;
 use super::{bounded, hashed, least_request, locality, random, round_robin, zone_aware};
 use crate::image::{ClusterView, Place, PolicyView, Torn};
 
-/// An endpoint and the index of the cluster that it is of: the one that was asked for, or a member of it.
+/// Where an endpoint is, and the index of the cluster that it is of: the one that was asked for, or a member of it.
 pub(super) struct Picked {
     pub cluster: u32,
-    pub host: Host,
+    pub host: Place,
     /// Where it was picked there is another one, as usable; false = nobody looked, or not there.
     pub another: bool,
 }
 
 impl Picked {
-    fn of(tier: &Tier<'_>, place: Place) -> Result<Self, Torn> {
-        Ok(Self { cluster: tier.cluster().index, host: tier.candidates.host_at(place)?, another: false })
+    const fn of(tier: &Tier<'_>, host: Place) -> Self {
+        Self { cluster: tier.cluster().index, host, another: false }
     }
 }
 
@@ -95,10 +95,9 @@ fn pick_counted(tiers: &Tiers<'_>, key: Option<u64>, entropy: &mut (impl Entropy
     let Some(place) = pick_in(&tier, class, &zone, key, entropy)? else {
         return pick_elsewhere(tiers, &mut tier, class, &zone, key, entropy);
     };
-    let mut picked = Picked::of(&tier, place)?;
     // Where panic is over by now, its endpoints are not alternatives.
-    picked.another = class != Class::Any && tier.candidates.holds_another(&tier.view.set, class, &picked.host)?;
-    Ok(Found::Endpoint(picked))
+    let another = class != Class::Any && tier.candidates.holds_another(&tier.view.set, class, place)?;
+    Ok(Found::Endpoint(Picked { another, ..Picked::of(&tier, place) }))
 }
 
 /// Nothing was found in the tier whose turn it is.
@@ -113,7 +112,7 @@ fn pick_elsewhere(
 ) -> Result<Found, Torn> {
     let spare = others(tiers, |tier, class| {
         let zone = zone_aware::decide(tier, class, entropy)?;
-        pick_in(tier, class, &zone, key, entropy)?.map(|place| Picked::of(tier, place)).transpose()
+        Ok(pick_in(tier, class, &zone, key, entropy)?.map(|place| Picked::of(tier, place)))
     })?;
     if spare.is_some() || tiers.reading.call.avoid.is_empty() {
         return Ok(spare.into());
@@ -121,11 +120,11 @@ fn pick_elsewhere(
     // Everything was tried: the same again is better than nothing.
     tier.candidates.avoid_nothing();
     if let Some(again) = pick_in(tier, class, zone, key, entropy)? {
-        return Picked::of(tier, again).map(Found::Endpoint);
+        return Ok(Found::Endpoint(Picked::of(tier, again)));
     }
     let any = others(tiers, |tier, class| {
         tier.candidates.avoid_nothing();
-        pick_in(tier, class, &Zone::Plain, key, entropy)?.map(|place| Picked::of(tier, place)).transpose()
+        Ok(pick_in(tier, class, &Zone::Plain, key, entropy)?.map(|place| Picked::of(tier, place)))
     })?;
     Ok(any.into())
 }
@@ -161,9 +160,9 @@ fn others<T>(
 
 /// Whether the cluster holds a usable endpoint besides `picked`.
 #[inline(never)]
-pub(super) fn another_than(tiers: &Tiers<'_>, picked: &Host) -> Result<bool, Torn> {
+pub(super) fn another_than(tiers: &Tiers<'_>, picked: &Place) -> Result<bool, Torn> {
     let another = |tier: &mut Tier<'_>, class| {
-        Ok(if tier.candidates.holds_another(&tier.view.set, class, picked)? { Some(()) } else { None })
+        Ok(if tier.candidates.holds_another(&tier.view.set, class, *picked)? { Some(()) } else { None })
     };
     Ok(others(tiers, another)?.is_some())
 }

@@ -6,15 +6,16 @@ use super::schedule;
 use crate::image::{Place, SetView, Torn};
 
 /// A usable endpoint, each as likely as it weighs.
+#[inline(always)]
 pub(super) fn pick(
     candidates: &Candidates<'_>,
     set: &SetView,
     class: Class,
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Option<Host>, Torn> {
-    candidates.draw(set, class, entropy, |random| {
-        let position = (u128::from(random()) * u128::from(set.sum)) >> 64;
-        schedule::at(candidates.view, set, position as u64)
+    candidates.draw(set, class, entropy, |entropy, weights| {
+        let position = (u128::from(entropy.next()) * u128::from(weights.sum)) >> 64;
+        schedule::at(candidates.view, weights, position as u64)
     })
 }
 

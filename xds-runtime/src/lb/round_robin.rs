@@ -22,9 +22,9 @@ pub(super) fn pick(
     let cursor = candidates.cursor(set);
     // Pods begin at different places.
     let begin = candidates.view.seed()? ^ candidates.cluster.hash;
-    let host = candidates.draw(set, class, entropy, |random| {
-        let turn = cursor.map_or_else(random, |cursor| cursor.advance().wrapping_add(begin >> 1));
-        schedule::turn(candidates.view, set, turn)
+    let host = candidates.draw(set, class, entropy, |entropy, weights| {
+        let turn = cursor.map_or_else(|| entropy.next(), |cursor| cursor.advance().wrapping_add(begin >> 1));
+        schedule::turn(candidates.view, weights, turn)
     })?;
     Ok(host.map(|host| host.place))
 }

@@ -16,12 +16,22 @@ pub(super) struct Reading<'a> {
     pub view: &'a View<'a>,
     pub state: Option<&'a State>,
     pub call: &'a Call<'a>,
-    pub looks: Cell<u32>,
+    looks: Cell<u32>,
 }
 
 impl<'a> Reading<'a> {
     pub fn new(view: &'a View<'a>, state: Option<&'a State>, call: &'a Call<'a>) -> Self {
         Self { view, state, call, looks: Cell::new(MAX_LOOKS) }
+    }
+
+    /// One more look.
+    ///
+    /// # Errors
+    /// [`Torn`] when there were too many.
+    #[inline]
+    pub fn look(&self) -> Result<(), Torn> {
+        self.looks.set(self.looks.get().checked_sub(1).ok_or(Torn)?);
+        Ok(())
     }
 
     /// How many endpoints were looked at.

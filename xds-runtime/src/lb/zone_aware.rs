@@ -10,7 +10,7 @@
 use super::candidates::{Candidates, Class, Counts};
 use super::entropy::{Entropy, below};
 use super::tiers::{Reading, Tier};
-use crate::image::{ClusterView, PriorityView, SetView, Torn, ZoneAware};
+use crate::image::{ClusterView, PriorityView, SetView, StrRef, Torn, ZoneAware};
 use crate::resource::Health;
 
 /// The whole of a share.
@@ -54,7 +54,7 @@ fn decide_by(settings: &ZoneAware, tier: &Tier<'_>, entropy: &mut (impl Entropy 
         let locality = candidates.view.locality(priority, nth)?;
         let weight = healthy_weight(candidates, &locality.set, settings.by_weight)?;
         let upstream = (WHOLE * weight).checked_div(called).unwrap_or(0);
-        Ok((upstream, if weight > 0 { callers.share(locality.peer)? } else { 0 }, locality.set))
+        Ok((upstream, if weight > 0 { callers.share(locality.name)? } else { 0 }, locality.set))
     };
     if let Some(own) = settings.own {
         let (upstream, local, set) = share(own)?;
@@ -107,12 +107,17 @@ impl<'a> Callers<'a> {
         Ok(good < u64::from(called.cluster.panic_threshold))
     }
 
-    /// The share of the callers that is in a locality of theirs.
-    fn share(&self, locality: Option<u32>) -> Result<u64, Torn> {
-        let Some(nth) = locality else { return Ok(0) };
-        let set = self.candidates.view.locality(&self.priority, nth)?.set;
-        let weight = healthy_weight(&self.candidates, &set, self.by_weight)?;
-        Ok((WHOLE * weight).checked_div(self.whole).unwrap_or(0))
+    /// The share of the callers that is in their locality of this name.
+    fn share(&self, name: StrRef) -> Result<u64, Torn> {
+        for nth in 0..self.priority.locality_count() {
+            self.candidates.reading.look()?;
+            let locality = self.candidates.view.locality(&self.priority, nth)?;
+            if locality.name == name {
+                let weight = healthy_weight(&self.candidates, &locality.set, self.by_weight)?;
+                return Ok((WHOLE * weight).checked_div(self.whole).unwrap_or(0));
+            }
+        }
+        Ok(0)
     }
 }
 

@@ -58,6 +58,13 @@ impl<'a> Words<'a> {
         self.0.get(start..)?.first_chunk()
     }
 
+    /// The cells of `count` records of `N` words from `start`; `None` when they do not fit.
+    #[inline]
+    pub fn records<const N: usize>(self, start: usize, count: usize) -> Option<&'a [[AtomicU64; N]]> {
+        let end = start.checked_add(count.checked_mul(N)?)?;
+        Some(self.0.get(start..end)?.as_chunks().0)
+    }
+
     /// `N` words from `start`, each read relaxed; `None` when they do not fit.
     #[inline]
     pub fn array<const N: usize>(self, start: usize) -> Option<[u64; N]> {
@@ -96,6 +103,16 @@ impl WordAddr {
         };
         let bits = v6.to_bits();
         Self { hi: (bits >> 64) as u64, lo: bits as u64 }
+    }
+
+    /// An IPv4 address.
+    pub const fn v4(bits: u32) -> Self {
+        Self { hi: 0, lo: 0xffff << 32 | bits as u64 }
+    }
+
+    /// The IPv4 address that it is, if it is one.
+    pub const fn as_v4(self) -> Option<u32> {
+        if self.hi == 0 && self.lo >> 32 == 0xffff { Some(self.lo as u32) } else { None }
     }
 
     /// The address; v4-mapped comes back as IPv4.

@@ -36,7 +36,7 @@ impl View<'_> {
     pub fn server_name_at(&self, names: &ServerNamesView, nth: u32) -> Read<(StrRef, ActionView)> {
         let [_, text, kind, weighted] =
             self.record::<SERVER_NAME_WORDS>(Section::ServerNames, nth_of(names.0, nth)?)?;
-        Ok((StrRef(load(text)), action_from(load(kind), load(weighted))?))
+        Ok((StrRef::own(load(text)), action_from(load(kind), load(weighted))?))
     }
 
     /// True when some destination depends on the server name: then it is worth while to remember names.
@@ -61,7 +61,7 @@ impl View<'_> {
         }
         while low < names.0.count && hash_at(low)? == hash {
             let (text, action) = self.server_name_at(names, low)?;
-            if self.text_is(text, pattern)? {
+            if self.text_is(text.tail, pattern)? {
                 return Ok(Some(action));
             }
             low = low.checked_add(1).ok_or(Torn)?;
