@@ -12,14 +12,14 @@ use anyhow::{Context, Result, bail};
 use xds_runtime::config::{Settings, is_never_mesh};
 use xds_runtime::image::{
     ActionView, ClusterView, DefaultAction, DestinationView, EndpointView, HashOn, ImageFile, Keepalive, NameView,
-    PassReason, PolicyView, ServerNamesView, Torn, View,
+    PassReason, PolicyView, ServerNamesView, SlowStart, Torn, View,
 };
 use xds_runtime::names::{Families, NameFiles, Whose};
 use xds_runtime::outlier::{self, Detector};
 use xds_runtime::pod::Pod;
 use xds_runtime::resource::Health;
 use xds_runtime::shm::{self, Millis, WordAddr};
-use xds_runtime::state::{State, endpoint_tag};
+use xds_runtime::state::State;
 
 /// Explains what happens to a name or an address.
 #[derive(Debug, clap::Args)]
@@ -287,7 +287,8 @@ impl Explainer {
         };
         let limit = cluster.max_connections.map_or(String::new(), |limit| format!(", at most {limit} connections"));
         lines.push(format!("  policy    {policy}, connect timeout {} ms{limit}", cluster.connect_timeout_ms));
-        lines.extend(balancing::settings(&cluster.balancing).iter().map(|setting| format!("  and       {setting}")));
+        let asked = view.balancing(cluster)?;
+        lines.extend(balancing::settings(&asked).iter().map(|setting| format!("  and       {setting}")));
         if let Some(settings) = view.outlier(cluster)? {
             lines.push(format!("  outlier   {}", outlier_detection(&settings)));
         }
@@ -319,7 +320,7 @@ impl Explainer {
                 lines.push(format!("  priority {priority}, {name}, weight {}", locality.weight));
                 for nth in 0..locality.set.len() {
                     let endpoint = view.endpoint(&locality.set, nth)?;
-                    lines.push(format!("    {}", self.endpoint(cluster, &endpoint)));
+                    lines.push(format!("    {}", self.endpoint(cluster, asked.slow_start, &endpoint)));
                 }
             }
         }
@@ -329,7 +330,7 @@ impl Explainer {
         Ok(())
     }
 
-    fn endpoint(&self, cluster: &ClusterView, endpoint: &EndpointView) -> String {
+    fn endpoint(&self, cluster: &ClusterView, slow_start: Option<SlowStart>, endpoint: &EndpointView) -> String {
         let health = match endpoint.health {
             Health::Healthy => "healthy",
             Health::Degraded => "degraded",
@@ -337,9 +338,9 @@ impl Explainer {
             Health::Draining => "draining",
         };
         let mut line = format!("{} {health}, weight {}", endpoint.address.socket(endpoint.port), endpoint.weight);
-        let tag = endpoint_tag(cluster.owner, endpoint.address, endpoint.port);
-        if let Some(slot) = self.state.zip(endpoint.slot).and_then(|(state, index)| state.slot(index, tag)) {
-            if let Some(start) = cluster.balancing.slow_start
+        let slot = self.state.zip(endpoint.slot);
+        if let Some(slot) = slot.and_then(|(state, index)| state.slot(index, endpoint.tag(cluster))) {
+            if let Some(start) = slow_start
                 && self.now.saturating_sub(slot.added()) < u64::from(start.window_ms)
             {
                 line += &format!(", new for {} ms", self.now.saturating_sub(slot.added()));

@@ -256,7 +256,7 @@ fn read_cluster(view: &View<'_>, index: u32) -> Result<Cluster, Torn> {
             (0..priority.set.len()).map(|nth| view.endpoint(&priority.set, nth)).collect::<Result<_, _>>()?;
         assert_eq!(whole, all, "a priority's set is that of its localities");
         let healthy = whole.iter().filter(|e| e.health == Health::Healthy).count();
-        assert_eq!(priority.set.healthy as usize, healthy);
+        assert_eq!(view.health(&priority.set)?.healthy as usize, healthy);
         let entries = 0..priority.table_len();
         let table = match cluster.policy {
             _ if entries.is_empty() => Table::None,
@@ -286,7 +286,7 @@ fn read_cluster(view: &View<'_>, index: u32) -> Result<Cluster, Torn> {
         name: view.string(cluster.name)?,
         owner: None,
         policy,
-        balancing: cluster.balancing,
+        balancing: view.balancing(&cluster)?,
         priorities: cluster.endpoints_known.then_some(priorities),
         slot: cluster.slot,
         connect_timeout: Duration::from_millis(cluster.connect_timeout_ms.into()),
@@ -419,4 +419,77 @@ proptest! {
             let _ = view.cluster(index).and_then(|cluster| view.string(cluster.name));
         }
     }
+}
+
+/// A service of ten endpoints in three zones, with all that a control plane says of it.
+fn service(nth: u32) -> (Name, Destination, Cluster) {
+    let name = format!("service-{nth}.team-{}.svc.cluster.local", nth / 100);
+    let vip = IpAddr::from((0x0a60_0000 + nth).to_be_bytes());
+    let endpoint = |slot: u32| Endpoint {
+        address: ((0x0a80_0000 + slot).to_be_bytes(), 8080).into(),
+        weight: 1,
+        health: Health::Healthy,
+        takes_mtls: slot.is_multiple_of(2),
+        slot: Some(slot),
+    };
+    let locality = |zone: u32| Locality {
+        name: format!("region/zone-{zone}"),
+        weight: 1,
+        slot: None,
+        endpoints: (0..10).filter(|n| n % 3 == zone).map(|n| endpoint(nth * 10 + n)).collect(),
+    };
+    let cluster = Cluster {
+        name: format!("outbound|80||{name}"),
+        owner: None,
+        policy: Policy::LeastRequest { choice_count: 2, active_request_bias: 1.0 },
+        balancing: Balancing::default(),
+        priorities: Some(vec![Priority { slot: None, localities: (0..3).map(locality).collect(), table: Table::None }]),
+        slot: Some(nth),
+        connect_timeout: Duration::from_secs(10),
+        max_connections: None,
+        keepalive: None,
+        panic_threshold: 0.0,
+        overprovisioning_factor: 140,
+        locality_weighted: false,
+        outlier: None,
+    };
+    let action = Action::Clusters { shares: vec![(nth, 1)], hash: HashOn::Nothing };
+    let destination = Destination { address: vip, port: 80, action, name: Some(nth), rules_left_out: String::new() };
+    (Name { name, addresses: vec![vip], headless: false }, destination, cluster)
+}
+
+fn services(count: u32) -> Mesh {
+    let mut mesh = Mesh::default();
+    for (name, destination, cluster) in (0..count).map(service) {
+        mesh.names.push(name);
+        mesh.destinations.push(destination);
+        mesh.clusters.push(cluster);
+    }
+    mesh
+}
+
+#[test]
+fn a_cluster_that_is_called_by_a_name_of_the_mesh_is_told_by_its_whole_name() {
+    let mut mesh = services(3);
+    let name = mesh.names[0].name.clone();
+    for (cluster, name) in
+        mesh.clusters.iter_mut().zip([format!("outbound|80|v1|{name}"), name.clone(), format!("|{name}.")])
+    {
+        cluster.name = name;
+    }
+    let words = arena(&encode(&mesh).unwrap());
+    let view = View::new(Words::new(&words));
+    for (index, cluster) in (0..).zip(&mesh.clusters) {
+        assert_eq!(read_cluster(&view, index).unwrap(), *cluster);
+        let (found, mut room) = (view.cluster(index).unwrap().name, [0; 16]);
+        assert_eq!(view.text(found, &mut room).unwrap(), &cluster.name.as_bytes()[..16], "what fits of it");
+    }
+}
+
+/// The budget of an image: 5 MB for 10,000 services.
+#[test]
+fn a_service_of_ten_endpoints_takes_500_bytes_at_most() {
+    let bytes = |services_count| encode(&services(services_count)).unwrap().len() * 8;
+    let each = (bytes(2000) - bytes(1000)) / 1000;
+    assert!(each <= 500, "{each} bytes");
 }

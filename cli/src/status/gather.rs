@@ -13,7 +13,7 @@ use xds_runtime::leader::run_dir::{Open, RunDir};
 use xds_runtime::leader::status::Status;
 use xds_runtime::pod::{Pod, names};
 use xds_runtime::shm::{self, Millis};
-use xds_runtime::state::{SlotKind, State, endpoint_tag, named_tag};
+use xds_runtime::state::{SlotKind, State, named_tag};
 
 use super::client_config::{ClientConfig, Clock};
 use super::{Cluster, Endpoint, Image, Leader, Process, Report, Tables, Wanted};
@@ -154,7 +154,7 @@ fn endpoint(
     state: Option<State>,
     now: Millis,
 ) -> Endpoint {
-    let tag = endpoint_tag(cluster.owner, found.address, found.port);
+    let tag = found.tag(cluster);
     // An ejection holds for as long as its cluster has outlier detection.
     let ejects = cluster.detects_outliers();
     let slot = state.zip(found.slot).and_then(|(state, index)| state.slot(index, tag));

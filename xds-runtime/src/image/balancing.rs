@@ -36,7 +36,7 @@ pub struct SlowStart {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ZoneAware {
     /// Index of the node's own cluster: who calls. The localities of priority 0 here are found in its priority 0 by
-    /// their names ([`crate::image::LocalityView::peer`]).
+    /// their names.
     pub local: u32,
     /// The node's locality among those of priority 0, if it has endpoints here.
     pub own: Option<u32>,
@@ -57,11 +57,8 @@ const FAIL_ON_PANIC: u32 = 4;
 const FULL_SCAN: u32 = 8;
 
 impl Balancing {
-    /// The words of a record; `None` when nothing is asked for.
-    pub(super) fn words(&self) -> Option<[u64; BALANCING_WORDS]> {
-        if *self == Self::default() {
-            return None;
-        }
+    /// The words of a record.
+    pub(super) fn words(&self) -> [u64; BALANCING_WORDS] {
         let start = self.slow_start.unwrap_or(SlowStart { window_ms: 0, aggression_thousandths: 0, min_weight: 0 });
         let none = ZoneAware {
             local: NONE,
@@ -78,14 +75,14 @@ impl Balancing {
             | flag(self.fail_on_panic, FAIL_ON_PANIC)
             | flag(self.full_scan, FULL_SCAN);
         let index = |index: Option<u32>| index.unwrap_or(NONE);
-        Some([
+        [
             pack(start.window_ms, start.aggression_thousandths),
             pack(start.min_weight, self.hash_balance_factor.unwrap_or(0)),
             pack(index(self.otherwise), flags),
             pack(zones.local, index(zones.own)),
             pack(zones.routing_enabled, zones.min_cluster_size),
             pack(index(zones.force_local), 0),
-        ])
+        ]
     }
 
     /// What such words say.

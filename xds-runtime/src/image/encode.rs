@@ -9,9 +9,9 @@ use crate::image::layout::*;
 use crate::image::mesh::*;
 use crate::image::schedule::{Scale, stride};
 use crate::outlier::SETTINGS_WORDS;
-use crate::quick::QuickSet;
+use crate::quick::{QuickMap, QuickSet};
 use crate::resource::Health;
-use crate::shm::{WordAddr, hash_bytes, hash_words, pack};
+use crate::shm::{WordAddr, hash_bytes, hash_words, pack, unpack};
 use crate::state::{SlotKind, locality_tag, named_tag};
 
 /// A mesh that does not fit the format.
@@ -73,15 +73,15 @@ pub(super) fn address_hash(address: WordAddr) -> u64 {
     hash_words(&[address.hi, address.lo])
 }
 
-/// An open-addressing table with linear probing, at most half full: `index + 1`, tagged with the hash's high half.
+/// An open-addressing table with linear probing, half full: `index + 1`, tagged with the hash's high half.
 fn buckets(table: &mut Vec<u64>, entries: impl ExactSizeIterator<Item = (u64, usize)>) -> Result<(), EncodeError> {
-    let size = entries.len().saturating_mul(2).max(2).next_power_of_two();
+    let size = entries.len().saturating_mul(2).max(2);
     table.resize(size, 0);
     for (hash, index) in entries {
         let word = pack((hash >> 32) as u32, narrow(index.saturating_add(1))?);
-        let mut at = hash as usize & (size - 1);
+        let mut at = bucket(hash, size);
         while table.get(at).is_some_and(|word| *word != 0) {
-            at = (at + 1) & (size - 1);
+            at = if at + 1 == size { 0 } else { at + 1 };
         }
         if let Some(bucket) = table.get_mut(at) {
             *bucket = word;
@@ -94,44 +94,16 @@ fn narrow(value: usize) -> Result<u32, EncodeError> {
     u32::try_from(value).map_err(|_| EncodeError::TooLarge)
 }
 
+/// The kind of an action, with what goes with it, in the low 16 bits of a word.
+fn kind(kind: u8, code: u8) -> u64 {
+    u64::from(kind) << 8 | u64::from(code) << 1
+}
+
 /// `1 << 63 | probes << 32 | idle << 16 | interval`, 0 = not stated.
 fn keepalive_word(keepalive: Keepalive) -> u64 {
     let seconds = |value: Option<u16>| u64::from(value.unwrap_or(0));
     let probes = u64::from(keepalive.probes.unwrap_or(0));
     1 << 63 | probes << 32 | seconds(keepalive.idle) << 16 | seconds(keepalive.interval)
-}
-
-/// The words of a set of endpoints (see [`SET_WORDS`]).
-fn set_words<'a>(
-    first: u32,
-    endpoints: impl Iterator<Item = &'a Endpoint>,
-    scale: Scale,
-    (slot, tag): (Option<u32>, u64),
-    before: u32,
-    sum: u32,
-) -> Result<[u64; SET_WORDS], EncodeError> {
-    let (mut count, mut healthy, mut degraded, mut unhealthy, mut even) = (0_usize, 0, 0, 0, true);
-    let mut weight = None;
-    for endpoint in endpoints {
-        count += 1;
-        match endpoint.health {
-            Health::Healthy => healthy += 1,
-            Health::Degraded => degraded += 1,
-            Health::Unhealthy => unhealthy += 1,
-            Health::Draining => {}
-        }
-        let scaled = scale.weight(endpoint);
-        even &= *weight.get_or_insert(scaled) == scaled;
-    }
-    let stride = if even { 0 } else { stride(sum) };
-    Ok([
-        pack(first, narrow(count)?),
-        pack(healthy, degraded),
-        pack(unhealthy, slot.unwrap_or(NONE)),
-        pack(before, sum),
-        u64::from(stride),
-        tag,
-    ])
 }
 
 #[derive(Default)]
@@ -152,6 +124,9 @@ struct Tables {
     tables: Vec<u64>,
     outliers: Vec<u64>,
     server_names: Vec<u64>,
+    wide: Vec<u64>,
+    /// Texts that are used again and again.
+    texts: QuickMap<String, u32>,
 }
 
 impl Tables {
@@ -165,13 +140,16 @@ impl Tables {
         for table in [prefixes, weighted, clusters, priorities, localities, endpoints] {
             table.clear();
         }
-        let Self { strings, tables, outliers, server_names, .. } = self;
-        for table in [strings, tables, outliers, server_names] {
+        let Self { strings, tables, outliers, server_names, wide, .. } = self;
+        for table in [strings, tables, outliers, server_names, wide] {
             table.clear();
         }
+        self.texts.clear();
     }
 
     fn fill(&mut self, mesh: &Mesh) -> Result<(), EncodeError> {
+        // The first text that is used again and again is the empty one: nothing else is at 0.
+        self.tables.push(0);
         let mut name_hashes = Vec::with_capacity(mesh.names.len());
         let mut address_keys = Vec::with_capacity(mesh.names.len());
         let mut addresses = QuickSet::with_capacity_and_hasher(mesh.names.len(), Default::default());
@@ -185,8 +163,10 @@ impl Tables {
                     address_keys.push((address_hash(address), index));
                 }
             }
-            self.name(name, hash)?;
+            self.name(name)?;
         }
+        let numbered = |hashes: Vec<u64>| hashes.into_iter().enumerate().map(|(index, hash)| (hash, index));
+        buckets(&mut self.name_buckets, numbered(name_hashes))?;
         let mut destination_hashes = Vec::with_capacity(mesh.destinations.len());
         for destination in &mesh.destinations {
             destination_hashes.push(destination_hash(destination_key(destination.address), destination.port));
@@ -196,13 +176,8 @@ impl Tables {
             self.prefix(prefix)?;
         }
         for cluster in &mesh.clusters {
-            // Whose localities those of a zone-aware cluster are compared with.
-            let local = cluster.balancing.zone_aware.and_then(|zones| mesh.clusters.get(zones.local as usize));
-            let callers = local.and_then(|local| local.priorities.as_ref()?.first());
-            self.cluster(cluster, callers.map_or(&[], |priority| &priority.localities))?;
+            self.cluster(cluster, &mesh.names)?;
         }
-        let numbered = |hashes: Vec<u64>| hashes.into_iter().enumerate().map(|(index, hash)| (hash, index));
-        buckets(&mut self.name_buckets, numbered(name_hashes))?;
         buckets(&mut self.destination_buckets, numbered(destination_hashes))?;
         buckets(&mut self.address_buckets, address_keys.into_iter())
     }
@@ -220,30 +195,86 @@ impl Tables {
         Ok(pack(at, narrow(text.len())?))
     }
 
-    fn name(&mut self, name: &Name, hash: u64) -> Result<(), EncodeError> {
-        let first = narrow(self.addresses.len() / ADDRESS_WORDS)?;
+    /// The index of a text that is used again and again: it is written once.
+    fn shared_text(&mut self, text: &str) -> Result<u32, EncodeError> {
+        if text.is_empty() {
+            return Ok(0);
+        }
+        if let Some(index) = self.texts.get(text) {
+            return Ok(*index);
+        }
+        let index = narrow(self.tables.len())?;
+        let piece = self.text(text)?;
+        self.tables.push(piece);
+        self.texts.insert(text.to_owned(), index);
+        Ok(index)
+    }
+
+    /// The name of a cluster, in two pieces: mostly it ends in a name of the mesh, which is written already.
+    fn cluster_name(&mut self, text: &str, names: &[Name]) -> Result<(u32, u64), EncodeError> {
+        let ends_in = |at: &usize| self.text_of_name(text.get(*at..)?, names);
+        let at = text.rfind('|').map(|at| at + 1);
+        match (at, at.as_ref().and_then(ends_in)) {
+            (Some(at), Some(piece)) => Ok((self.shared_text(text.get(..at).unwrap_or_default())?, piece)),
+            _ => Ok((0, self.text(text)?)),
+        }
+    }
+
+    /// Where the text of a name of the mesh is.
+    fn text_of_name(&self, name: &str, names: &[Name]) -> Option<u64> {
+        let hash = hash_bytes(name.as_bytes());
+        let size = self.name_buckets.len();
+        let (before, from) = self.name_buckets.split_at_checked(bucket(hash, size))?;
+        let mut places = from.iter().chain(before).map_while(|word| (*word != 0).then(|| unpack(*word)));
+        let index = places.find_map(|(tag, index)| {
+            let index = (index as usize).checked_sub(1)?;
+            (tag == (hash >> 32) as u32 && names.get(index)?.name == name).then_some(index)
+        })?;
+        self.names.get(index.checked_mul(NAME_WORDS)?).copied()
+    }
+
+    /// An address in the upper half of a word.
+    fn address(&mut self, address: IpAddr) -> Result<u64, EncodeError> {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Ok(u64::from(v4.to_bits()) << 32),
+            IpAddr::V6(_) => self.wide(WordAddr::new(address)),
+        }
+    }
+
+    /// An address in the upper half of a word, whatever it is.
+    fn wide(&mut self, address: WordAddr) -> Result<u64, EncodeError> {
+        let index = narrow(self.wide.len() / WIDE_WORDS)?;
+        self.wide.extend([address.hi, address.lo]);
+        Ok(u64::from(index) << 32 | WIDE)
+    }
+
+    fn name(&mut self, name: &Name) -> Result<(), EncodeError> {
+        let first = narrow(self.addresses.len())?;
         for ip in &name.addresses {
-            let address = WordAddr::new(*ip);
-            self.addresses.extend([address.hi, address.lo]);
+            let address = self.address(*ip)?;
+            self.addresses.push(address);
         }
         let text = self.text(&name.name)?;
-        let flags = if name.headless { NAME_HEADLESS } else { 0 };
-        self.names.extend([hash, text, pack(first, narrow(name.addresses.len())?), flags]);
+        let count = narrow(name.addresses.len())?;
+        if count & NAME_HEADLESS != 0 {
+            return Err(EncodeError::TooLarge);
+        }
+        self.names.extend([text, pack(first, if name.headless { count | NAME_HEADLESS } else { count })]);
         Ok(())
     }
 
-    /// The words of an action: kind and reason in the low 16 bits, and the weighted clusters.
+    /// The words of an action: kind and reason or hash in the low 16 bits, and the weighted clusters.
     fn action(&mut self, action: &Action) -> Result<(u64, u64), EncodeError> {
         Ok(match action {
             Action::Clusters { shares, hash } => {
                 let first = narrow(self.weighted.len())?;
                 self.weighted.extend(shares.iter().map(|(cluster, weight)| pack(*cluster, *weight)));
                 let hash = if *hash == HashOn::SourceIp { HASH_SOURCE } else { 0 };
-                (u64::from(KIND_CLUSTERS) << 8 | hash, pack(first, narrow(shares.len())?))
+                (kind(KIND_CLUSTERS, hash), pack(first, narrow(shares.len())?))
             }
-            Action::Pass(reason) => (u64::from(KIND_PASS) << 8 | *reason as u64, 0),
-            Action::Refuse => (u64::from(KIND_REFUSE) << 8, 0),
-            Action::ServerNames(names) => (u64::from(KIND_SERVER_NAMES) << 8, self.server_names(names)?),
+            Action::Pass(reason) => (kind(KIND_PASS, *reason as u8), 0),
+            Action::Refuse => (kind(KIND_REFUSE, 0), 0),
+            Action::ServerNames(names) => (kind(KIND_SERVER_NAMES, 0), self.server_names(names)?),
         })
     }
 
@@ -272,45 +303,33 @@ impl Tables {
     }
 
     fn destination(&mut self, destination: &Destination) -> Result<(), EncodeError> {
-        let address = destination_key(destination.address);
+        let address = destination.address;
+        let address =
+            if address.is_unspecified() { self.wide(destination_key(address)) } else { self.address(address) }?;
         let (kind, weighted) = self.action(&destination.action)?;
-        let rules = self.text(&destination.rules_left_out)?;
-        let name = destination.name.map_or(0, |name| u64::from(name) + 1);
-        self.destinations.extend([
-            address.hi,
-            address.lo,
-            u64::from(destination.port) << 16 | kind,
-            weighted,
-            name,
-            rules,
-        ]);
+        let rules = self.shared_text(&destination.rules_left_out)?;
+        let name = destination.name.map_or(0, |name| name.saturating_add(1));
+        self.destinations.extend([address | u64::from(destination.port) << 16 | kind, weighted, pack(name, rules)]);
         Ok(())
     }
 
     fn prefix(&mut self, destination: &PrefixDestination) -> Result<(), EncodeError> {
-        let address = WordAddr::new(destination.prefix.address);
+        let address = self.address(destination.prefix.address)?;
         let length = u64::from(destination.prefix.length) + if destination.prefix.address.is_ipv4() { 96 } else { 0 };
         let (kind, weighted) = self.action(&destination.action)?;
-        self.prefixes.extend([
-            address.hi,
-            address.lo,
-            length << 32 | u64::from(destination.port) << 16 | kind,
-            weighted,
-            0,
-            0,
-        ]);
+        self.prefixes.extend([address | u64::from(destination.port) << 16 | kind, weighted, 0, length]);
         Ok(())
     }
 
-    fn cluster(&mut self, cluster: &Cluster, callers: &[Locality]) -> Result<(), EncodeError> {
+    fn cluster(&mut self, cluster: &Cluster, names: &[Name]) -> Result<(), EncodeError> {
         let first = narrow(self.priorities.len() / PRIORITY_WORDS)?;
         let priorities = cluster.priorities.as_deref().unwrap_or(&[]);
         let hash = hash_bytes(cluster.name.as_bytes());
         for (nth, priority) in (0..).zip(priorities) {
-            self.priority(priority, if nth == 0 { callers } else { &[] }, hash, nth)?;
+            self.priority(priority, hash, nth)?;
         }
-        let name = self.text(&cluster.name)?;
-        let (policy, parameter, detail) = match &cluster.policy {
+        let (head, tail) = self.cluster_name(&cluster.name, names)?;
+        let (policy, parameter, reason) = match &cluster.policy {
             Policy::RoundRobin => (POLICY_ROUND_ROBIN, 0, 0),
             Policy::LeastRequest { choice_count, active_request_bias } => {
                 // The bias is kept in thousandths.
@@ -326,7 +345,7 @@ impl Tables {
                 (POLICY_AGGREGATE, pack(first, narrow(members.len())?), 0)
             }
             Policy::Refuse => (POLICY_REFUSE, 0, 0),
-            Policy::Pass(reason, detail) => (POLICY_PASS, *reason as u64, self.text(detail)?),
+            Policy::Pass(reason, detail) => (POLICY_PASS, self.text(detail)?, *reason as u64),
         };
         let mut flags = 0;
         if cluster.priorities.is_some() {
@@ -335,7 +354,6 @@ impl Tables {
         if cluster.locality_weighted {
             flags |= CLUSTER_LOCALITY_WEIGHTED;
         }
-        let balancing = self.balancing(&cluster.balancing)?;
         // Their number among the settings, from 1; 0 = none.
         let outlier = match &cluster.outlier {
             Some(settings) => {
@@ -345,64 +363,98 @@ impl Tables {
             None => 0,
         };
         let timeout = u32::try_from(cluster.connect_timeout.as_millis()).unwrap_or(u32::MAX);
-        let panic = (cluster.panic_threshold.clamp(0.0, 100.0) * 100.0).round() as u32;
+        let panic = (cluster.panic_threshold.clamp(0.0, 100.0) * 100.0).round() as u64;
+        let factor = u64::from(cluster.overprovisioning_factor);
+        let rare = self.rare(cluster, hash)?;
         self.clusters.extend([
-            name,
+            tail,
             hash,
-            flags << 8 | u64::from(policy),
+            factor << 32 | panic << 16 | reason << 12 | flags << 8 | u64::from(policy),
             parameter,
-            detail,
             pack(cluster.slot.unwrap_or(NONE), timeout),
-            pack(cluster.max_connections.unwrap_or(NONE), panic),
+            pack(cluster.max_connections.unwrap_or(NONE), outlier),
             pack(first, narrow(priorities.len())?),
-            u64::from(cluster.overprovisioning_factor),
-            u64::from(outlier),
-            cluster.keepalive.map_or(0, keepalive_word),
-            balancing,
-            cluster.owner.as_ref().map_or(hash, |owner| hash_bytes(owner.as_bytes())),
+            pack(rare, head),
         ]);
         Ok(())
     }
 
-    /// Appends what a cluster asks for beside its policy, if anything.
-    fn balancing(&mut self, balancing: &Balancing) -> Result<u64, EncodeError> {
-        let first = narrow(self.tables.len())?;
-        let Some(words) = balancing.words() else { return Ok(pack(first, 0)) };
-        self.tables.extend(words);
-        Ok(pack(first, narrow(words.len())?))
+    /// Appends what few clusters have, if this one has any of it.
+    fn rare(&mut self, cluster: &Cluster, hash: u64) -> Result<u32, EncodeError> {
+        let Cluster { owner, keepalive, balancing, .. } = cluster;
+        if owner.is_none() && keepalive.is_none() && *balancing == Balancing::default() {
+            return Ok(0);
+        }
+        let at = narrow(self.tables.len())?;
+        self.tables.push(owner.as_ref().map_or(hash, |owner| hash_bytes(owner.as_bytes())));
+        self.tables.push(keepalive.map_or(0, keepalive_word));
+        self.tables.extend(balancing.words());
+        Ok(at)
     }
 
-    fn priority(
-        &mut self,
-        priority: &Priority,
-        callers: &[Locality],
-        cluster: u64,
-        nth: u32,
-    ) -> Result<(), EncodeError> {
+    fn priority(&mut self, priority: &Priority, cluster: u64, nth: u32) -> Result<(), EncodeError> {
         let first_locality = narrow(self.localities.len() / LOCALITY_WORDS)?;
         let all = || priority.localities.iter().flat_map(|locality| &locality.endpoints);
         let scale = Scale::of(all());
-        let mut before = 0;
+        let first = self.endpoint_count()?;
         for locality in &priority.localities {
             let first = self.endpoint_count()?;
-            let sum = self.endpoints(&locality.endpoints, scale, before);
-            let text = self.text(&locality.name)?;
-            let cursor = (locality.slot, locality_tag(cluster, nth, hash_bytes(locality.name.as_bytes())));
-            let set = set_words(first, locality.endpoints.iter(), scale, cursor, before, sum)?;
+            self.endpoints(&locality.endpoints)?;
+            let tag = locality.slot.map(|_| locality_tag(cluster, nth, hash_bytes(locality.name.as_bytes())));
+            let set = self.set(first, || locality.endpoints.iter(), scale, locality.slot, tag)?;
             self.localities.extend(set);
-            let peer = callers.iter().position(|caller| caller.name == locality.name);
-            let peer = narrow(peer.map_or(0, |peer| peer + 1))?;
-            self.localities.extend([pack(peer, locality.weight), text]);
-            before = before.saturating_add(sum);
+            let name = self.shared_text(&locality.name)?;
+            self.localities.push(pack(locality.weight, name));
         }
-        let count = all().count();
-        let first = self.endpoint_count()?.saturating_sub(narrow(count)?);
-        let cursor = (priority.slot, priority_tag(cluster, nth));
-        self.priorities.extend(set_words(first, all(), scale, cursor, 0, before)?);
-        self.priorities.push(pack(first_locality, narrow(priority.localities.len())?));
-        let table = self.table(&priority.table)?;
-        self.priorities.push(table);
+        let set = self.set(first, all, scale, priority.slot, None)?;
+        self.priorities.extend(set);
+        let (tag, table) = (priority_tag(cluster, nth), self.table(&priority.table)?);
+        self.priorities.extend([tag, pack(first_locality, narrow(priority.localities.len())?), table]);
         Ok(())
+    }
+
+    /// The words of a set of endpoints; its details are written where there are any. `tag`: of its slot, where that is
+    /// one of them.
+    fn set<'a, I: Iterator<Item = &'a Endpoint>>(
+        &mut self,
+        first: u32,
+        endpoints: impl Fn() -> I,
+        scale: Scale,
+        slot: Option<u32>,
+        tag: Option<u64>,
+    ) -> Result<[u64; SET_WORDS], EncodeError> {
+        let (mut count, mut healthy, mut degraded, mut unhealthy, mut even) = (0_u32, 0_u32, 0, 0, true);
+        let (mut weight, mut sum) = (None, 0_u32);
+        for endpoint in endpoints() {
+            count = count.checked_add(1).ok_or(EncodeError::TooLarge)?;
+            match endpoint.health {
+                Health::Healthy => healthy += 1,
+                Health::Degraded => degraded += 1,
+                Health::Unhealthy => unhealthy += 1,
+                Health::Draining => {}
+            }
+            let scaled = scale.weight(endpoint);
+            sum = sum.saturating_add(scaled);
+            even &= *weight.get_or_insert(scaled) == scaled;
+        }
+        let head = pack(first, count);
+        let slot = slot.unwrap_or(NONE);
+        if even && healthy == count && tag.is_none() {
+            return Ok([head, pack(slot, 0)]);
+        }
+        let details = narrow(self.tables.len())?;
+        let (stride, sum) = if even { (0, healthy + degraded + unhealthy) } else { (stride(sum), sum) };
+        self.tables.extend([tag.unwrap_or(0), pack(healthy, degraded), pack(unhealthy, stride), u64::from(sum)]);
+        if stride != 0 {
+            let mut to = 0_u32;
+            let mut endpoints = endpoints();
+            let mut next = || {
+                to = to.saturating_add(endpoints.next().map_or(0, |endpoint| scale.weight(endpoint)));
+                to
+            };
+            self.tables.extend((0..count.div_ceil(2)).map(|_| pack(next(), next())));
+        }
+        Ok([head, pack(slot, details)])
     }
 
     /// Appends a table: two words an entry of a ring, half a word one of Maglev's.
@@ -427,12 +479,9 @@ impl Tables {
         narrow(self.endpoints.len() / ENDPOINT_WORDS)
     }
 
-    /// Appends endpoints; returns the sum of their scaled weights.
-    fn endpoints(&mut self, endpoints: &[Endpoint], scale: Scale, before: u32) -> u32 {
-        let mut sum = 0_u32;
+    fn endpoints(&mut self, endpoints: &[Endpoint]) -> Result<(), EncodeError> {
         for endpoint in endpoints {
-            sum = sum.saturating_add(scale.weight(endpoint));
-            let address = WordAddr::new(endpoint.address.ip());
+            let address = self.address(endpoint.address.ip())?;
             let health: u64 = match endpoint.health {
                 Health::Healthy => 0,
                 Health::Degraded => 1,
@@ -440,11 +489,10 @@ impl Tables {
                 Health::Draining => 3,
             };
             let flag = if endpoint.takes_mtls { ENDPOINT_TAKES_MTLS } else { 0 };
-            let word = u64::from(endpoint.address.port()) << 48 | health << 40 | flag | u64::from(endpoint.weight);
-            let last = pack(before.saturating_add(sum), endpoint.slot.unwrap_or(NONE));
-            self.endpoints.extend([address.hi, address.lo, word, last]);
+            let word = address | u64::from(endpoint.address.port()) << 16 | health << 2 | flag;
+            self.endpoints.extend_from_slice(&[word, pack(endpoint.weight, endpoint.slot.unwrap_or(NONE))]);
         }
-        sum
+        Ok(())
     }
 
     fn assemble(
@@ -457,7 +505,7 @@ impl Tables {
         let sections: [(&[u64], usize); SECTIONS] = [
             (&self.name_buckets, 1),
             (&self.names, NAME_WORDS),
-            (&self.addresses, ADDRESS_WORDS),
+            (&self.addresses, 1),
             (&self.destination_buckets, 1),
             (&self.destinations, DESTINATION_WORDS),
             (&self.address_buckets, 1),
@@ -471,6 +519,7 @@ impl Tables {
             (&self.tables, 1),
             (&self.outliers, SETTINGS_WORDS),
             (&self.server_names, SERVER_NAME_WORDS),
+            (&self.wide, WIDE_WORDS),
         ];
         words.clear();
         words.resize(CONTENT_HEADER, 0);
@@ -488,7 +537,7 @@ impl Tables {
         if let Some(word) = words.get_mut(SEED) {
             *word = seed;
         }
-        let head = pack(narrow(words.len())?, narrow(own.len() / ADDRESS_WORDS)?);
+        let head = pack(narrow(words.len())?, narrow(own.len() / WIDE_WORDS)?);
         if let Some(word) = words.get_mut(OWN) {
             *word = head;
         }

@@ -101,44 +101,54 @@ impl ImageFile {
     pub fn read<T>(&self, mut f: impl FnMut(&View<'_>) -> Result<T, Torn>) -> Result<T, ReadError> {
         let (mut deadline, mut attempts) = (None, 0_u32);
         loop {
-            match self.try_read(&mut f) {
-                Ok(answer) => return answer,
-                Err(Torn) => {
-                    let now = shm::now();
-                    attempts = attempts.saturating_add(1);
-                    // Two ticks of a millisecond clock: at least one whole millisecond.
-                    if now > *deadline.get_or_insert(now + READ_PATIENCE_MS) && attempts >= READ_ATTEMPTS {
-                        return Err(ReadError::Busy);
-                    }
-                    std::hint::spin_loop();
+            if let Some(arena) = self.arena()? {
+                let answer = f(&View::new(arena.content));
+                if self.is_undisturbed(&arena) {
+                    return answer.map_err(|Torn| ReadError::Corrupt);
                 }
             }
+            let now = shm::now();
+            attempts = attempts.saturating_add(1);
+            // Two ticks of a millisecond clock: at least one whole millisecond.
+            if now > *deadline.get_or_insert(now + READ_PATIENCE_MS) && attempts >= READ_ATTEMPTS {
+                return Err(ReadError::Busy);
+            }
+            std::hint::spin_loop();
         }
     }
 
-    /// One attempt; `Err(Torn)` = a publish came in between.
-    #[inline]
-    fn try_read<T>(&self, f: &mut impl FnMut(&View<'_>) -> Result<T, Torn>) -> Result<Result<T, ReadError>, Torn> {
+    /// The arena to read; `None` = it is being written.
+    fn arena(&self) -> Result<Option<Arena>, ReadError> {
         let generation = self.generation();
         if generation == 0 {
-            return Ok(Err(ReadError::Empty));
+            return Err(ReadError::Empty);
         }
         let start = HEADER_WORDS + (generation & 1) as usize * self.capacity;
-        let Some(arena) = self.words.slice(start, self.capacity) else { return Ok(Err(ReadError::Corrupt)) };
-        let (Some(epoch), Some(length)) = (arena.cell(0), arena.load(1)) else { return Ok(Err(ReadError::Corrupt)) };
+        let words = self.words.slice(start, self.capacity).ok_or(ReadError::Corrupt)?;
+        let epoch = words.cell(0).ok_or(ReadError::Corrupt)?;
         let before = epoch.load(Ordering::Acquire);
         if before & 1 == 1 {
-            return Err(Torn);
+            return Ok(None);
         }
-        let length = arena.load(1).unwrap_or(length);
-        let content = usize::try_from(length).ok().and_then(|length| arena.slice(ARENA_HEADER, length));
-        let answer = content.ok_or(Torn).and_then(|content| f(&View::new(content)));
-        fence(Ordering::Acquire);
-        if epoch.load(Ordering::Relaxed) != before || self.words.load(AT_IDENTITY) != Some(self.identity) {
-            return Err(Torn);
-        }
-        Ok(answer.map_err(|Torn| ReadError::Corrupt))
+        let length = words.load(1).and_then(|length| usize::try_from(length).ok());
+        // A length that does not fit may be one that is being written: the epoch tells.
+        let content = length.and_then(|length| words.slice(ARENA_HEADER, length)).unwrap_or(Words::new(&[]));
+        Ok(Some(Arena { epoch, before, content }))
     }
+
+    /// Whether nobody wrote since the arena was looked up, and the file is still this one.
+    fn is_undisturbed(&self, arena: &Arena) -> bool {
+        fence(Ordering::Acquire);
+        arena.epoch.load(Ordering::Relaxed) == arena.before && self.words.load(AT_IDENTITY) == Some(self.identity)
+    }
+}
+
+/// An arena that is read.
+struct Arena {
+    epoch: &'static AtomicU64,
+    /// Its epoch before.
+    before: u64,
+    content: Words<'static>,
 }
 
 /// The writing side of a file: the leader's, for one term.

@@ -23,6 +23,6 @@ pub use encode::{EncodeError, Encoder, encode, priority_tag};
 pub use file::{HEADER_WORDS, ImageFile, Publisher, ReadError, file_words};
 pub use mesh::*;
 pub use view::{
-    ActionView, ClusterView, DestinationView, EndpointView, LocalityView, NameView, PolicyView, PriorityView,
-    ServerNamesView, SetView, StrRef, Torn, View,
+    ActionView, ClusterView, DestinationView, EndpointView, HealthView, LocalityView, NameView, Place, PolicyView,
+    PriorityView, ServerNamesView, SetView, StrRef, Torn, View, WeightsView,
 };

@@ -7,11 +7,14 @@ mod text;
 
 pub use cluster::{ClusterView, PolicyView};
 
+use std::sync::atomic::AtomicU64;
+
 use crate::image::encode::{address_hash, destination_hash};
 use crate::image::layout::*;
 use crate::image::mesh::{DefaultAction, HashOn, Keepalive, PassReason};
 use crate::resource::Health;
-use crate::shm::{WordAddr, Words, hash_bytes, unpack};
+use crate::shm::{WordAddr, Words, hash_bytes, load, unpack};
+use crate::state::endpoint_tag;
 
 /// A check failed: the arena changed under the reader, or the file is corrupt. The caller tells which by the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,9 +28,25 @@ pub struct View<'a> {
     words: Words<'a>,
 }
 
-/// Text in an image: `offset << 32 | length`.
+/// Text in an image, in two pieces of which either may be empty. In one image, texts that are used again and again
+/// (names of localities) are equal where their references are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StrRef(u64);
+pub struct StrRef {
+    /// Index of a text that is used again and again.
+    head: u32,
+    /// `offset << 32 | length`.
+    tail: u64,
+}
+
+impl StrRef {
+    const fn shared(head: u32) -> Self {
+        Self { head, tail: 0 }
+    }
+
+    const fn own(tail: u64) -> Self {
+        Self { head: 0, tail }
+    }
+}
 
 /// A run of records of one section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,22 +120,45 @@ pub struct DestinationView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SetView {
     endpoints: Run,
-    /// Endpoints that the control plane calls healthy.
-    pub healthy: u32,
-    /// Endpoints that it calls degraded.
-    pub degraded: u32,
-    /// Endpoints that it calls unhealthy.
-    pub unhealthy: u32,
     /// Slot of the cursor in STATE.
     pub slot: Option<u32>,
     /// Tag of that slot.
     pub tag: u64,
-    /// Scaled weights before its first endpoint (see [`View::weights_to`]).
-    pub before: u32,
-    /// Sum of its scaled weights.
+    /// Where its details are; 0 = all are healthy and weigh the same.
+    details: u32,
+}
+
+/// How many endpoints of a set are in which condition, as the control plane says; the others are draining.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthView {
+    /// Healthy ones.
+    pub healthy: u32,
+    /// Degraded ones.
+    pub degraded: u32,
+    /// Unhealthy ones.
+    pub unhealthy: u32,
+}
+
+/// The scaled weights of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WeightsView {
+    /// Their sum; where all are equal, each counts as 1.
     pub sum: u32,
-    /// Step of the weighted schedule, coprime with the sum; 0 = all weights are equal.
+    /// Step of the weighted schedule, coprime with the sum; 0 = all are equal.
     pub stride: u32,
+    set: Run,
+}
+
+impl WeightsView {
+    /// Number of endpoints.
+    pub const fn len(&self) -> u32 {
+        self.set.count
+    }
+
+    /// True when there is no endpoint.
+    pub const fn is_empty(&self) -> bool {
+        self.set.count == 0
+    }
 }
 
 impl SetView {
@@ -128,6 +170,21 @@ impl SetView {
     /// True when there is no endpoint.
     pub const fn is_empty(&self) -> bool {
         self.endpoints.count == 0
+    }
+
+    /// The place of the `nth` endpoint.
+    ///
+    /// # Errors
+    /// [`Torn`] when there is no such endpoint.
+    #[inline]
+    pub fn place(&self, nth: u32) -> Result<Place, Torn> {
+        nth_of(self.endpoints, nth).map(Place)
+    }
+
+    /// Which endpoint of the set is at a place; `None` = it is another set's.
+    #[inline]
+    pub fn nth_at(&self, place: Place) -> Option<u32> {
+        place.0.checked_sub(self.endpoints.first).filter(|nth| *nth < self.endpoints.count)
     }
 }
 
@@ -161,9 +218,11 @@ pub struct LocalityView {
     pub weight: u32,
     /// Its endpoints.
     pub set: SetView,
-    /// The locality of the same name in priority 0 of the local cluster, for zone-aware routing.
-    pub peer: Option<u32>,
 }
+
+/// Where an endpoint is among all those of the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(u32);
 
 /// An endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,24 +241,34 @@ pub struct EndpointView {
     pub slot: Option<u32>,
 }
 
+impl EndpointView {
+    /// The tag of its slot as an endpoint of `cluster`.
+    #[inline]
+    pub fn tag(&self, cluster: &ClusterView) -> u64 {
+        endpoint_tag(cluster.owner, self.address, self.port)
+    }
+}
+
 impl<'a> View<'a> {
     /// A view of an arena's content.
     pub const fn new(words: Words<'a>) -> Self {
         Self { words }
     }
 
+    #[inline(always)]
     fn section(&self, section: Section) -> Read<Run> {
         self.words.load(section as usize).map(Run::from_word).ok_or(Torn)
     }
 
-    /// The words of record `index` of a section.
-    fn record<const N: usize>(&self, section: Section, index: u32) -> Read<[u64; N]> {
+    /// The words of record `index` of a section, each to be read when it is needed.
+    #[inline(always)]
+    fn record<const N: usize>(&self, section: Section, index: u32) -> Read<&'a [AtomicU64; N]> {
         let run = self.section(section)?;
         if index >= run.count {
             return Err(Torn);
         }
         let at = (run.first as usize).checked_add((index as usize).checked_mul(N).ok_or(Torn)?).ok_or(Torn)?;
-        self.words.array(at).ok_or(Torn)
+        self.words.cells(at).ok_or(Torn)
     }
 
     /// Record `index` of a section whose records are words.
@@ -212,15 +281,14 @@ impl<'a> View<'a> {
     }
 
     /// Walks the buckets of `hash` until `hit` answers or a bucket is empty.
+    #[inline]
     fn probe<T>(&self, section: Section, hash: u64, mut hit: impl FnMut(u32) -> Read<Option<T>>) -> Read<Option<T>> {
         let run = self.section(section)?;
         let size = run.count as usize;
-        if !size.is_power_of_two() {
-            return Err(Torn);
-        }
         let table = self.words.slice(run.first as usize, size).ok_or(Torn)?;
-        let mut at = hash as usize & (size - 1);
-        for _ in 0..size {
+        let mut at = bucket(hash, size);
+        let mut left = size;
+        while left > 0 {
             let (tag, next) = unpack(table.load(at).ok_or(Torn)?);
             let Some(index) = next.checked_sub(1) else { return Ok(None) };
             if tag == (hash >> 32) as u32
@@ -228,9 +296,22 @@ impl<'a> View<'a> {
             {
                 return Ok(Some(found));
             }
-            at = (at + 1) & (size - 1);
+            at = if at + 1 == size { 0 } else { at + 1 };
+            left -= 1;
         }
         Ok(None)
+    }
+
+    /// The address in the upper half of a word.
+    #[inline]
+    fn address_in(&self, word: u64) -> Read<WordAddr> {
+        if word & WIDE == 0 { Ok(WordAddr::v4((word >> 32) as u32)) } else { self.wide((word >> 32) as u32) }
+    }
+
+    #[inline(never)]
+    fn wide(&self, index: u32) -> Read<WordAddr> {
+        let [hi, lo] = self.record::<WIDE_WORDS>(Section::Wide, index)?;
+        Ok(WordAddr { hi: load(hi), lo: load(lo) })
     }
 
     /// Words of the whole content.
@@ -243,18 +324,19 @@ impl<'a> View<'a> {
         let hash = hash_bytes(name);
         self.probe(Section::NameBuckets, hash, |index| {
             let view = self.name_at(index)?;
-            Ok(self.text_is(view.text, name)?.then_some(view))
+            Ok(self.text_is(view.text.tail, name)?.then_some(view))
         })
     }
 
     /// The name at `index`.
     pub fn name_at(&self, index: u32) -> Read<NameView> {
-        let [_, text, addresses, flags] = self.record::<NAME_WORDS>(Section::Names, index)?;
+        let [text, addresses] = self.record::<NAME_WORDS>(Section::Names, index)?;
+        let Run { first, count } = Run::from_word(load(addresses));
         Ok(NameView {
             index,
-            text: StrRef(text),
-            headless: flags & NAME_HEADLESS != 0,
-            addresses: Run::from_word(addresses),
+            text: StrRef::own(load(text)),
+            headless: count & NAME_HEADLESS != 0,
+            addresses: Run { first, count: count & !NAME_HEADLESS },
         })
     }
 
@@ -282,12 +364,7 @@ impl<'a> View<'a> {
 
     /// The `nth` address of a name.
     pub fn address(&self, name: &NameView, nth: u32) -> Read<WordAddr> {
-        if nth >= name.addresses.count {
-            return Err(Torn);
-        }
-        let [hi, lo] =
-            self.record::<ADDRESS_WORDS>(Section::Addresses, name.addresses.first.checked_add(nth).ok_or(Torn)?)?;
-        Ok(WordAddr { hi, lo })
+        self.address_in(self.word(Section::Addresses, nth_of(name.addresses, nth)?)?)
     }
 
     /// What a TCP connection to an address and port means: exact, then prefix, then the port on every address; the
@@ -301,25 +378,32 @@ impl<'a> View<'a> {
             return Ok(None);
         }
         for index in 0..self.section(Section::Prefixes)?.count {
-            let words = self.record::<PREFIX_WORDS>(Section::Prefixes, index)?;
-            let [hi, lo, word, ..] = words;
-            let length = (word >> 32) as u32;
-            if (word >> 16) as u16 == port && within(address, WordAddr { hi, lo }, length) {
-                return destination_from(words).map(Some);
+            let [destination @ .., length] = self.record::<PREFIX_WORDS>(Section::Prefixes, index)?;
+            let [word, ..] = destination;
+            let word = load(word);
+            if (word >> 16) as u16 == port && within(address, self.address_in(word)?, load(length) as u32) {
+                return destination_from(destination).map(Some);
             }
         }
         self.exact(WordAddr { hi: 0, lo: 0 }, port)
     }
 
     fn exact(&self, address: WordAddr, port: u16) -> Read<Option<DestinationView>> {
-        self.probe(Section::DestinationBuckets, destination_hash(address, port), |index| {
+        let key = address.as_v4().map(|v4| u64::from(v4) << 32 | u64::from(port) << 16);
+        let found = self.probe(Section::DestinationBuckets, destination_hash(address, port), |index| {
             let words = self.record::<DESTINATION_WORDS>(Section::Destinations, index)?;
-            let [hi, lo, word, ..] = words;
-            if (hi, lo, (word >> 16) as u16) != (address.hi, address.lo, port) {
-                return Ok(None);
-            }
-            destination_from(words).map(Some)
-        })
+            let [word, ..] = words;
+            let word = load(word);
+            let is_it = match key {
+                Some(key) => word & DESTINATION_KEY == key,
+                None => word & WIDE != 0 && (word >> 16) as u16 == port && self.address_in(word)? == address,
+            };
+            Ok(is_it.then_some(words))
+        })?;
+        match found {
+            Some(words) => destination_from(words).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Number of exact destinations.
@@ -330,8 +414,9 @@ impl<'a> View<'a> {
     /// The destination at `index` with its address and port, for listings.
     pub fn destination_at(&self, index: u32) -> Read<(WordAddr, u16, DestinationView)> {
         let words = self.record::<DESTINATION_WORDS>(Section::Destinations, index)?;
-        let [hi, lo, word, ..] = words;
-        Ok((WordAddr { hi, lo }, (word >> 16) as u16, destination_from(words)?))
+        let [word, ..] = words;
+        let word = load(word);
+        Ok((self.address_in(word)?, (word >> 16) as u16, destination_from(words)?))
     }
 
     /// True for the pod's own addresses.
@@ -339,11 +424,11 @@ impl<'a> View<'a> {
         let Run { first, count } = self.words.load(OWN).map(Run::from_word).ok_or(Torn)?;
         let mut at = first as usize;
         for _ in 0..count {
-            let [hi, lo] = self.words.array::<ADDRESS_WORDS>(at).ok_or(Torn)?;
+            let [hi, lo] = self.words.array::<WIDE_WORDS>(at).ok_or(Torn)?;
             if (hi, lo) == (address.hi, address.lo) {
                 return Ok(true);
             }
-            at += ADDRESS_WORDS;
+            at += WIDE_WORDS;
         }
         Ok(false)
     }
@@ -363,70 +448,121 @@ impl<'a> View<'a> {
     }
 
     /// The cluster's priority `nth`.
+    #[inline(always)]
     pub fn priority(&self, cluster: &ClusterView, nth: u32) -> Read<PriorityView> {
         let index = nth_of(cluster.priorities, nth)?;
-        let [set @ .., localities, table] = self.record::<PRIORITY_WORDS>(Section::Priorities, index)?;
-        let (localities, table) = (Run::from_word(localities), Run::from_word(table));
-        Ok(PriorityView { set: self.set(set)?, localities, table })
+        let [endpoints, slot, tag, localities, table] = self.record::<PRIORITY_WORDS>(Section::Priorities, index)?;
+        let (localities, table) = (Run::from_word(load(localities)), Run::from_word(load(table)));
+        Ok(PriorityView { set: self.set(load(endpoints), load(slot), Some(load(tag)))?, localities, table })
     }
 
     /// The `nth` locality of a priority.
     pub fn locality(&self, priority: &PriorityView, nth: u32) -> Read<LocalityView> {
         let index = nth_of(priority.localities, nth)?;
-        let [set @ .., weight, name] = self.record::<LOCALITY_WORDS>(Section::Localities, index)?;
-        let (peer, weight) = unpack(weight);
-        Ok(LocalityView { name: StrRef(name), weight, set: self.set(set)?, peer: peer.checked_sub(1) })
+        self.locality_from(self.record(Section::Localities, index)?)
     }
 
-    fn set(&self, [endpoints, good, bad, weights, stride, tag]: [u64; SET_WORDS]) -> Read<SetView> {
-        let endpoints = Run::from_word(endpoints);
-        if endpoints.first.checked_add(endpoints.count).ok_or(Torn)? > self.section(Section::Endpoints)?.count {
+    /// The localities of a priority, one after the other.
+    #[inline]
+    pub fn localities(&self, priority: &PriorityView) -> Read<impl Iterator<Item = Read<LocalityView>>> {
+        let (all, part) = (self.section(Section::Localities)?, priority.localities);
+        if part.first.checked_add(part.count).ok_or(Torn)? > all.count {
             return Err(Torn);
         }
-        let (healthy, degraded) = unpack(good);
-        let (unhealthy, slot) = unpack(bad);
-        let (before, sum) = unpack(weights);
-        Ok(SetView {
-            endpoints,
-            healthy,
-            degraded,
-            unhealthy,
-            slot: some(slot),
-            tag,
-            before,
-            sum,
-            stride: stride as u32,
-        })
+        let skipped = (part.first as usize).checked_mul(LOCALITY_WORDS).ok_or(Torn)?;
+        let start = (all.first as usize).checked_add(skipped).ok_or(Torn)?;
+        let records = self.words.records(start, part.count as usize).ok_or(Torn)?;
+        Ok(records.iter().map(|record| self.locality_from(record)))
+    }
+
+    #[inline(always)]
+    fn locality_from(&self, [endpoints, slot, name]: &[AtomicU64; LOCALITY_WORDS]) -> Read<LocalityView> {
+        let (weight, name) = unpack(load(name));
+        Ok(LocalityView { name: StrRef::shared(name), weight, set: self.set(load(endpoints), load(slot), None)? })
+    }
+
+    /// A set; without a `tag` it is in the details.
+    #[inline(always)]
+    fn set(&self, endpoints: u64, slot: u64, tag: Option<u64>) -> Read<SetView> {
+        let endpoints = Run::from_word(endpoints);
+        let (slot, details) = unpack(slot);
+        let tag = match tag {
+            Some(tag) => tag,
+            None if details == 0 => 0,
+            None => self.word(Section::Tables, details)?,
+        };
+        Ok(SetView { endpoints, slot: some(slot), tag, details })
+    }
+
+    /// How many endpoints of a set are in which condition.
+    #[inline]
+    pub fn health(&self, set: &SetView) -> Read<HealthView> {
+        if set.details == 0 {
+            return Ok(HealthView { healthy: set.len(), degraded: 0, unhealthy: 0 });
+        }
+        let (healthy, degraded) = unpack(self.detail(set, 1)?);
+        Ok(HealthView { healthy, degraded, unhealthy: unpack(self.detail(set, 2)?).0 })
+    }
+
+    /// The weights of a set.
+    #[inline]
+    pub fn weights(&self, set: &SetView) -> Read<WeightsView> {
+        let Run { count, .. } = set.endpoints;
+        if set.details == 0 {
+            return Ok(WeightsView { sum: count, stride: 0, set: Run { first: 0, count } });
+        }
+        let first = set.details.checked_add(DETAIL_WORDS as u32).ok_or(Torn)?;
+        let stride = unpack(self.detail(set, 2)?).1;
+        Ok(WeightsView { sum: self.detail(set, 3)? as u32, stride, set: Run { first, count } })
+    }
+
+    /// Detail word `nth` of a set that has details.
+    fn detail(&self, set: &SetView, nth: u32) -> Read<u64> {
+        self.word(Section::Tables, set.details.checked_add(nth).ok_or(Torn)?)
     }
 
     /// The `nth` endpoint of a set.
-    #[inline]
+    #[inline(always)]
     pub fn endpoint(&self, set: &SetView, nth: u32) -> Read<EndpointView> {
-        let [hi, lo, word, last] = self.record::<ENDPOINT_WORDS>(Section::Endpoints, nth_of(set.endpoints, nth)?)?;
-        let health = match (word >> 40) as u8 {
+        self.endpoint_at(set.place(nth)?)
+    }
+
+    /// The endpoint at a place.
+    #[inline(always)]
+    pub fn endpoint_at(&self, place: Place) -> Read<EndpointView> {
+        let [word, last] = self.record::<ENDPOINT_WORDS>(Section::Endpoints, place.0)?;
+        let word = load(word);
+        let health = match (word >> 2) & 3 {
             0 => Health::Healthy,
             1 => Health::Degraded,
             2 => Health::Unhealthy,
-            3 => Health::Draining,
-            _ => return Err(Torn),
+            _ => Health::Draining,
         };
-        let slot = some(unpack(last).1);
+        let (weight, slot) = unpack(load(last));
         Ok(EndpointView {
-            address: WordAddr { hi, lo },
-            port: (word >> 48) as u16,
-            weight: word as u32,
+            address: self.address_in(word)?,
+            port: (word >> 16) as u16,
+            weight,
             health,
             takes_mtls: word & ENDPOINT_TAKES_MTLS != 0,
-            slot,
+            slot: some(slot),
         })
     }
 
-    /// The scaled weights of the priority up to and with the `nth` endpoint of a set: rising along the set, from
-    /// `before` to `before + sum`.
+    /// The weights of a set up to and with its `nth` endpoint: rising, up to their sum. Where all are equal none are
+    /// written.
     #[inline]
-    pub fn weights_to(&self, set: &SetView, nth: u32) -> Read<u32> {
-        let [.., last] = self.record::<ENDPOINT_WORDS>(Section::Endpoints, nth_of(set.endpoints, nth)?)?;
-        Ok(unpack(last).0)
+    pub fn weights_to(&self, weights: &WeightsView, nth: u32) -> Read<u32> {
+        if weights.stride == 0 || nth >= weights.set.count {
+            return Err(Torn);
+        }
+        self.half(weights.set.first, nth)
+    }
+
+    /// The `nth` half word from a place in the tables.
+    fn half(&self, first: u32, nth: u32) -> Read<u32> {
+        let (even, odd) = unpack(self.word(Section::Tables, first.checked_add(nth / 2).ok_or(Torn)?)?);
+        Ok(if nth.is_multiple_of(2) { even } else { odd })
     }
 
     /// The `nth` entry of a priority's ring: (hash, endpoint of its set).
@@ -436,10 +572,25 @@ impl<'a> View<'a> {
         Ok((hash, u32::try_from(endpoint).map_err(|_| Torn)?))
     }
 
+    /// The first entry of a priority's ring at or after a key; the number of entries when there is none.
+    pub fn ring_place(&self, priority: &PriorityView, key: u64) -> Read<u32> {
+        let (mut low, mut high) = (0, priority.table.count);
+        let tables = self.section(Section::Tables)?;
+        let first = (tables.first as usize).checked_add(priority.table.first as usize).ok_or(Torn)?;
+        let entries = self.words.slice(first, (high as usize).checked_mul(2).ok_or(Torn)?).ok_or(Torn)?;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if entries.load(middle as usize * 2).ok_or(Torn)? < key { low = middle + 1 } else { high = middle }
+        }
+        Ok(low)
+    }
+
     /// The `nth` entry of a priority's Maglev table: an endpoint of its set.
     pub fn maglev_entry(&self, priority: &PriorityView, nth: u32) -> Read<u32> {
-        let (even, odd) = unpack(self.table_word(priority, nth, nth / 2)?);
-        Ok(if nth.is_multiple_of(2) { even } else { odd })
+        if nth >= priority.table.count {
+            return Err(Torn);
+        }
+        self.half(priority.table.first, nth)
     }
 
     fn table_word(&self, priority: &PriorityView, nth: u32, word: u32) -> Read<u64> {
@@ -455,7 +606,7 @@ impl<'a> View<'a> {
         if own.count == 0 {
             return Ok(None);
         }
-        let [hi, lo] = self.words.array::<ADDRESS_WORDS>(own.first as usize).ok_or(Torn)?;
+        let [hi, lo] = self.words.array::<WIDE_WORDS>(own.first as usize).ok_or(Torn)?;
         Ok(Some(WordAddr { hi, lo }))
     }
 
@@ -486,20 +637,23 @@ fn keepalive_from(word: u64) -> Option<Keepalive> {
     })
 }
 
-fn destination_from([_, _, word, weighted, name, rules]: [u64; DESTINATION_WORDS]) -> Read<DestinationView> {
-    let action = action_from(word, weighted)?;
-    let name = u32::try_from(name).map_err(|_| Torn)?.checked_sub(1);
-    Ok(DestinationView { action, name, rules_left_out: StrRef(rules) })
+#[inline(always)]
+fn destination_from([word, weighted, name]: &[AtomicU64; DESTINATION_WORDS]) -> Read<DestinationView> {
+    let action = action_from(load(word), load(weighted))?;
+    let (name, rules) = unpack(load(name));
+    Ok(DestinationView { action, name: name.checked_sub(1), rules_left_out: StrRef::shared(rules) })
 }
 
+#[inline(always)]
 fn action_from(word: u64, weighted: u64) -> Read<ActionView> {
+    let code = (word as u8) >> 1;
     Ok(match (word >> 8) as u8 {
         KIND_CLUSTERS => {
             let (first, count) = unpack(weighted);
-            let hash = if word as u8 == HASH_SOURCE as u8 { HashOn::SourceIp } else { HashOn::Nothing };
+            let hash = if code == HASH_SOURCE { HashOn::SourceIp } else { HashOn::Nothing };
             ActionView::Clusters { count, first, hash }
         }
-        KIND_PASS => ActionView::Pass(PassReason::from_code(word as u8).ok_or(Torn)?),
+        KIND_PASS => ActionView::Pass(PassReason::from_code(code).ok_or(Torn)?),
         KIND_REFUSE => ActionView::Refuse,
         KIND_SERVER_NAMES => ActionView::ServerNames(ServerNamesView(Run::from_word(weighted))),
         _ => return Err(Torn),

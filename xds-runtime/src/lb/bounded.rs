@@ -5,7 +5,7 @@
 //! the same, to the first that has room; where none has, to the one that is the least over.
 
 use super::candidates::{Candidates, Class, Host};
-use crate::image::{SetView, Torn};
+use crate::image::{Place, SetView, Torn};
 
 /// The endpoint for a key whose own is `first`.
 #[inline(never)]
@@ -14,9 +14,10 @@ pub(super) fn pick(
     set: &SetView,
     class: Class,
     key: u64,
-    first: Host,
+    first: Place,
     factor: u32,
-) -> Result<Host, Torn> {
+) -> Result<Place, Torn> {
+    let first = candidates.host_at(first)?;
     let mut weights = 0_u64;
     for index in 0..set.len() {
         let host = candidates.host(set, index)?;
@@ -30,22 +31,22 @@ pub(super) fn pick(
         let mine = ((room as f64) * share).ceil().max(1.0);
         candidates.slot(host).map_or(0.0, |slot| slot.active() as f64) / mine
     };
-    let mut least = (first, load(&first));
+    let mut least = (first.place, load(&first));
     if least.1 <= 1.0 {
-        return Ok(first);
+        return Ok(first.place);
     }
     let mut order = Order::of(key, u64::from(set.len()));
     for _ in 0..set.len() {
         let host = candidates.host(set, order.next())?;
-        if host.tag == first.tag || !candidates.usable(&host, class) {
+        if host.is(&first) || !candidates.usable(&host, class) {
             continue;
         }
         let load = load(&host);
         if load <= 1.0 {
-            return Ok(host);
+            return Ok(host.place);
         }
         if load < least.1 {
-            least = (host, load);
+            least = (host.place, load);
         }
     }
     Ok(least.0)

@@ -3,10 +3,10 @@
 use super::entropy::Entropy;
 use super::slow_start::{Starting, happens};
 use super::tiers::Reading;
-use crate::image::{ClusterView, EndpointView, SetView, Torn, View};
+use crate::image::{Balancing, ClusterView, EndpointView, HealthView, Place, SetView, Torn, View, WeightsView};
 use crate::resource::Health;
 use crate::shm::WordAddr;
-use crate::state::{Slot, SlotKind, endpoint_tag, named_tag};
+use crate::state::{Slot, SlotKind, named_tag};
 
 /// Which endpoints a pick is from. Draining ones are in no class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +19,18 @@ pub(super) enum Class {
     Any,
 }
 
-/// An endpoint at its place in a set.
+/// An endpoint and its place.
 #[derive(Clone, Copy)]
 pub(super) struct Host {
     pub endpoint: EndpointView,
-    pub tag: u64,
-    pub index: u32,
+    pub place: Place,
+}
+
+impl Host {
+    /// Whether it is the same endpoint as another one, at whatever place.
+    pub fn is(&self, other: &Self) -> bool {
+        (self.endpoint.address, self.endpoint.port) == (other.endpoint.address, other.endpoint.port)
+    }
 }
 
 /// A cluster's endpoints as one call sees them.
@@ -32,7 +38,7 @@ pub(super) struct Host {
 pub(super) struct Candidates<'a> {
     pub view: &'a View<'a>,
     pub cluster: &'a ClusterView,
-    reading: &'a Reading<'a>,
+    pub reading: &'a Reading<'a>,
     avoid: &'a [(WordAddr, u16)],
     /// Some endpoint is ejected, as far as the cluster's slot says (see [`crate::outlier`]), or it is not believed:
     /// endpoints are counted one by one.
@@ -50,35 +56,49 @@ pub(super) struct Counts {
 }
 
 impl<'a> Candidates<'a> {
-    pub fn new(reading: &'a Reading<'a>, cluster: &'a ClusterView, exact: bool) -> Self {
+    #[inline(always)]
+    pub fn new(reading: &'a Reading<'a>, cluster: &'a ClusterView, exact: bool) -> Result<Self, Torn> {
         let Reading { view, call, .. } = *reading;
         let mut candidates = Self { view, cluster, reading, avoid: call.avoid, exact, starting: None };
-        let slot = candidates.cluster_slot();
-        candidates.exact |= cluster.detects_outliers() && slot.is_some_and(|slot| slot.is_ejected(call.now));
-        if let Some(settings) = cluster.balancing.slow_start {
-            candidates.starting = Starting::new(settings, slot.map_or(0, |slot| slot.added()), call.now);
+        let slow_start = view.balancing(cluster)?.slow_start;
+        // Few have either: the others need no look at the cluster's slot.
+        if cluster.detects_outliers() || slow_start.is_some() {
+            let slot = candidates.cluster_slot();
+            candidates.exact |= cluster.detects_outliers() && slot.is_some_and(|slot| slot.is_ejected(call.now));
+            let newest = slot.map_or(0, |slot| slot.added());
+            candidates.starting = slow_start.and_then(|settings| Starting::new(settings, newest, call.now));
         }
-        candidates
+        Ok(candidates)
     }
 
-    /// The same, with nothing to avoid.
-    pub const fn without_avoid(self) -> Self {
-        Self { avoid: &[], ..self }
+    /// What the cluster asks for beside its policy.
+    #[inline]
+    pub fn balancing(&self) -> Result<Balancing, Torn> {
+        self.view.balancing(self.cluster)
+    }
+
+    /// From here on nothing is avoided.
+    pub const fn avoid_nothing(&mut self) {
+        self.avoid = &[];
     }
 
     /// The endpoint at `index` of a set.
-    #[inline]
+    #[inline(always)]
     pub fn host(&self, set: &SetView, index: u32) -> Result<Host, Torn> {
-        let looks = &self.reading.looks;
-        looks.set(looks.get().checked_sub(1).ok_or(Torn)?);
-        let endpoint = self.view.endpoint(set, index)?;
-        Ok(Host { endpoint, tag: endpoint_tag(self.cluster.owner, endpoint.address, endpoint.port), index })
+        self.reading.look()?;
+        self.host_at(set.place(index)?)
+    }
+
+    /// The endpoint at a place, which was looked at before.
+    #[inline(always)]
+    pub fn host_at(&self, place: Place) -> Result<Host, Torn> {
+        Ok(Host { endpoint: self.view.endpoint_at(place)?, place })
     }
 
     /// STATE's slot of a host, if it has one that still counts it.
     #[inline]
     pub fn slot(&self, host: &Host) -> Option<Slot<'static>> {
-        self.reading.state?.slot(host.endpoint.slot?, host.tag)
+        self.reading.state?.slot(host.endpoint.slot?, host.endpoint.tag(self.cluster))
     }
 
     /// STATE's cursor slot of a set.
@@ -96,8 +116,13 @@ impl<'a> Candidates<'a> {
     }
 
     /// An ejection holds for as long as the cluster has outlier detection.
+    #[inline(always)]
     fn is_ejected(&self, host: &Host) -> bool {
-        self.cluster.detects_outliers() && self.slot(host).is_some_and(|slot| slot.is_ejected(self.reading.call.now))
+        self.cluster.detects_outliers() && self.is_told_ejected(host)
+    }
+
+    fn is_told_ejected(&self, host: &Host) -> bool {
+        self.slot(host).is_some_and(|slot| slot.is_ejected(self.reading.call.now))
     }
 
     /// Whether a host may be picked.
@@ -123,18 +148,22 @@ impl<'a> Candidates<'a> {
     }
 
     /// The counts of a set: as the control plane says, or, while somebody is ejected, with that taken into account.
+    #[inline(always)]
     pub fn counts(&self, set: &SetView) -> Result<Counts, Torn> {
-        let (healthy, degraded, unhealthy) =
-            (u64::from(set.healthy), u64::from(set.degraded), u64::from(set.unhealthy));
-        let mut counts = Counts { healthy, degraded, total: healthy + degraded + unhealthy };
-        if self.exact {
-            (counts.healthy, counts.degraded) = (0, 0);
-            for index in 0..set.len() {
-                match self.health(&self.host(set, index)?) {
-                    Health::Healthy => counts.healthy += 1,
-                    Health::Degraded => counts.degraded += 1,
-                    Health::Unhealthy | Health::Draining => {}
-                }
+        let HealthView { healthy, degraded, unhealthy } = self.view.health(set)?;
+        let (healthy, degraded, unhealthy) = (u64::from(healthy), u64::from(degraded), u64::from(unhealthy));
+        let counts = Counts { healthy, degraded, total: healthy + degraded + unhealthy };
+        if self.exact { self.counted(set, counts.total) } else { Ok(counts) }
+    }
+
+    #[inline(never)]
+    fn counted(&self, set: &SetView, total: u64) -> Result<Counts, Torn> {
+        let mut counts = Counts { healthy: 0, degraded: 0, total };
+        for index in 0..set.len() {
+            match self.health(&self.host(set, index)?) {
+                Health::Healthy => counts.healthy += 1,
+                Health::Degraded => counts.degraded += 1,
+                Health::Unhealthy | Health::Draining => {}
             }
         }
         Ok(counts)
@@ -142,15 +171,16 @@ impl<'a> Candidates<'a> {
 
     /// Draws until a host is usable, a bounded number of times: a draw keeps the proportions of its schedule.
     /// When luck fails (nearly everything is unusable) all are looked at, and one is taken by weight.
-    pub fn draw(
+    pub fn draw<E: Entropy + ?Sized>(
         &self,
         set: &SetView,
         class: Class,
-        entropy: &mut (impl Entropy + ?Sized),
-        mut next: impl FnMut(&mut dyn FnMut() -> u64) -> Result<u32, Torn>,
+        entropy: &mut E,
+        mut next: impl FnMut(&mut E, &WeightsView) -> Result<u32, Torn>,
     ) -> Result<Option<Host>, Torn> {
         const DRAWS: u32 = 32;
-        if set.sum == 0 {
+        let weights = self.view.weights(set)?;
+        if weights.sum == 0 {
             // No endpoint, or draining ones only.
             return Ok(None);
         }
@@ -159,7 +189,7 @@ impl<'a> Candidates<'a> {
             None => None,
         };
         for _ in 0..DRAWS {
-            let host = self.host(set, next(&mut || entropy.next())?)?;
+            let host = self.host(set, next(entropy, &weights)?)?;
             let mut accepted = || starting.is_none_or(|(s, largest)| happens(s.share(self, &host) / largest, entropy));
             if self.usable(&host, class) && accepted() {
                 return Ok(Some(host));
@@ -210,13 +240,14 @@ impl<'a> Candidates<'a> {
         f64::from(host.endpoint.weight.max(1)) * share
     }
 
-    /// Whether a set holds a usable host besides `picked`, looking from the place behind it.
-    pub fn holds_another(&self, set: &SetView, class: Class, picked: &Host) -> Result<bool, Torn> {
-        for step in 1..=set.len() {
-            let index = (u64::from(picked.index) + u64::from(step)) % u64::from(set.len());
-            let host = self.host(set, index as u32)?;
-            let same = (host.endpoint.address, host.endpoint.port) == (picked.endpoint.address, picked.endpoint.port);
-            if !same && self.usable(&host, class) {
+    /// Whether a set holds a usable host besides another one, looking from the place behind it.
+    pub fn holds_another(&self, set: &SetView, class: Class, other: Place) -> Result<bool, Torn> {
+        let mut index = set.nth_at(other).unwrap_or(0);
+        let other = self.host_at(other)?;
+        for _ in 0..set.len() {
+            index = if index + 1 < set.len() { index + 1 } else { 0 };
+            let host = self.host(set, index)?;
+            if !host.is(&other) && self.usable(&host, class) {
                 return Ok(true);
             }
         }

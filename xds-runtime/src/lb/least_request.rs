@@ -10,7 +10,7 @@ use super::entropy::{Entropy, below};
 use super::power::power;
 use super::random;
 use super::slow_start::happens;
-use crate::image::{SetView, Torn};
+use crate::image::{Place, SetView, Torn};
 
 /// Draws of one pick: a larger `choice_count` is this one, and is said to be.
 pub(crate) const MAX_CHOICES: u32 = 128;
@@ -27,9 +27,9 @@ pub(super) fn pick(
     choice_count: u32,
     bias_thousandths: u32,
     entropy: &mut (impl Entropy + ?Sized),
-) -> Result<Option<Host>, Torn> {
-    if set.stride == 0 && candidates.starting.is_none() {
-        if candidates.cluster.balancing.full_scan {
+) -> Result<Option<Place>, Torn> {
+    if candidates.starting.is_none() && candidates.view.weights(set)?.stride == 0 {
+        if candidates.balancing()?.full_scan {
             return fewest_of_all(candidates, set, class, entropy);
         }
         return fewest(candidates, set, class, choice_count.clamp(1, MAX_CHOICES), entropy);
@@ -40,14 +40,14 @@ pub(super) fn pick(
             let host = candidates.host(set, index)?;
             if candidates.usable(&host, class) {
                 let share = candidates.weight(&host) * relief(candidates, &host, bias_thousandths);
-                lottery.enter(host, share, entropy);
+                lottery.enter(&host, share, entropy);
             }
         }
     } else {
         for _ in 0..SAMPLE {
             // Drawn by weight: the weight is in the odds of being drawn.
             let Some(host) = random::pick(candidates, set, class, entropy)? else { break };
-            lottery.enter(host, relief(candidates, &host, bias_thousandths), entropy);
+            lottery.enter(&host, relief(candidates, &host, bias_thousandths), entropy);
         }
     }
     Ok(lottery.taken)
@@ -59,16 +59,16 @@ fn fewest(
     class: Class,
     choices: u32,
     entropy: &mut (impl Entropy + ?Sized),
-) -> Result<Option<Host>, Torn> {
-    let mut best: Option<(Host, u64)> = None;
+) -> Result<Option<Place>, Torn> {
+    let mut best: Option<(Place, u64)> = None;
     for _ in 0..choices {
         let Some(host) = random::pick(candidates, set, class, entropy)? else { break };
         let active = active(candidates, &host);
         if best.is_none_or(|(_, fewest)| active < fewest) {
-            best = Some((host, active));
+            best = Some((host.place, active));
         }
     }
-    Ok(best.map(|(host, _)| host))
+    Ok(best.map(|(place, _)| place))
 }
 
 /// One of those with the fewest connections, each as likely.
@@ -77,7 +77,7 @@ fn fewest_of_all(
     set: &SetView,
     class: Class,
     entropy: &mut (impl Entropy + ?Sized),
-) -> Result<Option<Host>, Torn> {
+) -> Result<Option<Place>, Torn> {
     let (mut best, mut fewest, mut alike) = (None, u64::MAX, 0);
     for index in 0..set.len() {
         let host = candidates.host(set, index)?;
@@ -90,7 +90,7 @@ fn fewest_of_all(
         }
         alike += u64::from(active == fewest);
         if active == fewest && below(entropy, alike) == 0 {
-            best = Some(host);
+            best = Some(host.place);
         }
     }
     Ok(best)
@@ -108,14 +108,14 @@ fn relief(candidates: &Candidates<'_>, host: &Host, bias_thousandths: u32) -> f6
 /// Keeps one of the entries, each with the odds of its share.
 struct Lottery {
     sum: f64,
-    taken: Option<Host>,
+    taken: Option<Place>,
 }
 
 impl Lottery {
-    fn enter(&mut self, host: Host, share: f64, entropy: &mut (impl Entropy + ?Sized)) {
+    fn enter(&mut self, host: &Host, share: f64, entropy: &mut (impl Entropy + ?Sized)) {
         self.sum += share;
         if self.taken.is_none() || happens(share / self.sum, entropy) {
-            self.taken = Some(host);
+            self.taken = Some(host.place);
         }
     }
 }

@@ -8,31 +8,43 @@ use super::candidates::{Candidates, Class};
 use super::entropy::{Entropy, below};
 use crate::image::{LocalityView, PriorityView, SetView, Torn};
 
-/// The set to pick from.
-#[inline(never)]
+/// The locality to pick from; `None` = the whole priority.
+#[inline(always)]
 pub(super) fn pick(
     candidates: &Candidates<'_>,
     priority: &PriorityView,
     class: Class,
     entropy: &mut (impl Entropy + ?Sized),
-) -> Result<SetView, Torn> {
-    if !candidates.cluster.locality_weighted || class == Class::Any || priority.locality_count() < 2 {
-        return Ok(priority.set);
+) -> Result<Option<SetView>, Torn> {
+    if candidates.cluster.locality_weighted && class != Class::Any && priority.locality_count() > 1 {
+        by_weight(candidates, priority, class, entropy)
+    } else {
+        Ok(None)
     }
+}
+
+#[inline(never)]
+fn by_weight(
+    candidates: &Candidates<'_>,
+    priority: &PriorityView,
+    class: Class,
+    entropy: &mut (impl Entropy + ?Sized),
+) -> Result<Option<SetView>, Torn> {
     let mut sum = 0_u64;
-    let mut taken = priority.set;
-    for nth in 0..priority.locality_count() {
-        let locality = candidates.view.locality(priority, nth)?;
+    let mut taken = None;
+    for locality in candidates.view.localities(priority)? {
+        let locality = locality?;
         let weight = effective_weight(candidates, &locality, class)?;
         sum = sum.saturating_add(weight);
         if weight > 0 && below(entropy, sum) < weight {
-            taken = locality.set;
+            taken = Some(locality.set);
         }
     }
     Ok(taken)
 }
 
 /// `weight * min(100 %, overprovisioning * available / total)`, in thousandths.
+#[inline(always)]
 fn effective_weight(candidates: &Candidates<'_>, locality: &LocalityView, class: Class) -> Result<u64, Torn> {
     let counts = candidates.counts(&locality.set)?;
     let available = if class == Class::Degraded { counts.degraded } else { counts.healthy };

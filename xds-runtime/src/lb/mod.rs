@@ -36,11 +36,12 @@ pub(crate) use tiers::MAX_PRIORITIES;
 
 use std::net::IpAddr;
 
-use crate::image::{ActionView, ClusterView, DefaultAction, HashOn, Keepalive, PassReason, PolicyView, Torn, View};
+use crate::image::{
+    ActionView, ClusterView, DefaultAction, EndpointView, HashOn, Keepalive, PassReason, PolicyView, Torn, View,
+};
 use crate::shm::{Millis, WordAddr};
 use crate::state::{Member, SlotKind, State, named_tag};
 use entropy::Constant;
-use priority::Picked;
 use tiers::{Reading, Tiers};
 
 /// Endpoints that one call looks at before it gives the image up as corrupt.
@@ -141,35 +142,42 @@ pub fn choose_named(
     names: &ServerNames<'_>,
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Choice, Torn> {
-    let (mut index, key, hashes) = match target(view, call, names, entropy)? {
-        Target::Cluster { index, key, hashes } => (index, key, hashes),
+    let (index, hash) = match target(view, call, names, entropy)? {
+        Target::Cluster(index, hash) => (index, hash),
         Target::Other(choice) => return Ok(choice),
     };
+    let mut cluster = view.cluster(index)?;
+    let hashes = cluster.policy.hashes();
+    let key = match hash {
+        _ if !hashes && !hashes_somewhere(view, &cluster)? => None,
+        HashOn::SourceIp => Some(hashed::source_key(view, call)?),
+        HashOn::Nothing => Some(entropy.next()),
+    };
     let reading = Reading::new(view, state, call);
+    let mut pick = |cluster: &ClusterView| match key.filter(|_| hashes) {
+        Some(key) => pick_from(&reading, cluster, None, &mut Constant(key)),
+        None => pick_from(&reading, cluster, key, entropy),
+    };
+    let choice = pick(&cluster);
     // Once more at most: a corrupt image may lead in circles.
-    for may_go_on in [true, false] {
-        let (choice, otherwise) = match key.filter(|_| hashes) {
-            Some(key) => from_cluster(&reading, index, None, &mut Constant(key))?,
-            None => from_cluster(&reading, index, key, entropy)?,
-        };
-        match (choice, otherwise) {
-            (Choice::Pass(PassReason::NoHealthyEndpoint), Some(other)) if may_go_on => index = other,
-            (choice, _) => return Ok(choice),
-        }
+    if matches!(choice, Ok(Choice::Pass(PassReason::NoHealthyEndpoint)))
+        && let Some(other) = view.balancing(&cluster)?.otherwise
+    {
+        cluster = view.cluster(other)?;
+        return pick(&cluster);
     }
-    Err(Torn)
+    choice
 }
 
 /// Where a destination leads.
 enum Target {
-    /// To the cluster at this index; `key` where it or a member of it hashes, `hashes` where it does itself.
-    Cluster { index: u32, key: Option<u64>, hashes: bool },
+    /// To the cluster at this index; what is its key, if it hashes.
+    Cluster(u32, HashOn),
     /// To none.
     Other(Choice),
 }
 
-// Its frame is gone when the cluster is picked from: whoever connects may have a small stack.
-#[inline(never)]
+#[inline(always)]
 fn target(
     view: &View<'_>,
     call: &Call<'_>,
@@ -191,15 +199,7 @@ fn target(
         ActionView::Pass(reason) => Ok(Target::Other(Choice::Pass(reason))),
         ActionView::Refuse => Ok(Target::Other(Choice::BlackHole)),
         ActionView::Clusters { first, count, hash } => {
-            let index = weighted::pick(view, first, count, entropy)?;
-            let cluster = view.cluster(index)?;
-            let hashes = cluster.policy.hashes();
-            let key = match hash {
-                _ if !hashes && !hashes_somewhere(view, &cluster)? => None,
-                HashOn::SourceIp => Some(hashed::source_key(view, call)?),
-                HashOn::Nothing => Some(entropy.next()),
-            };
-            Ok(Target::Cluster { index, key, hashes })
+            Ok(Target::Cluster(weighted::pick(view, first, count, entropy)?, hash))
         }
     }
 }
@@ -218,18 +218,7 @@ fn hashes_somewhere(view: &View<'_>, cluster: &ClusterView) -> Result<bool, Torn
     Ok(false)
 }
 
-/// A cluster's choice, and the cluster that stands for it where it has no healthy endpoint.
 #[inline(never)]
-fn from_cluster(
-    reading: &Reading<'_>,
-    index: u32,
-    key: Option<u64>,
-    entropy: &mut (impl Entropy + ?Sized),
-) -> Result<(Choice, Option<u32>), Torn> {
-    let cluster = reading.view.cluster(index)?;
-    Ok((pick_from(reading, &cluster, key, entropy)?, cluster.balancing.otherwise))
-}
-
 fn pick_from(
     reading: &Reading<'_>,
     cluster: &ClusterView,
@@ -249,18 +238,24 @@ fn pick_from(
     let Some(picked) = priority::pick(&tiers, key, entropy)? else {
         return Ok(Choice::Pass(PassReason::NoHealthyEndpoint));
     };
-    let alternatives = priority::another_than(&tiers, &picked.host)?;
-    Ok(Choice::Endpoint(endpoint_pick(reading.view, &picked, alternatives)?))
+    let alternatives = picked.another || priority::another_than(&tiers, &picked.host)?;
+    let member;
+    let cluster = if picked.cluster == cluster.index {
+        cluster
+    } else {
+        member = reading.view.cluster(picked.cluster)?;
+        &member
+    };
+    Ok(Choice::Endpoint(endpoint_pick(cluster, &reading.view.endpoint_at(picked.host)?, alternatives)))
 }
 
-#[inline(never)]
-fn endpoint_pick(view: &View<'_>, picked: &Picked, alternatives: bool) -> Result<Pick, Torn> {
-    let (cluster, host) = (view.cluster(picked.cluster)?, &picked.host);
-    Ok(Pick {
-        address: host.endpoint.address,
-        port: host.endpoint.port,
-        endpoint_slot: host.endpoint.slot,
-        endpoint_tag: host.tag,
+#[inline(always)]
+fn endpoint_pick(cluster: &ClusterView, endpoint: &EndpointView, alternatives: bool) -> Pick {
+    Pick {
+        address: endpoint.address,
+        port: endpoint.port,
+        endpoint_slot: endpoint.slot,
+        endpoint_tag: endpoint.tag(cluster),
         cluster: cluster.index,
         cluster_slot: cluster.slot,
         cluster_tag: named_tag(SlotKind::Cluster, cluster.owner),
@@ -268,7 +263,7 @@ fn endpoint_pick(view: &View<'_>, picked: &Picked, alternatives: bool) -> Result
         max_connections: cluster.max_connections,
         keepalive: cluster.keepalive,
         alternatives,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -3,18 +3,19 @@
 use super::candidates::{Candidates, Class, Host};
 use super::entropy::{Entropy, below};
 use super::schedule;
-use crate::image::{SetView, Torn};
+use crate::image::{Place, SetView, Torn};
 
 /// A usable endpoint, each as likely as it weighs.
+#[inline(always)]
 pub(super) fn pick(
     candidates: &Candidates<'_>,
     set: &SetView,
     class: Class,
     entropy: &mut (impl Entropy + ?Sized),
 ) -> Result<Option<Host>, Torn> {
-    candidates.draw(set, class, entropy, |random| {
-        let position = (u128::from(random()) * u128::from(set.sum)) >> 64;
-        schedule::at(candidates.view, set, position as u64)
+    candidates.draw(set, class, entropy, |entropy, weights| {
+        let position = (u128::from(entropy.next()) * u128::from(weights.sum)) >> 64;
+        schedule::at(candidates.view, weights, position as u64)
     })
 }
 
@@ -25,7 +26,7 @@ pub(super) fn evenly(
     set: &SetView,
     class: Class,
     entropy: &mut (impl Entropy + ?Sized),
-) -> Result<Option<Host>, Torn> {
+) -> Result<Option<Place>, Torn> {
     const DRAWS: u32 = 32;
     if set.is_empty() {
         return Ok(None);
@@ -33,8 +34,8 @@ pub(super) fn evenly(
     for _ in 0..DRAWS {
         let host = candidates.host(set, below(entropy, u64::from(set.len())) as u32)?;
         if candidates.usable(&host, class) {
-            return Ok(Some(host));
+            return Ok(Some(host.place));
         }
     }
-    candidates.scan_by(set, class, entropy, |_| 1.0)
+    Ok(candidates.scan_by(set, class, entropy, |_| 1.0)?.map(|host| host.place))
 }

@@ -3,10 +3,10 @@
 //! Degraded endpoints are drawn at random by weight: turns of two classes on one cursor would skew both, because a
 //! class always goes on where the other stopped.
 
-use super::candidates::{Candidates, Class, Host};
+use super::candidates::{Candidates, Class};
 use super::entropy::Entropy;
 use super::{random, schedule};
-use crate::image::{SetView, Torn};
+use crate::image::{Place, SetView, Torn};
 
 /// The next usable endpoint. Without a cursor (STATE is full) a random place of the schedule.
 #[inline(never)]
@@ -15,15 +15,16 @@ pub(super) fn pick(
     set: &SetView,
     class: Class,
     entropy: &mut (impl Entropy + ?Sized),
-) -> Result<Option<Host>, Torn> {
+) -> Result<Option<Place>, Torn> {
     if class == Class::Degraded {
-        return random::pick(candidates, set, class, entropy);
+        return Ok(random::pick(candidates, set, class, entropy)?.map(|host| host.place));
     }
     let cursor = candidates.cursor(set);
     // Pods begin at different places.
     let begin = candidates.view.seed()? ^ candidates.cluster.hash;
-    candidates.draw(set, class, entropy, |random| {
-        let turn = cursor.map_or_else(random, |cursor| cursor.advance().wrapping_add(begin >> 1));
-        schedule::turn(candidates.view, set, turn)
-    })
+    let host = candidates.draw(set, class, entropy, |entropy, weights| {
+        let turn = cursor.map_or_else(|| entropy.next(), |cursor| cursor.advance().wrapping_add(begin >> 1));
+        schedule::turn(candidates.view, weights, turn)
+    })?;
+    Ok(host.map(|host| host.place))
 }

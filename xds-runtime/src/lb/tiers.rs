@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use super::candidates::Candidates;
+use super::candidates::{Candidates, Counts};
 use super::{Call, MAX_LOOKS};
 use crate::image::{ClusterView, PolicyView, PriorityView, Torn, View};
 use crate::state::State;
@@ -16,12 +16,22 @@ pub(super) struct Reading<'a> {
     pub view: &'a View<'a>,
     pub state: Option<&'a State>,
     pub call: &'a Call<'a>,
-    pub looks: Cell<u32>,
+    looks: Cell<u32>,
 }
 
 impl<'a> Reading<'a> {
     pub fn new(view: &'a View<'a>, state: Option<&'a State>, call: &'a Call<'a>) -> Self {
         Self { view, state, call, looks: Cell::new(MAX_LOOKS) }
+    }
+
+    /// One more look.
+    ///
+    /// # Errors
+    /// [`Torn`] when there were too many.
+    #[inline]
+    pub fn look(&self) -> Result<(), Torn> {
+        self.looks.set(self.looks.get().checked_sub(1).ok_or(Torn)?);
+        Ok(())
     }
 
     /// How many endpoints were looked at.
@@ -43,19 +53,22 @@ pub(super) struct Tiers<'a> {
 
 /// One priority of one cluster.
 pub(super) struct Tier<'a> {
-    pub cluster: ClusterView,
+    /// Its endpoints as this call sees them.
+    pub candidates: Candidates<'a>,
     pub view: PriorityView,
     /// Which priority of its cluster it is.
     pub nth: u32,
-    pub reading: &'a Reading<'a>,
-    exact: bool,
 }
 
-impl Tier<'_> {
-    /// Its endpoints as this call sees them. Made when they are looked at: a cluster's description is large, and the
-    /// stack of whoever connects may be small.
-    pub fn candidates(&self) -> Candidates<'_> {
-        Candidates::new(self.reading, &self.cluster, self.exact)
+impl<'a> Tier<'a> {
+    pub const fn cluster(&self) -> &'a ClusterView {
+        self.candidates.cluster
+    }
+
+    /// How many of its endpoints are in which condition.
+    #[inline(always)]
+    pub fn counts(&self) -> Result<Counts, Torn> {
+        self.candidates.counts(&self.view.set)
     }
 }
 
@@ -74,7 +87,17 @@ impl<'a> Tiers<'a> {
     }
 
     /// How many there are.
+    #[inline(always)]
     pub fn count(&self) -> Result<u32, Torn> {
+        if self.is_aggregate() {
+            return self.count_members();
+        }
+        let count = self.cluster.priority_count();
+        if count > MAX_PRIORITIES { Err(Torn) } else { Ok(count) }
+    }
+
+    #[inline(never)]
+    fn count_members(&self) -> Result<u32, Torn> {
         let mut count = 0_u32;
         for nth in 0..self.members()? {
             count = count.saturating_add(self.member(nth)?.priority_count());
@@ -85,40 +108,40 @@ impl<'a> Tiers<'a> {
         Ok(count)
     }
 
-    /// The priority at a place.
-    #[inline(never)]
-    pub fn at(&self, nth: u32) -> Result<Tier<'a>, Torn> {
-        if self.is_aggregate() { self.at_member(nth) } else { self.tier(*self.cluster, nth) }
+    /// The priority at a place; `member` keeps the member of an aggregate that it is of.
+    #[inline(always)]
+    pub fn at<'b>(&self, mut nth: u32, member: &'b mut Option<ClusterView>) -> Result<Tier<'b>, Torn>
+    where
+        'a: 'b,
+    {
+        let cluster = if self.is_aggregate() { member.insert(self.member_at(&mut nth)?) } else { self.cluster };
+        let view = self.reading.view.priority(cluster, nth)?;
+        Ok(Tier { candidates: Candidates::new(self.reading, cluster, self.exact)?, view, nth })
     }
 
+    /// The member that has the priority at a place, which becomes its place among the member's own.
     #[inline(never)]
-    fn at_member(&self, mut nth: u32) -> Result<Tier<'a>, Torn> {
+    fn member_at(&self, nth: &mut u32) -> Result<ClusterView, Torn> {
         for member in 0..self.members()? {
             let cluster = self.member(member)?;
-            if let Some(rest) = nth.checked_sub(cluster.priority_count()) {
-                nth = rest;
-                continue;
+            match nth.checked_sub(cluster.priority_count()) {
+                Some(rest) => *nth = rest,
+                None => return Ok(cluster),
             }
-            return self.tier(cluster, nth);
         }
         Err(Torn)
-    }
-
-    fn tier(&self, cluster: ClusterView, nth: u32) -> Result<Tier<'a>, Torn> {
-        let view = self.reading.view.priority(&cluster, nth)?;
-        Ok(Tier { cluster, view, nth, reading: self.reading, exact: self.exact })
     }
 
     fn members(&self) -> Result<u32, Torn> {
         match self.cluster.policy {
             PolicyView::Aggregate { count, .. } if count > MAX_PRIORITIES => Err(Torn),
             PolicyView::Aggregate { count, .. } => Ok(count),
-            _ => Ok(1),
+            _ => Ok(0),
         }
     }
 
     fn member(&self, nth: u32) -> Result<ClusterView, Torn> {
-        let PolicyView::Aggregate { first, .. } = self.cluster.policy else { return Ok(*self.cluster) };
+        let PolicyView::Aggregate { first, .. } = self.cluster.policy else { return Err(Torn) };
         let member = self.reading.view.cluster(self.reading.view.weighted(first, nth)?.0)?;
         // Compile names members that have endpoints of their own.
         if matches!(member.policy, PolicyView::Aggregate { .. }) { Err(Torn) } else { Ok(member) }

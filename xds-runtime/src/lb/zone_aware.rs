@@ -10,14 +10,13 @@
 use super::candidates::{Candidates, Class, Counts};
 use super::entropy::{Entropy, below};
 use super::tiers::{Reading, Tier};
-use crate::image::{ClusterView, PriorityView, SetView, Torn, ZoneAware};
+use crate::image::{ClusterView, PriorityView, SetView, StrRef, Torn, ZoneAware};
 use crate::resource::Health;
 
 /// The whole of a share.
 const WHOLE: u64 = 10_000;
 
 /// What becomes of a pick in a priority.
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Zone {
     /// It is balanced without regard to zones.
     Plain,
@@ -28,16 +27,17 @@ pub(super) enum Zone {
 }
 
 /// Decides, in Envoy's order: whether zones count at all for this pick, then whether the callers are in panic.
+#[inline(always)]
 pub(super) fn decide(tier: &Tier<'_>, class: Class, entropy: &mut (impl Entropy + ?Sized)) -> Result<Zone, Torn> {
-    match &tier.cluster.balancing.zone_aware {
-        Some(settings) if tier.nth == 0 && class != Class::Any => decide_by(settings, tier, entropy),
+    match tier.candidates.balancing()?.zone_aware {
+        Some(settings) if tier.nth == 0 && class != Class::Any => decide_by(&settings, tier, entropy),
         _ => Ok(Zone::Plain),
     }
 }
 
 #[inline(never)]
 fn decide_by(settings: &ZoneAware, tier: &Tier<'_>, entropy: &mut (impl Entropy + ?Sized)) -> Result<Zone, Torn> {
-    let candidates = &tier.candidates();
+    let candidates = &tier.candidates;
     let priority = &tier.view;
     if candidates.counts(&priority.set)?.healthy < u64::from(settings.min_cluster_size)
         || below(entropy, 100) >= u64::from(settings.routing_enabled)
@@ -45,16 +45,16 @@ fn decide_by(settings: &ZoneAware, tier: &Tier<'_>, entropy: &mut (impl Entropy 
         return Ok(Zone::Plain);
     }
     let local = candidates.view.cluster(settings.local)?;
-    let callers = Callers::of(tier.reading, &local, settings)?;
+    let callers = Callers::of(candidates.reading, &local, settings)?;
     if callers.panic(candidates)? {
-        return Ok(if candidates.cluster.balancing.fail_on_panic { Zone::Fail } else { Zone::Plain });
+        return Ok(if candidates.balancing()?.fail_on_panic { Zone::Fail } else { Zone::Plain });
     }
     let called = healthy_weight(candidates, &priority.set, settings.by_weight)?;
     let share = |nth| -> Result<(u64, u64, SetView), Torn> {
         let locality = candidates.view.locality(priority, nth)?;
         let weight = healthy_weight(candidates, &locality.set, settings.by_weight)?;
         let upstream = (WHOLE * weight).checked_div(called).unwrap_or(0);
-        Ok((upstream, if weight > 0 { callers.share(locality.peer)? } else { 0 }, locality.set))
+        Ok((upstream, if weight > 0 { callers.share(locality.name)? } else { 0 }, locality.set))
     };
     if let Some(own) = settings.own {
         let (upstream, local, set) = share(own)?;
@@ -94,7 +94,7 @@ struct Callers<'a> {
 
 impl<'a> Callers<'a> {
     fn of(reading: &'a Reading<'a>, cluster: &'a ClusterView, settings: &ZoneAware) -> Result<Self, Torn> {
-        let callers = Candidates::new(reading, cluster, false);
+        let callers = Candidates::new(reading, cluster, false)?;
         let priority = reading.view.priority(cluster, 0)?;
         let whole = healthy_weight(&callers, &priority.set, settings.by_weight)?;
         Ok(Self { candidates: callers, priority, whole, by_weight: settings.by_weight })
@@ -107,12 +107,17 @@ impl<'a> Callers<'a> {
         Ok(good < u64::from(called.cluster.panic_threshold))
     }
 
-    /// The share of the callers that is in a locality of theirs.
-    fn share(&self, locality: Option<u32>) -> Result<u64, Torn> {
-        let Some(nth) = locality else { return Ok(0) };
-        let set = self.candidates.view.locality(&self.priority, nth)?.set;
-        let weight = healthy_weight(&self.candidates, &set, self.by_weight)?;
-        Ok((WHOLE * weight).checked_div(self.whole).unwrap_or(0))
+    /// The share of the callers that is in their locality of this name.
+    fn share(&self, name: StrRef) -> Result<u64, Torn> {
+        for nth in 0..self.priority.locality_count() {
+            self.candidates.reading.look()?;
+            let locality = self.candidates.view.locality(&self.priority, nth)?;
+            if locality.name == name {
+                let weight = healthy_weight(&self.candidates, &locality.set, self.by_weight)?;
+                return Ok((WHOLE * weight).checked_div(self.whole).unwrap_or(0));
+            }
+        }
+        Ok(0)
     }
 }
 

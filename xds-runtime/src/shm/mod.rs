@@ -52,13 +52,23 @@ impl<'a> Words<'a> {
         self.0.get(index)
     }
 
+    /// The `N` cells from `start`, to [`load`] those that are needed; `None` when they do not fit.
+    #[inline]
+    pub fn cells<const N: usize>(self, start: usize) -> Option<&'a [AtomicU64; N]> {
+        self.0.get(start..)?.first_chunk()
+    }
+
+    /// The cells of `count` records of `N` words from `start`; `None` when they do not fit.
+    #[inline]
+    pub fn records<const N: usize>(self, start: usize, count: usize) -> Option<&'a [[AtomicU64; N]]> {
+        let end = start.checked_add(count.checked_mul(N)?)?;
+        Some(self.0.get(start..end)?.as_chunks().0)
+    }
+
     /// `N` words from `start`, each read relaxed; `None` when they do not fit.
     #[inline]
     pub fn array<const N: usize>(self, start: usize) -> Option<[u64; N]> {
-        let words = self.0.get(start..start.checked_add(N)?)?;
-        let mut copy = [0; N];
-        copy.iter_mut().zip(words).for_each(|(to, from)| *to = from.load(Ordering::Relaxed));
-        Some(copy)
+        Some(self.cells(start)?.each_ref().map(load))
     }
 
     /// `count` words from `start`; `None` when they do not fit.
@@ -66,6 +76,12 @@ impl<'a> Words<'a> {
     pub fn slice(self, start: usize, count: usize) -> Option<Self> {
         self.0.get(start..start.checked_add(count)?).map(Self)
     }
+}
+
+/// The word of a cell, read relaxed.
+#[inline]
+pub fn load(cell: &AtomicU64) -> u64 {
+    cell.load(Ordering::Relaxed)
 }
 
 /// An address in the image's one form: sixteen bytes as two big-endian words, IPv4 as v4-mapped IPv6.
@@ -87,6 +103,16 @@ impl WordAddr {
         };
         let bits = v6.to_bits();
         Self { hi: (bits >> 64) as u64, lo: bits as u64 }
+    }
+
+    /// An IPv4 address.
+    pub const fn v4(bits: u32) -> Self {
+        Self { hi: 0, lo: 0xffff << 32 | bits as u64 }
+    }
+
+    /// The IPv4 address that it is, if it is one.
+    pub const fn as_v4(self) -> Option<u32> {
+        if self.hi == 0 && self.lo >> 32 == 0xffff { Some(self.lo as u32) } else { None }
     }
 
     /// The address; v4-mapped comes back as IPv4.
@@ -112,11 +138,7 @@ impl WordAddr {
 /// XXH3-64 of some words in little-endian order.
 #[inline]
 pub fn hash_words<const N: usize>(words: &[u64; N]) -> u64 {
-    let mut bytes = [0_u8; 64];
-    for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
-        chunk.copy_from_slice(&word.to_le_bytes());
-    }
-    xxhash_rust::xxh3::xxh3_64(bytes.get(..N.saturating_mul(8)).unwrap_or(&bytes))
+    xxhash_rust::xxh3::xxh3_64(words.map(u64::to_le_bytes).as_flattened())
 }
 
 /// XXH3-64 of bytes.

@@ -4,7 +4,7 @@ use super::{Read, Run, StrRef, Torn, View, keepalive_from, some};
 use crate::image::balancing::Balancing;
 use crate::image::layout::*;
 use crate::image::mesh::{Keepalive, PassReason};
-use crate::shm::unpack;
+use crate::shm::{load, unpack};
 
 /// A cluster.
 #[derive(Clone, Copy, Debug)]
@@ -19,8 +19,6 @@ pub struct ClusterView {
     pub owner: u64,
     /// Policy.
     pub policy: PolicyView,
-    /// What it asks for beside the policy.
-    pub balancing: Balancing,
     /// False: endpoints were not received yet.
     pub endpoints_known: bool,
     /// Honour locality weights.
@@ -34,12 +32,14 @@ pub struct ClusterView {
     /// TCP keepalive.
     pub keepalive: Option<Keepalive>,
     /// Panic threshold in hundredths of a percent.
-    pub panic_threshold: u32,
+    pub panic_threshold: u16,
     /// Overprovisioning factor, percent.
     pub overprovisioning_factor: u32,
     /// Its outlier detection among all, from 1; 0 = none.
     pub(super) outlier: u32,
     pub(super) priorities: Run,
+    /// Where that is what few clusters have; 0 = it has nothing of it.
+    rare: u32,
 }
 
 impl ClusterView {
@@ -94,22 +94,11 @@ impl<'a> View<'a> {
     }
 
     /// The cluster at `index`.
+    #[inline(always)]
     pub fn cluster(&self, index: u32) -> Read<ClusterView> {
-        let [
-            name,
-            hash,
-            kind,
-            parameter,
-            detail,
-            slot_timeout,
-            limit_panic,
-            priorities,
-            factor,
-            outlier,
-            keepalive,
-            balancing,
-            owner,
-        ] = self.record::<CLUSTER_WORDS>(Section::Clusters, index)?;
+        let [name, hash, kind, parameter, slot, limit, priorities, rare] =
+            self.record::<CLUSTER_WORDS>(Section::Clusters, index)?;
+        let (kind, parameter, hash) = (load(kind), load(parameter), load(hash));
         let policy = match kind as u8 {
             POLICY_ROUND_ROBIN => PolicyView::RoundRobin,
             POLICY_LEAST_REQUEST => {
@@ -124,30 +113,57 @@ impl<'a> View<'a> {
                 PolicyView::Aggregate { first, count }
             }
             POLICY_REFUSE => PolicyView::Refuse,
-            POLICY_PASS => PolicyView::Pass(PassReason::from_code(parameter as u8).ok_or(Torn)?, StrRef(detail)),
+            POLICY_PASS => {
+                let reason = PassReason::from_code((kind >> 12) as u8 & 15).ok_or(Torn)?;
+                PolicyView::Pass(reason, StrRef::own(parameter))
+            }
             _ => return Err(Torn),
         };
         let flags = kind >> 8;
-        let (slot, connect_timeout_ms) = unpack(slot_timeout);
-        let (limit, panic_threshold) = unpack(limit_panic);
+        let (slot, connect_timeout_ms) = unpack(load(slot));
+        let (limit, outlier) = unpack(load(limit));
+        let (rare, head) = unpack(load(rare));
+        let (owner, keepalive) = if rare == 0 { (hash, None) } else { self.rare(rare)? };
         Ok(ClusterView {
             index,
-            name: StrRef(name),
+            name: StrRef { head, tail: load(name) },
             hash,
             owner,
             policy,
-            balancing: self.balancing(Run::from_word(balancing))?,
             endpoints_known: flags & CLUSTER_KNOWN != 0,
             locality_weighted: flags & CLUSTER_LOCALITY_WEIGHTED != 0,
             slot: some(slot),
             connect_timeout_ms,
             max_connections: some(limit),
-            keepalive: keepalive_from(keepalive),
-            panic_threshold,
-            overprovisioning_factor: factor as u32,
-            outlier: outlier as u32,
-            priorities: Run::from_word(priorities),
+            keepalive,
+            panic_threshold: (kind >> 16) as u16,
+            overprovisioning_factor: (kind >> 32) as u32,
+            outlier,
+            priorities: Run::from_word(load(priorities)),
+            rare,
         })
+    }
+
+    /// The owner and the keepalive of a cluster that has what few have.
+    #[inline(never)]
+    fn rare(&self, rare: u32) -> Read<(u64, Option<Keepalive>)> {
+        let owner = self.word(Section::Tables, rare)?;
+        Ok((owner, keepalive_from(self.word(Section::Tables, rare.checked_add(1).ok_or(Torn)?)?)))
+    }
+
+    /// What a cluster asks for beside its policy; mostly nothing.
+    #[inline]
+    pub fn balancing(&self, cluster: &ClusterView) -> Read<Balancing> {
+        if cluster.rare == 0 { Ok(Balancing::default()) } else { self.balancing_at(cluster.rare) }
+    }
+
+    #[inline(never)]
+    fn balancing_at(&self, rare: u32) -> Read<Balancing> {
+        let mut words = [0_u64; BALANCING_WORDS];
+        for (nth, word) in (2..).zip(&mut words) {
+            *word = self.word(Section::Tables, rare.checked_add(nth).ok_or(Torn)?)?;
+        }
+        Ok(Balancing::from_words(words))
     }
 
     /// The clusters that have the endpoints of a cluster: itself, or the members of an aggregate.
@@ -160,16 +176,5 @@ impl<'a> View<'a> {
             PolicyView::Aggregate { .. } => self.cluster(self.weighted(first, nth)?.0),
             _ => Ok(cluster),
         })
-    }
-
-    fn balancing(&self, run: Run) -> Read<Balancing> {
-        let mut words = [0_u64; BALANCING_WORDS];
-        if run.count == 0 {
-            return Ok(Balancing::default());
-        }
-        for (nth, word) in (0..).zip(&mut words) {
-            *word = self.word(Section::Tables, run.first.checked_add(nth).ok_or(Torn)?)?;
-        }
-        Ok(Balancing::from_words(words))
     }
 }

@@ -3,6 +3,7 @@
 use super::{ClusterView, Read, View};
 use crate::image::layout::Section;
 use crate::outlier::{SETTINGS_WORDS, Settings};
+use crate::shm::load;
 
 impl ClusterView {
     /// Whether it has outlier detection.
@@ -16,6 +17,7 @@ impl View<'_> {
     /// A cluster's outlier detection.
     pub fn outlier(&self, cluster: &ClusterView) -> Read<Option<Settings>> {
         let Some(index) = cluster.outlier.checked_sub(1) else { return Ok(None) };
-        self.record::<SETTINGS_WORDS>(Section::Outliers, index).map(|words| Some(Settings::of(words)))
+        self.record::<SETTINGS_WORDS>(Section::Outliers, index)
+            .map(|words| Some(Settings::of(words.each_ref().map(load))))
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{ActionView, Read, ServerNamesView, StrRef, Torn, View, action_from, nth_of};
 use crate::image::layout::{SERVER_NAME_WORDS, Section};
-use crate::shm::hash_bytes;
+use crate::shm::{hash_bytes, load};
 
 /// Longest name that is looked for, bytes (RFC 1035).
 const NAME: usize = 255;
@@ -36,7 +36,7 @@ impl View<'_> {
     pub fn server_name_at(&self, names: &ServerNamesView, nth: u32) -> Read<(StrRef, ActionView)> {
         let [_, text, kind, weighted] =
             self.record::<SERVER_NAME_WORDS>(Section::ServerNames, nth_of(names.0, nth)?)?;
-        Ok((StrRef(text), action_from(kind, weighted)?))
+        Ok((StrRef::own(load(text)), action_from(load(kind), load(weighted))?))
     }
 
     /// True when some destination depends on the server name: then it is worth while to remember names.
@@ -48,7 +48,7 @@ impl View<'_> {
         let hash = hash_bytes(pattern);
         let hash_at = |nth| -> Read<u64> {
             let [hash, ..] = self.record::<SERVER_NAME_WORDS>(Section::ServerNames, nth_of(names.0, nth)?)?;
-            Ok(hash)
+            Ok(load(hash))
         };
         let (mut low, mut high) = (0, names.0.count);
         while low < high {
@@ -61,7 +61,7 @@ impl View<'_> {
         }
         while low < names.0.count && hash_at(low)? == hash {
             let (text, action) = self.server_name_at(names, low)?;
-            if self.text_is(text, pattern)? {
+            if self.text_is(text.tail, pattern)? {
                 return Ok(Some(action));
             }
             low = low.checked_add(1).ok_or(Torn)?;
