@@ -123,7 +123,7 @@ async fn connection(
 async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, router: Router, watcher: Watcher, seat: &Seat) {
     let (router, started) = (TowerToHyperService::new(router), Notify::new());
     let service = service_fn(|request: Request<Incoming>| {
-        seat.is_alive();
+        seat.asked();
         started.notify_one();
         router.call(request)
     });
