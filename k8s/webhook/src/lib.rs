@@ -28,6 +28,7 @@ mod routes;
 mod run;
 mod settings;
 mod trust;
+mod weight;
 
 pub use authority::{Made, make};
 pub use certificate::{BadCertificate, Certificate, Served};
@@ -36,3 +37,4 @@ pub use listen::serve_tls;
 pub use review::{Answer, Malformed, Verdict, answer};
 pub use rotation::Rotation;
 pub use run::{Certificates, Options, StartError, Webhook};
+pub use weight::weight;

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::bodies::Bodies;
+use crate::bodies::{Bodies, START};
 use crate::certificate::{Served, now};
 use crate::metrics::Metrics;
 use crate::review::answer;
@@ -70,18 +71,38 @@ async fn inject(app: &App, enabled: bool, headers: &HeaderMap, body: Body) -> Re
     if kind.split(';').next().map(str::trim) != Some("application/json") {
         return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type: use application/json");
     }
-    let body = match app.bodies.read(body).await {
+    let mut body = match app.bodies.read(body).await {
         Ok(body) => body,
         Err((status, why)) => return refuse(status, why),
     };
     let start = Instant::now();
     match answer(&body.bytes, enabled, &app.settings.get()) {
         Ok(answer) => {
+            let room = match body.answer.take() {
+                None if answer.body.len() > START => match app.bodies.room_for_answer(answer.body.len()).await {
+                    Ok(room) => Some(room),
+                    Err((status, why)) => return refuse(status, why),
+                },
+                room => room,
+            };
             app.metrics.admitted(answer.verdict, start.elapsed());
             log::info!("{}", answer.text);
-            ([(header::CONTENT_TYPE, "application/json")], answer.body).into_response()
+            let sent = Bytes::from_owner(Sent { body: answer.body, _room: room });
+            ([(header::CONTENT_TYPE, "application/json")], sent).into_response()
         }
         Err(malformed) => refuse(StatusCode::BAD_REQUEST, &malformed.to_string()),
+    }
+}
+
+/// An answer on its way: whoever reads it slowly has the room that it was made in.
+struct Sent {
+    body: Vec<u8>,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
     }
 }
 
@@ -108,4 +129,43 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
 
 async fn not_found() -> (StatusCode, &'static str) {
     (StatusCode::NOT_FOUND, "there is nothing here\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn answers_that_nobody_reads_keep_only_large_ones_out() {
+        let app = App::new(Arc::default(), Arc::default(), true);
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        let send = async |containers: usize| {
+            let containers: Vec<_> = (0..containers).map(|number| json!({"name": format!("c{number}")})).collect();
+            let review = json!({
+                "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+                "request": {
+                    "uid": "1", "operation": "CREATE", "kind": {"group": "", "version": "v1", "kind": "Pod"},
+                    "namespace": "default", "object": {"metadata": {}, "spec": {"containers": containers}},
+                },
+            });
+            inject(&app, true, &headers, Body::from(review.to_string())).await
+        };
+        let mut unread = Vec::new();
+        loop {
+            let answer = send(128).await;
+            if answer.status() != StatusCode::OK {
+                assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+                break;
+            }
+            unread.push(answer);
+            assert!(unread.len() < 1000, "all of them are in memory");
+        }
+        assert!(unread.len() > 10, "{} answers", unread.len());
+        assert_eq!(send(3).await.status(), StatusCode::OK);
+        unread.pop();
+        assert_eq!(send(128).await.status(), StatusCode::OK);
+    }
 }
