@@ -44,6 +44,11 @@ pub async fn serve_tls(listener: TcpListener, served: Arc<Served>, router: Route
     }
 }
 
+/// The same without TLS.
+pub async fn serve_http(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
+    serve(listener, None, router, Arc::default(), stop).await;
+}
+
 pub(crate) fn acceptor(served: Arc<Served>) -> Result<TlsAcceptor, rustls::Error> {
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions()?.with_no_client_auth();
