@@ -4,8 +4,9 @@
 //! [`START`] bytes of each body come out of another pot than the rest: who leaves large bodies unfinished keeps other
 //! large ones out, and not the reviews of ordinary pods.
 //!
-//! The answer has a pot of its own, by the review's [`weight`]. What an ordinary one weighs needs no room there: it is
-//! answered in one go by one of the runtime's few threads.
+//! The answer has a pot of its own, by the review's [`weight`] while it is made, and by its length while it is sent. An
+//! ordinary one needs no room there: it is made in one go by one of the runtime's few threads, and is shorter than
+//! [`START`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Why there is no body: a status and a line.
 pub(crate) type Refusal = (StatusCode, &'static str);
 
-/// The memory for bodies.
+const BUSY: Refusal = (StatusCode::SERVICE_UNAVAILABLE, "there are too many reviews at a time; send it again");
+
+/// The memory for bodies and answers.
 #[derive(Debug)]
 pub(crate) struct Bodies {
     starts: Semaphore,
@@ -47,7 +50,7 @@ pub(crate) struct Bodies {
 /// A whole body; its memory counts until this is dropped.
 pub(crate) struct Whole<'a> {
     pub bytes: Vec<u8>,
-    /// For what is made of it.
+    /// The room for its answer, where it is not an ordinary one.
     pub answer: Option<OwnedSemaphorePermit>,
     _room: [Option<SemaphorePermit<'a>>; 2],
 }
@@ -99,8 +102,6 @@ impl Bodies {
         timeout(PATIENCE, room).await.map_err(|_| BUSY)?.map_err(|_| BUSY)
     }
 }
-
-const BUSY: Refusal = (StatusCode::SERVICE_UNAVAILABLE, "there are too many reviews at a time; send it again");
 
 /// Takes so many bytes more.
 async fn take<'a>(pot: &'a Semaphore, held: &mut Option<SemaphorePermit<'a>>, bytes: usize) -> Result<(), Refusal> {

@@ -78,12 +78,13 @@ async fn inject(app: &App, enabled: bool, headers: &HeaderMap, body: Body) -> Re
     let start = Instant::now();
     match answer(&body.bytes, enabled, &app.settings.get()) {
         Ok(answer) => {
-            let room = match body.answer.take() {
-                None if answer.body.len() > START => match app.bodies.room_for_answer(answer.body.len()).await {
+            let room = match (answer.body.len(), body.answer.take()) {
+                (..=START, _) => None,
+                (length, Some(mut room)) => room.split(length),
+                (length, None) => match app.bodies.room_for_answer(length).await {
                     Ok(room) => Some(room),
                     Err((status, why)) => return refuse(status, why),
                 },
-                room => room,
             };
             app.metrics.admitted(answer.verdict, start.elapsed());
             log::info!("{}", answer.text);
@@ -94,7 +95,7 @@ async fn inject(app: &App, enabled: bool, headers: &HeaderMap, body: Body) -> Re
     }
 }
 
-/// An answer on its way: whoever reads it slowly has the room that it was made in.
+/// An answer on its way: whoever reads it slowly has its room.
 struct Sent {
     body: Vec<u8>,
     _room: Option<OwnedSemaphorePermit>,
@@ -138,24 +139,26 @@ mod tests {
 
     use super::*;
 
+    /// The answer to a review of a pod with so many containers, and with so many values that nobody reads.
+    async fn send(app: &App, containers: usize, values: usize) -> Response {
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        let containers: Vec<_> = (0..containers).map(|number| json!({"name": format!("c{number}")})).collect();
+        let review = json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "1", "operation": "CREATE", "kind": {"group": "", "version": "v1", "kind": "Pod"},
+                "namespace": "default", "object": {"spec": {"containers": containers, "x": vec![0; values]}},
+            },
+        });
+        inject(app, true, &headers, Body::from(review.to_string())).await
+    }
+
     #[tokio::test]
     async fn answers_that_nobody_reads_keep_only_large_ones_out() {
         let app = App::new(Arc::default(), Arc::default(), true);
-        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-        let send = async |containers: usize| {
-            let containers: Vec<_> = (0..containers).map(|number| json!({"name": format!("c{number}")})).collect();
-            let review = json!({
-                "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-                "request": {
-                    "uid": "1", "operation": "CREATE", "kind": {"group": "", "version": "v1", "kind": "Pod"},
-                    "namespace": "default", "object": {"metadata": {}, "spec": {"containers": containers}},
-                },
-            });
-            inject(&app, true, &headers, Body::from(review.to_string())).await
-        };
         let mut unread = Vec::new();
         loop {
-            let answer = send(128).await;
+            let answer = send(&app, 128, 0).await;
             if answer.status() != StatusCode::OK {
                 assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
                 break;
@@ -164,8 +167,19 @@ mod tests {
             assert!(unread.len() < 1000, "all of them are in memory");
         }
         assert!(unread.len() > 10, "{} answers", unread.len());
-        assert_eq!(send(3).await.status(), StatusCode::OK);
+        assert_eq!(send(&app, 3, 0).await.status(), StatusCode::OK);
         unread.pop();
-        assert_eq!(send(128).await.status(), StatusCode::OK);
+        assert_eq!(send(&app, 128, 0).await.status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_small_answer_to_a_heavy_review_holds_nothing_once_it_is_made() {
+        let app = App::new(Arc::default(), Arc::default(), true);
+        let mut unread = Vec::new();
+        for containers in [1, 1, 64, 64] {
+            unread.push(send(&app, containers, 30_000).await);
+            assert_eq!(unread.last().unwrap().status(), StatusCode::OK, "{containers}");
+        }
+        assert_eq!(send(&app, 1, 60_000).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 }
