@@ -33,19 +33,21 @@ fn metrics_are_those_of_the_pod_as_it_is_now_printed_or_served() {
     let has = |text: &str, line: &str| text.lines().any(|found| found == line);
     assert!(has(&ask().stdout, "ldmesh_leader_alive 0"), "{}", ask());
 
-    Finished::of(pod.mesh(c_program("dial")).args(["greeter", "80"])).success();
-    let text = Finished::of(&mut pod.ldmesh(&["metrics"])).success().to_owned();
+    Finished::of(pod.mesh(c_program("lookup")).args(["greeter", "80"])).success();
+    Finished::of(pod.mesh(c_program("dial")).args(["10.96.0.10", "80"])).success();
+    let printed = || Finished::of(&mut pod.ldmesh(&["metrics"])).success().to_owned();
     let of = "{cluster=\"outbound|80||greeter.default.svc.cluster.local\",endpoint=\"127.0.1.1:8080\"}";
     for line in [
         "ldmesh_switch{state=\"on\"} 1",
         "ldmesh_leader_alive 1",
+        &format!("ldmesh_endpoint_picks_total{of} 1"),
+        &format!("ldmesh_endpoint_healthy{of} 1"),
+        // The leader says so every few seconds.
         "ldmesh_control_plane_connected 1",
         "ldmesh_type_answered{type=\"CDS\"} 1",
         "ldmesh_resources_rejected{type=\"EDS\"} 0",
-        &format!("ldmesh_endpoint_picks_total{of} 1"),
-        &format!("ldmesh_endpoint_healthy{of} 1"),
     ] {
-        assert!(has(&text, line), "{line}:\n{text}");
+        wait_until(line, Duration::from_secs(20), printed, || has(&printed(), line));
     }
     assert!(has(&ask().stdout, &format!("ldmesh_endpoint_picks_total{of} 1")), "{}", ask());
     Finished::of(&mut pod.ldmesh(&["off"])).success();

@@ -75,8 +75,8 @@ impl Collector for Report {
         gauge(to, "leader_epoch", "The term of leadership", Some(leader.epoch.into()))?;
         seconds(to, "leader_heartbeat_age", "Since the leader's last heartbeat", leader.heartbeat_age)?;
         // What a leader said that is gone is not so any more.
-        let is_connected = said.is_some_and(|said| leader.alive && said.control_plane.connected);
-        gauge(to, "control_plane_connected", "1 while there is a stream", Some(is_connected.into()))?;
+        let is_connected = said.map(|said| leader.alive && said.control_plane.connected);
+        gauge(to, "control_plane_connected", "1 while there is a stream", is_connected.map(u64::from))?;
         seconds(to, "control_plane_contact_age", "Since the control plane was last heard", leader.contact_age)?;
         gauge(to, "stale", "1 while services with a ClusterIP pass for that age", Some(leader.stale.into()))?;
         let types: Vec<_> = said.iter().flat_map(|said| &said.types).collect();
