@@ -12,6 +12,7 @@ mod inject;
 mod install;
 mod library;
 mod log_lines;
+mod metrics;
 mod preloadable;
 mod run;
 mod serve;
@@ -41,6 +42,7 @@ enum Command {
     Explain(explain::Args),
     Inject(inject::Args),
     Install(install::Args),
+    Metrics(metrics::Args),
     Off(switch::OffArgs),
     On(switch::OnArgs),
     Status(status::Args),
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Inject(args) => inject::run(&args),
         Command::Install(args) => install::run(&args),
+        Command::Metrics(args) => metrics::run(&args),
         Command::Off(args) => switch::off(&args),
         Command::On(args) => switch::on(&args),
         Command::Status(args) => status::run(&args),

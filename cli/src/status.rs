@@ -1,11 +1,12 @@
 //! `ldmesh status`: what the pod's processes and their leader know.
 //!
 //! ```text
-//! CONTROL, STATE, IMAGE, status.json, journal --gather--> Report --> text, or JSON (--json)
+//! CONTROL, STATE, IMAGE, status.json, journal --gather--> Report --> text, JSON (--json), or metrics
 //! ```
 
 mod client_config;
 mod gather;
+mod metrics;
 mod text;
 
 use std::process::ExitCode;
@@ -26,17 +27,45 @@ pub struct Args {
 
 /// Prints the report; succeeds whether or not there is a leader.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let settings: &'static Settings = Box::leak(Box::new(Settings::from_env(std::env::vars_os())));
-    if settings.source.is_none() {
-        bail!("no control plane is configured, so there is nothing to show: set LDMESH_XDS as the programs have it");
-    }
-    let report = gather::gather(&Pod::attach(settings)?)?;
+    let report = Watched::new()?.report()?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         print!("{}", text::render(&report));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The pod, looked at now and then.
+pub(crate) struct Watched {
+    settings: &'static Settings,
+    pod: Pod,
+}
+
+impl Watched {
+    /// The pod of the programs that have the same environment.
+    pub fn new() -> Result<Self> {
+        let settings: &'static Settings = Box::leak(Box::new(Settings::from_env(std::env::vars_os())));
+        if settings.source.is_none() {
+            bail!(
+                "no control plane is configured, so there is nothing to show: set LDMESH_XDS as the programs have it"
+            );
+        }
+        Ok(Self { settings, pod: Pod::attach(settings)? })
+    }
+
+    fn report(&mut self) -> Result<Report> {
+        // Somebody took its files away, and others made new ones.
+        if self.pod.is_orphaned() {
+            self.pod = Pod::attach(self.settings)?;
+        }
+        gather::gather(&self.pod)
+    }
+
+    /// The report as Prometheus text.
+    pub fn metrics(&mut self) -> Result<String> {
+        self.report().map(metrics::render)
+    }
 }
 
 /// The report. Ages and remaining times are milliseconds.

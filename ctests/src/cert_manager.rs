@@ -5,23 +5,17 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use crate::artifacts;
 use crate::helm::has_helm;
 use crate::kubernetes::Kubernetes;
 use crate::run::Running;
+use crate::skip::has;
 use crate::wait::must;
-use crate::{artifacts, skipped};
 
 /// Whether cert-manager, and what [`has_helm`] asks for, can be had; where not, the calling test counts as skipped.
 #[track_caller]
 pub fn has_cert_manager() -> bool {
-    if !has_helm() {
-        return false;
-    }
-    let folder = folder();
-    if let Err(why) = &folder {
-        skipped(&format!("no cert-manager: {}", format!("{why:#}").lines().last().unwrap_or_default()));
-    }
-    folder.is_ok()
+    has_helm() && has("cert-manager", &folder())
 }
 
 fn folder() -> Result<PathBuf> {
@@ -38,7 +32,6 @@ impl Kubernetes<'_> {
         let kinds = kinds.map(|kind| format!("crd/{kind}.cert-manager.io"));
         let kinds: Vec<_> = kinds.iter().map(String::as_str).collect();
         self.kubectl(&[&["wait", "--for=condition=established", "--timeout=60s"], &kinds[..]].concat()).success();
-        let mut program = self.pod().command(folder.join("cert-manager"));
-        Running::start(program.env("KUBECONFIG", self.config()).env("HOME", self.pod().folder()))
+        Running::start(&mut self.administrator(folder.join("cert-manager")))
     }
 }

@@ -8,7 +8,7 @@ mod pod;
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -33,6 +33,8 @@ const IMAGES: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct Docker {
     host: String,
+    /// The client's settings: the engine's script makes it, and takes it away.
+    config: PathBuf,
     image: String,
     /// Its end is the engine's.
     _stdin: ChildStdin,
@@ -77,7 +79,7 @@ impl Docker {
         let folder = std::env::temp_dir().join(format!("ldmesh-docker-{}", std::process::id()));
         let mut script = Command::new(artifacts::workspace()?.join("scripts/docker-engine.sh"));
         // Ctrl-C is for the test; the script then tidies up.
-        script.arg(folder).process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        script.arg(&folder).process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut script = script.spawn().context("start docker-engine.sh")?;
         let stdin = script.stdin.take().context("no stdin")?;
         let mut host = String::new();
@@ -88,7 +90,7 @@ impl Docker {
             script.wait()?;
             anyhow::bail!("{}", why.trim());
         }
-        Ok(Self { host: host.trim().to_owned(), image: String::new(), _stdin: stdin })
+        Ok(Self { host: host.trim().to_owned(), config: folder.join("cli"), image: String::new(), _stdin: stdin })
     }
 
     /// The image of ldmesh, by name.
@@ -98,8 +100,13 @@ impl Docker {
 
     /// A `docker` command.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("docker");
-        command.args(arguments).env("DOCKER_HOST", &self.host).stdin(Stdio::null());
+        self.client(Path::new("docker"), arguments)
+    }
+
+    /// A program that calls the engine, and reads nothing of this machine's `~/.docker`.
+    fn client(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments).env("DOCKER_HOST", &self.host).env("DOCKER_CONFIG", &self.config).stdin(Stdio::null());
         command
     }
 
@@ -169,9 +176,8 @@ impl Docker {
 
     /// Runs `scripts/images.sh`; gives what it printed.
     fn images(&self, which: &str, artifacts: &Path) -> Result<String> {
-        let mut script = Command::new(artifacts::workspace()?.join("scripts/images.sh"));
-        script.arg(which).env("DOCKER_HOST", &self.host).env("LDMESH_TARGET_DIR", artifacts).stdin(Stdio::null());
-        let done = within(&mut script, IMAGES)?;
+        let mut script = self.client(&artifacts::workspace()?.join("scripts/images.sh"), &[which]);
+        let done = within(script.env("LDMESH_TARGET_DIR", artifacts), IMAGES)?;
         ensure!(done.status.success(), "images.sh: {done}");
         Ok(done.stdout)
     }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::kubernetes::{Kubernetes, has_istio};
+use crate::skip::has;
 use crate::wait::must;
-use crate::{Finished, artifacts, skipped};
+use crate::{Finished, artifacts};
 
 /// Two busy cores share it with other tests.
 const DONE: Duration = Duration::from_secs(120);
@@ -16,14 +17,7 @@ const DONE: Duration = Duration::from_secs(120);
 /// Whether helm, kube-apiserver and kubectl can be had; where not, the calling test counts as skipped.
 #[track_caller]
 pub fn has_helm() -> bool {
-    if !has_istio() {
-        return false;
-    }
-    let binary = binary();
-    if let Err(why) = &binary {
-        skipped(&format!("no helm: {}", format!("{why:#}").lines().last().unwrap_or_default()));
-    }
-    binary.is_ok()
+    has_istio() && has("helm", &binary())
 }
 
 fn binary() -> Result<PathBuf> {
@@ -52,7 +46,8 @@ impl Kubernetes<'_> {
         Finished::of_within(bash.args(["-c", &script]), DONE)
     }
 
-    fn administrator(&self, program: PathBuf) -> Command {
+    /// A program inside the pod that is the administrator's.
+    pub(crate) fn administrator(&self, program: PathBuf) -> Command {
         let mut command = self.pod().command(program);
         command.env("KUBECONFIG", self.config()).env("HOME", self.pod().folder());
         command

@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 
 use crate::namespace::POD_V4;
 use crate::run::Running;
+use crate::skip::has;
 use crate::wait::{must, wait_for};
-use crate::{Finished, Pod, artifacts, skipped};
+use crate::{Finished, Pod, artifacts};
 
 /// Where it serves.
 const API_SERVER: &str = "127.0.0.1:6443";
@@ -32,11 +33,7 @@ const READY: Duration = Duration::from_secs(90);
 /// Whether a real Istio can be had; where not (no Go, or one that is too old), the calling test counts as skipped.
 #[track_caller]
 pub fn has_istio() -> bool {
-    let binaries = binaries();
-    if let Err(why) = &binaries {
-        skipped(&format!("no Istio: {}", format!("{why:#}").lines().last().unwrap_or_default()));
-    }
-    binaries.is_ok()
+    has("Istio", &binaries())
 }
 
 /// The folder that `scripts/istiod.sh` makes.

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use anyhow::Result;
+
 /// Counts the calling test as skipped. Where CI is set this is a failure: CI's machine has it all.
 ///
 /// `scripts/test.sh` reads the lines from the file that `LDMESH_SKIP_LOG` names.
@@ -19,6 +21,15 @@ pub fn skipped(why: &str) {
             let _ = file.write_all(format!("{test}: {why}\n").as_bytes());
         }
     }
+}
+
+/// Whether something could be made; where not, the calling test counts as skipped, with the last line of the reason.
+#[track_caller]
+pub(crate) fn has<T>(what: &str, made: &Result<T>) -> bool {
+    if let Err(why) = made {
+        skipped(&format!("no {what}: {}", format!("{why:#}").lines().last().unwrap_or_default()));
+    }
+    made.is_ok()
 }
 
 /// Whether pods have more users than one, which takes root outside.

@@ -98,12 +98,12 @@ fn seconds(millis: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::client_config::ClientConfig;
     use super::super::{Cluster, Endpoint, Leader, Report};
     use super::*;
 
-    fn report() -> Report {
+    pub(in super::super) fn report() -> Report {
         Report {
             run_dir: "/run/ldmesh".to_owned(),
             switch: "tripped",

@@ -5,7 +5,7 @@ use std::path::Path;
 use ctests::{Finished, Pod, has_helm};
 use serde_json::{Value, json};
 
-use super::{LABELLED, NAMESPACE, cluster, create, injected, install, namespace, object, pod, pod_of, run, variable};
+use super::{LABELLED, NAMESPACE, create, injected, installed, namespace, object, pod, pod_of, variable};
 
 const OPTED_OUT: &str = "ldmesh.io/inject: \"false\"";
 
@@ -15,15 +15,13 @@ fn every_way_to_ask_and_to_forbid_is_heard() {
         return;
     }
     let inside = Pod::in_cluster();
-    let kubernetes = cluster(&inside);
+    let (kubernetes, _replicas) = installed(&inside, &["--set", "excludedNamespaces={excluded}"]);
     namespace(&kubernetes, "enabled", "ldmesh.io/injection: enabled");
     namespace(&kubernetes, "disabled", "ldmesh.io/injection: disabled");
     namespace(&kubernetes, "excluded", "ldmesh.io/injection: enabled");
     for system in ["kube-system", "kube-public", "kube-node-lease", "istio-system"] {
         namespace(&kubernetes, system, "ldmesh.io/injection: enabled");
     }
-    install(&kubernetes, &["--set", "excludedNamespaces={excluded}"]);
-    let _replicas = run(&kubernetes);
 
     let proxy = "  - {name: istio-proxy, image: proxy}\n";
     let windows = "  os: {name: windows}\n";
@@ -71,10 +69,8 @@ fn what_annotations_say_of_a_sidecar_and_of_a_static_pod_is_heard() {
         return;
     }
     let inside = Pod::in_cluster();
-    let kubernetes = cluster(&inside);
+    let (kubernetes, _replicas) = installed(&inside, &[]);
     namespace(&kubernetes, "enabled", "ldmesh.io/injection: enabled");
-    install(&kubernetes, &[]);
-    let _replicas = run(&kubernetes);
 
     let mixed = "ldmesh.io/mixed: \"true\"";
     let asked = "sidecar.istio.io/inject: \"true\"";
@@ -108,9 +104,8 @@ fn annotations_hold_and_a_bad_one_is_a_warning() {
         return;
     }
     let inside = Pod::in_cluster();
-    let kubernetes = cluster(&inside);
-    install(&kubernetes, &["--set", "settings.log=info", "--set", "image.repository=registry.example/ldmesh"]);
-    let _replicas = run(&kubernetes);
+    let (kubernetes, _replicas) =
+        installed(&inside, &["--set", "settings.log=info", "--set", "image.repository=registry.example/ldmesh"]);
 
     let yaml = pod("default", "shadow", LABELLED, "ldmesh.io/mode: shadow, ldmesh.io/exclude: \":5432\"", "");
     let (created, warnings) = create(&kubernetes, &yaml);
@@ -133,10 +128,8 @@ fn a_deployment_stays_as_it_is_and_its_pods_are_injected() {
         return;
     }
     let inside = Pod::in_cluster();
-    let kubernetes = cluster(&inside);
+    let (kubernetes, _replicas) = installed(&inside, &[]);
     namespace(&kubernetes, "enabled", "ldmesh.io/injection: enabled");
-    install(&kubernetes, &[]);
-    let _replicas = run(&kubernetes);
 
     let deployment = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "shop", "namespace": "enabled"},
@@ -176,11 +169,9 @@ fn the_webhook_makes_of_a_pod_what_ldmesh_inject_makes_of_it() {
         return;
     }
     let inside = Pod::in_cluster();
-    let kubernetes = cluster(&inside);
+    let (kubernetes, _replicas) = installed(&inside, &[]);
     namespace(&kubernetes, "enabled", "ldmesh.io/injection: enabled");
     namespace(&kubernetes, "disabled", "ldmesh.io/injection: disabled");
-    install(&kubernetes, &[]);
-    let _replicas = run(&kubernetes);
     let golden = golden_pods();
     assert!(golden.len() >= 10, "{} pods", golden.len());
     let (mut compared, mut refused) = (0, Vec::new());

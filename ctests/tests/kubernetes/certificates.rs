@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ctests::{Finished, Kubernetes, Pod, Replica, has_helm, wait_until};
 use serde_json::json;
 
-use super::{NAMESPACE, SOON, WEBHOOK, bundles, cluster, install, is_injected, run, try_out};
+use super::{NAMESPACE, SOON, WEBHOOK, bundles, cluster, install, installed, is_injected, run, try_out};
 
 pub(super) const SECRET: &str = "ldmesh-webhook-certificates";
 
@@ -37,10 +37,8 @@ fn admissions_go_on_while_the_webhooks_own_certificate_rotates() {
         return;
     }
     let inside = Pod::in_cluster();
-    let kubernetes = cluster(&inside);
     // The shortest that the webhook takes: a new one after 40 s.
-    install(&kubernetes, &["--set", "certificates.lifetime=1m,failurePolicy=Fail"]);
-    let replicas = run(&kubernetes);
+    let (kubernetes, replicas) = installed(&inside, &["--set", "certificates.lifetime=1m,failurePolicy=Fail"]);
     let start = Instant::now();
     let first: Vec<_> = replicas.iter().map(expiry).collect();
     assert_eq!(first[0], first[1], "they share one");
@@ -73,9 +71,7 @@ fn an_emptied_secret_costs_no_admission() {
         return;
     }
     let inside = Pod::in_cluster();
-    let kubernetes = cluster(&inside);
-    install(&kubernetes, &["--set", "failurePolicy=Fail"]);
-    let replicas = run(&kubernetes);
+    let (kubernetes, replicas) = installed(&inside, &["--set", "failurePolicy=Fail"]);
     let served = || replicas.iter().map(expiry).collect::<Vec<_>>();
     let empty = ["patch", "secret", SECRET, "--namespace", NAMESPACE, "--type=json"];
     let first = authority_of(&kubernetes);

@@ -3,8 +3,8 @@
 use ctests::{Kubernetes, Pod, Replica, has_helm, wait_until};
 
 use super::{
-    CHART, LABELLED, NAMESPACE, REPLICAS, SOON, WEBHOOK, cluster, create, injected, install, is_injected, pod, run,
-    try_out, wait_until_injecting,
+    CHART, LABELLED, NAMESPACE, REPLICAS, SOON, WEBHOOK, cluster, create, injected, install, installed, is_injected,
+    pod, run, try_out, wait_until_injecting,
 };
 
 #[test]
@@ -13,9 +13,8 @@ fn pods_start_without_the_mesh_while_the_webhook_is_down() {
         return;
     }
     let inside = Pod::in_cluster();
-    let kubernetes = cluster(&inside);
-    install(&kubernetes, &[]);
-    for replica in run(&kubernetes) {
+    let (kubernetes, replicas) = installed(&inside, &[]);
+    for replica in replicas {
         let ended = replica.terminate();
         assert!(ended.status.success(), "{ended}");
     }
@@ -66,9 +65,8 @@ fn replicas_are_replaced_one_by_one_and_no_pod_is_missed() {
         return;
     }
     let inside = Pod::in_cluster();
-    let kubernetes = cluster(&inside);
-    install(&kubernetes, &[]);
-    let [first, second] = <[_; 2]>::try_from(run(&kubernetes)).unwrap();
+    let (kubernetes, replicas) = installed(&inside, &[]);
+    let [first, second] = <[_; 2]>::try_from(replicas).unwrap();
     let admit = |what: &str| {
         for _ in 0..10 {
             let created = try_out(&kubernetes);

@@ -55,6 +55,15 @@ fn run<'pod>(kubernetes: &Kubernetes<'pod>) -> Vec<Replica<'pod>> {
     replicas.into()
 }
 
+/// A cluster with the chart, installed with flags for helm, and its replicas.
+#[track_caller]
+fn installed<'pod>(pod: &'pod Pod, flags: &[&str]) -> (Kubernetes<'pod>, Vec<Replica<'pod>>) {
+    let kubernetes = cluster(pod);
+    install(&kubernetes, flags);
+    let replicas = run(&kubernetes);
+    (kubernetes, replicas)
+}
+
 #[track_caller]
 fn wait_until_injecting(kubernetes: &Kubernetes<'_>) {
     let dump = || format!("{}", try_out(kubernetes));

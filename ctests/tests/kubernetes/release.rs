@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    CHART, LABELLED, NAMESPACE, SOON, WEBHOOK, bundles, cluster, install, object, pod, run, try_out, variable,
-    wait_until_injecting,
+    CHART, LABELLED, NAMESPACE, SOON, WEBHOOK, bundles, cluster, install, installed, object, pod, run, try_out,
+    variable, wait_until_injecting,
 };
 
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../k8s/install.yaml");
@@ -181,9 +181,7 @@ fn an_upgrade_keeps_the_certificates_and_brings_new_settings_to_running_replicas
         return;
     }
     let inside = Pod::in_cluster();
-    let kubernetes = cluster(&inside);
-    install(&kubernetes, &[]);
-    let replicas = run(&kubernetes);
+    let (kubernetes, replicas) = installed(&inside, &[]);
     let kept = || {
         let secret = kubernetes.get(&["secret", "ldmesh-webhook-certificates", "--namespace", NAMESPACE]);
         (bundles(&kubernetes), secret["data"].clone())
@@ -219,9 +217,7 @@ fn a_secret_that_somebody_deleted_comes_back_with_an_upgrade() {
         return;
     }
     let inside = Pod::in_cluster();
-    let kubernetes = cluster(&inside);
-    install(&kubernetes, &[]);
-    let _replicas = run(&kubernetes);
+    let (kubernetes, _replicas) = installed(&inside, &[]);
     let secret = ["secret", "ldmesh-webhook-certificates", "--namespace", NAMESPACE];
     kubernetes.kubectl(&[&["delete"], &secret[..]].concat()).success();
     wait_until_injecting(&kubernetes);
@@ -236,9 +232,7 @@ fn bad_settings_leave_running_replicas_with_the_last_good_ones() {
         return;
     }
     let inside = Pod::in_cluster();
-    let kubernetes = cluster(&inside);
-    install(&kubernetes, &["--set", "settings.mode=shadow"]);
-    let replicas = run(&kubernetes);
+    let (kubernetes, replicas) = installed(&inside, &["--set", "settings.mode=shadow"]);
     kubernetes.helm(&["upgrade", "ldmesh", CHART, "--namespace", NAMESPACE, "--set", "settings.mode=loud"]).success();
     for replica in &replicas {
         kubernetes.refresh(NAMESPACE, WEBHOOK, replica);

@@ -5,7 +5,7 @@ use std::process::Command;
 use ctests::{Finished, Kubernetes, Pod, Replica, has_cert_manager, has_helm, wait_until};
 
 use super::certificates::{SECRET, authority, expiry, put_secret};
-use super::{CHART, NAMESPACE, SOON, WEBHOOK, bundles, cluster, install, is_injected, run, try_out};
+use super::{CHART, NAMESPACE, SOON, WEBHOOK, bundles, cluster, install, installed, is_injected, run, try_out};
 
 /// Where cert-manager puts the webhook's certificate.
 const ISSUED: &str = "ldmesh-webhook-cert-manager";
@@ -131,9 +131,7 @@ fn the_source_changes_to_a_secret_and_back() {
         return;
     }
     let inside = Pod::in_cluster();
-    let kubernetes = cluster(&inside);
-    install(&kubernetes, &[]);
-    let replicas = run(&kubernetes);
+    let (kubernetes, replicas) = installed(&inside, &[]);
 
     let folder = authority(inside.folder());
     put_secret(&kubernetes, &folder, 1);

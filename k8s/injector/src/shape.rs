@@ -21,6 +21,12 @@ pub struct Malformed {
 /// The lists of containers in a pod's spec.
 pub(crate) const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
+/// Of each list; no node runs a pod with as many. What is added to a container, and said of it, is larger than the least
+/// that can be written of one.
+const CONTAINERS_MOST: usize = 128;
+/// Bytes of a name; a path has no more.
+const NAME_MOST: usize = 4096;
+
 /// Where a value stands.
 #[derive(Clone, Copy)]
 enum Path<'a> {
@@ -65,7 +71,11 @@ pub(crate) fn check(pod: &Value) -> Result<(), Malformed> {
     let spec = object(pod, "spec", &at)?.ok_or_else(|| at.wrong("is missing; a pod needs containers"))?;
     for name in CONTAINER_LISTS {
         let at = Path::Key(&at, name);
-        for (index, container) in objects(spec, name, &at)?.into_iter().enumerate() {
+        let containers = objects(spec, name, &at)?;
+        if containers.len() > CONTAINERS_MOST {
+            return Err(at.wrong(format!("has more than {CONTAINERS_MOST} containers; make several pods of them")));
+        }
+        for (index, container) in containers.into_iter().enumerate() {
             check_container(container, &Path::At(&at, index))?;
         }
     }
@@ -142,6 +152,9 @@ fn named(object: &Map<String, Value>, key: &str, at: &Path<'_>) -> Result<(), Ma
     match object.get(key) {
         None | Some(Value::Null) => Err(at.wrong("is missing; it is required")),
         Some(Value::String(text)) if text.is_empty() => Err(at.wrong("is empty; it is required")),
+        Some(Value::String(text)) if text.len() > NAME_MOST => {
+            Err(at.wrong(format!("has more than {NAME_MOST} bytes; shorten it")))
+        }
         Some(value) => text(value, &at),
     }
 }
@@ -220,6 +233,14 @@ mod tests {
         check_wrong(
             json!({"spec": {"containers": [{"name": "a"}, {"name": "b", "volumeMounts": [{"name": "v"}]}]}}),
             "spec.containers[1].volumeMounts[0].mountPath: is missing; it is required",
+        );
+        check_wrong(
+            json!({"spec": {"containers": [{"name": "a"}], "initContainers": vec![json!({"name": "a"}); 129]}}),
+            "spec.initContainers: has more than 128 containers; make several pods of them",
+        );
+        check_wrong(
+            json!({"spec": {"containers": [{"name": "a".repeat(4097)}]}}),
+            "spec.containers[0].name: has more than 4096 bytes; shorten it",
         );
         check_wrong(
             json!({"metadata": {"labels": {"ldmesh.io/inject": true}}, "spec": {"containers": [{"name": "a"}]}}),

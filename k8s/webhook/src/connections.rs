@@ -1,8 +1,9 @@
 //! Which connections there are, by their last sign of life: an accepted connection, or the head of a request.
 //!
 //! Anybody in the cluster can open connections, and nobody shows who he is. Where there is no room for another one, the
-//! connection that has been silent longest makes it: whoever opens many and leaves them keeps only his own ones out.
-//! The API server calls again on a new connection when it finds an idle one closed.
+//! connection that has been silent longest makes it, and one that never asked anything before one that did: whoever
+//! opens many and leaves them keeps only his own ones out. The API server calls again on a new connection when it finds
+//! an idle one closed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,18 +18,21 @@ pub(crate) struct Connections {
     alive: Mutex<Alive>,
 }
 
-/// Who is told to close, by the number of the last sign of life.
+/// Who is told to close, in this order.
 #[derive(Debug, Default)]
 struct Alive {
     last: u64,
-    closing: BTreeMap<u64, Arc<Notify>>,
+    closing: BTreeMap<Rank, Arc<Notify>>,
 }
+
+/// Whether there was a request, and the number of the last sign of life.
+type Rank = (bool, u64);
 
 /// One of them; it makes room when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Seat {
     connections: Arc<Connections>,
-    number: Mutex<u64>,
+    rank: Mutex<Rank>,
     close: Arc<Notify>,
     _permit: OwnedSemaphorePermit,
 }
@@ -45,11 +49,11 @@ impl Connections {
         }
         let permit = Arc::clone(&self.room).acquire_owned().await.ok()?;
         let close = Arc::new(Notify::new());
-        let number = self.alive.lock().enter(Arc::clone(&close));
-        Some(Seat { connections: Arc::clone(self), number: Mutex::new(number), close, _permit: permit })
+        let rank = self.alive.lock().enter(false, Arc::clone(&close));
+        Some(Seat { connections: Arc::clone(self), rank: Mutex::new(rank), close, _permit: permit })
     }
 
-    /// Ends the connection that has been silent longest.
+    /// Ends the first of those without a request, else the one that has been silent longest.
     pub fn close_oldest(&self) {
         if let Some((_, close)) = self.alive.lock().closing.pop_first() {
             close.notify_one();
@@ -58,20 +62,20 @@ impl Connections {
 }
 
 impl Alive {
-    fn enter(&mut self, close: Arc<Notify>) -> u64 {
+    fn enter(&mut self, asked: bool, close: Arc<Notify>) -> Rank {
         self.last = self.last.saturating_add(1);
-        self.closing.insert(self.last, close);
-        self.last
+        self.closing.insert((asked, self.last), close);
+        (asked, self.last)
     }
 }
 
 impl Seat {
-    /// Takes a sign of life.
-    pub fn is_alive(&self) {
-        let (mut number, mut alive) = (self.number.lock(), self.connections.alive.lock());
+    /// Takes the head of a request.
+    pub fn asked(&self) {
+        let (mut rank, mut alive) = (self.rank.lock(), self.connections.alive.lock());
         // Not if it has been told to close already.
-        if let Some(close) = alive.closing.remove(&*number) {
-            *number = alive.enter(close);
+        if let Some(close) = alive.closing.remove(&*rank) {
+            *rank = alive.enter(true, close);
         }
     }
 
@@ -83,6 +87,29 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.connections.alive.lock().closing.remove(self.number.get_mut());
+        self.connections.alive.lock().closing.remove(self.rank.get_mut());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn those_without_a_request_go_first_and_then_the_most_silent_one() {
+        let connections = Connections::new(4);
+        let [busy, idle, newcomer, other] = [(); 4].map(|()| connections.seat());
+        let (busy, idle, newcomer, other) = tokio::join!(busy, idle, newcomer, other);
+        let seats = [busy, idle, newcomer, other].map(Option::unwrap);
+        for asks in [0, 1, 0] {
+            seats[asks].asked();
+        }
+        for next in [2, 3, 1, 0] {
+            connections.close_oldest();
+            seats[next].closed().await;
+            // Whoever was told does not come back.
+            seats[next].asked();
+        }
+        assert!(connections.alive.lock().closing.is_empty());
     }
 }

@@ -28,11 +28,13 @@ mod routes;
 mod run;
 mod settings;
 mod trust;
+mod weight;
 
 pub use authority::{Made, make};
 pub use certificate::{BadCertificate, Certificate, Served};
 pub use cluster::{Cluster, ClusterError};
-pub use listen::serve_tls;
+pub use listen::{serve_http, serve_tls};
 pub use review::{Answer, Malformed, Verdict, answer};
 pub use rotation::Rotation;
 pub use run::{Certificates, Options, StartError, Webhook};
+pub use weight::weight;

@@ -44,6 +44,11 @@ pub async fn serve_tls(listener: TcpListener, served: Arc<Served>, router: Route
     }
 }
 
+/// The same without TLS.
+pub async fn serve_http(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
+    serve(listener, None, router, Arc::default(), stop).await;
+}
+
 pub(crate) fn acceptor(served: Arc<Served>) -> Result<TlsAcceptor, rustls::Error> {
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions()?.with_no_client_auth();
@@ -123,7 +128,7 @@ async fn connection(
 async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, router: Router, watcher: Watcher, seat: &Seat) {
     let (router, started) = (TowerToHyperService::new(router), Notify::new());
     let service = service_fn(|request: Request<Incoming>| {
-        seat.is_alive();
+        seat.asked();
         started.notify_one();
         router.call(request)
     });

@@ -14,6 +14,8 @@ use thiserror::Error;
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
+/// Characters of a name, or of a warning.
+const TEXT_MOST: usize = 512;
 
 /// Why something is no review; one line with the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -122,7 +124,7 @@ pub fn answer(body: &[u8], enabled: bool, settings: &Settings) -> Result<Answer,
             allowed: true,
             patch_type: patched.then_some("JSONPatch"),
             patch: decision.patch,
-            warnings: decision.warnings.iter().map(|warning| format!("ldmesh: {warning}")).collect(),
+            warnings: decision.warnings.iter().map(|warning| format!("ldmesh: {}", short(warning))).collect(),
         },
     };
     let body = serde_json::to_vec(&reply).map_err(|error| Malformed(error.to_string()))?;
@@ -230,7 +232,7 @@ fn describe(request: &Request, verdict: Verdict, warnings: &[String]) -> String 
     } else {
         &request.name
     };
-    let (namespace, name) = (request.namespace.escape_debug(), name.escape_debug());
+    let (namespace, name) = (short(&request.namespace).escape_debug(), short(name).escape_debug());
     let dry = if request.dry_run == Some(true) { " (dry run)" } else { "" };
     let what = match verdict {
         Verdict::Injected => "is put into the mesh",
@@ -242,9 +244,14 @@ fn describe(request: &Request, verdict: Verdict, warnings: &[String]) -> String 
     let mut line = format!("{namespace}/{name} {what}{dry}");
     for warning in warnings {
         line.push_str("; ");
-        line.extend(warning.escape_debug());
+        line.extend(short(warning).escape_debug());
     }
     line
+}
+
+/// Whoever may create pods, or reaches our port, writes what this is made of.
+fn short(text: &str) -> &str {
+    text.char_indices().nth(TEXT_MOST).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
 #[cfg(test)]

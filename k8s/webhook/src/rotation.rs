@@ -153,12 +153,15 @@ impl Rotation {
             };
             let mut data = found.as_ref().and_then(|found| found.get("data")).cloned().unwrap_or_default();
             let has = Bundle::parse(&decode(&data, "ca.crt").unwrap_or_default());
-            let bundle = has.and(&own.cloned().into_iter().collect());
-            let (usable, is_due) = self.good(&data, &bundle).unzip();
+            let knows_own = own.is_none_or(|own| has.contains(own));
+            // In front: a list that is full of others must not cut it off.
+            let with_own = own.cloned().into_iter().collect::<Bundle>().and(&has);
+            // The same order at each replica, or they would write caBundle in turns.
+            let (usable, is_due) = self.good(&data, if knows_own { &has } else { &with_own }).unzip();
             match is_due {
-                Some(false) if has == bundle => return usable.ok_or(failure),
-                Some(false) => data["ca.crt"] = STANDARD.encode(bundle.pem()).into(),
-                _ => data = self.made(&bundle)?,
+                Some(false) if knows_own => return usable.ok_or(failure),
+                Some(false) => data["ca.crt"] = STANDARD.encode(with_own.pem()).into(),
+                _ => data = self.made(&with_own)?,
             }
             let written = match found {
                 Some(mut secret) => {

@@ -151,3 +151,34 @@ async fn bad_files_at_the_start_are_an_error_with_the_file() {
     fs::write(folder.path().join("tls.key"), made().key).unwrap();
     check(format!("{path}: tls.crt and tls.key: ")).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_settings_file_is_a_bad_one_and_an_empty_mapping_are_the_defaults() {
+    let (folder, made) = (TempDir::new().unwrap(), made());
+    write(folder.path(), &made);
+    let file = folder.path().join("settings.yaml");
+    let mut options = options(Certificates::Folder(folder.path().to_owned()));
+    options.settings = Some(file.clone());
+    for empty in ["", "\n"] {
+        fs::write(&file, empty).unwrap();
+        match Webhook::start(options.clone()).await {
+            Err(StartError::File(why)) => {
+                assert_eq!(why, format!("{}: is empty; write settings, or {{}} for the defaults", file.display()));
+            }
+            _ => panic!("it started"),
+        }
+    }
+    fs::write(&file, "image: registry.example/ldmesh:1\n").unwrap();
+    let webhook = Webhook::start(options).await.unwrap();
+    let mut connection = Connection::open(webhook.address(), &made.ca).await.unwrap();
+    // Whoever writes it in place empties it first.
+    fs::write(&file, "").unwrap();
+    until("it is bad", || metric(&webhook, "ldmesh_webhook_reload_failed{what=\"settings\"} 1")).await;
+    assert_eq!(image(&mut connection).await, "registry.example/ldmesh:1");
+    let next = folder.path().join("next.yaml");
+    fs::write(&next, "{}\n").unwrap();
+    fs::rename(&next, &file).unwrap();
+    until("it is good", || metric(&webhook, "ldmesh_webhook_reload_failed{what=\"settings\"} 0")).await;
+    assert_eq!(image(&mut connection).await, "ldmesh");
+    webhook.shut_down().await;
+}

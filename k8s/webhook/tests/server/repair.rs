@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use webhook::{Certificates, Webhook};
 
@@ -112,5 +114,32 @@ async fn a_late_replica_does_not_take_away_what_another_one_has_just_added() {
     assert!(bundle.contains(&others) && bundle.contains(&fake.secret("ca.crt").unwrap()), "{bundle}");
     let patches = fake.objects.lock().unwrap().changes.iter().filter(|change| change.starts_with("PATCH")).count();
     assert_eq!(patches, 2, "the first is refused");
+    webhook.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_full_of_strangers_cas_does_not_cut_off_the_own_one() {
+    let fake = Fake::start().await;
+    let every = Duration::from_millis(200);
+    let webhook = replica_every(&fake, every).await;
+    ready(&webhook).await;
+    until("it works", || injects(&fake, &webhook)).await;
+    let (ours, certificate) = (fake.secret("ca.crt").unwrap(), fake.secret("tls.crt"));
+    let strangers: String = (0..20).map(|_| super::made().ca).collect();
+    let full = STANDARD.encode(&strangers);
+    set_bundle(fake.objects.lock().unwrap().configuration.as_mut().unwrap(), &strangers);
+    fake.objects.lock().unwrap().secret.as_mut().unwrap()["data"]["ca.crt"] = full.into();
+    until("the own one is there again", || async { fake.secret("ca.crt").unwrap().starts_with(&ours) }).await;
+    until("it is trusted", || async { fake.bundles()[0].as_ref().unwrap().contains(&ours) }).await;
+    assert_eq!(fake.secret("tls.crt"), certificate, "nothing new had to be made");
+    let begin = Instant::now();
+    admit_until(&fake, &[&webhook], || begin.elapsed() > 5 * every).await;
+    // Nor does a new one.
+    let served = json!({"tls.crt": "%", "tls.key": "", "ca.crt": STANDARD.encode(strangers + &ours)});
+    fake.damage_secret(served);
+    let is_new = || fake.secret("tls.crt").is_some_and(|new| new.contains("BEGIN") && Some(new) != certificate);
+    admit_until(&fake, &[&webhook], is_new).await;
+    let begin = Instant::now();
+    admit_until(&fake, &[&webhook], || begin.elapsed() > 5 * every).await;
     webhook.shut_down().await;
 }
