@@ -9,14 +9,15 @@ if [[ ${1:-} == --quick ]]; then
   document=target/bench/performance.md quick=(--quick)
 fi
 
-scripts/prepare.sh gcc curl ip ss nginx haproxy dnsmasq microsocks iptables git +libnginx-mod-stream +proxychains4 +libsocket-wrapper
+scripts/prepare.sh gcc valgrind curl ip ss nginx haproxy microsocks iptables git +libnginx-mod-stream +proxychains4 +libsocket-wrapper
 scripts/build.sh
 scripts/envoy.sh >/dev/null
+scripts/coredns.sh >/dev/null
 # The harness's own programs, too.
 cargo build -p ctests -p bench --bins
 bench=${CARGO_TARGET_DIR:-target}/debug/bench
 
-for part in side-by-side names programs scale; do
+for part in hooks side-by-side names programs scale; do
   "$bench" measure "$part" "${quick[@]}"
 done
 "$bench" report --document "$document"

@@ -50,19 +50,22 @@ if step "release builds" scripts/build.sh && step "portable library" scripts/bui
   step "instruction counts" scripts/instructions.sh
   step "bills of materials" scripts/sbom.sh
   step "systems with other libcs" eval "scripts/rootfs.sh bullseye && scripts/rootfs.sh sid"
-  # Without a Go that is new enough, tests against Istio, the chart and the faulty control plane skip themselves by name.
+  # Without a Go that is new enough, tests against Istio, the chart and the faulty control plane skip themselves by name,
+  # and there are no benchmarks.
+  benchmarks=()
   if printf '%s\n' go1.26 "$(go env GOVERSION 2>/dev/null)" | sort -VC; then
     step "a real Istio" scripts/istiod.sh
     step "a real helm" scripts/helm.sh
     step "a real cert-manager" scripts/cert-manager.sh
     step "a faulty control plane" scripts/go-control-plane.sh
+    step "a real CoreDNS" scripts/coredns.sh && benchmarks=(scripts/bench.sh --quick)
   fi
   # Without a JDK and Maven, the demo's tests skip themselves by name.
   if scripts/prepare.sh javac mvn; then
     step "the Spring demo" scripts/spring.sh
   fi
   if step "a real Envoy" scripts/envoy.sh; then
-    step "benchmarks, briefly" scripts/bench.sh --quick
+    if ((${#benchmarks[@]})); then step "benchmarks, briefly" "${benchmarks[@]}"; fi
     step "end-to-end tests" timeout 45m cargo test -p ctests --no-fail-fast -- --show-output
     step "compatibility tables" cargo run --quiet -p ctests --bin table -- "$LDMESH_TABLE" --document docs/compatibility.md
   else

@@ -165,10 +165,10 @@ fn an_ejection_ends_by_its_time_and_the_next_one_is_longer() {
     let detection = "consecutive5xxErrors: 1, interval: 60s, baseEjectionTime: 2s, maxEjectionPercent: 50";
     let _control_plane = pod.serve(&greeter(2, detection));
     let mut dialer = Told::dialer(&pod);
+    let mut began = now_us();
     dialer.dial_into_mesh(&pod);
-    let mut began = 0;
     wait_for_ejection(&pod, 1, || {
-        if began == 0 || ejected(&pod).is_empty() {
+        if ejected(&pod).is_empty() {
             began = now_us();
             dialer.dial();
         }
@@ -179,7 +179,8 @@ fn an_ejection_ends_by_its_time_and_the_next_one_is_longer() {
     let (at, _) = wait_for("it is back", Duration::from_secs(20), || pod.dump(), reached);
     let lasted = at - began;
     println!("ejected for {} ms", lasted / 1000);
-    assert!((1_999_000..10_000_000).contains(&lasted), "{lasted} us");
+    // Ejections are timed by the kernel's coarse clock, whose tick is at most 10 ms.
+    assert!((1_990_000..10_000_000).contains(&lasted), "{lasted} us");
     assert_eq!(ejected(&pod), NOBODY);
     back.kill();
     let _refusing = backend(&pod, Mode::Refuse, 1);

@@ -24,4 +24,4 @@ pub mod state;
 
 /// The version of every file format in the run directory: part of the directory's path, so that two versions
 /// of the library never meet in one file.
-pub const FORMAT_VERSION: u32 = 6;
+pub const FORMAT_VERSION: u32 = 7;

@@ -6,6 +6,7 @@
 //! Every figure that is compared is a median of rounds, and every ratio the median of ratios within one round: the
 //! speed of a machine drifts.
 
+mod hooks;
 mod names;
 mod place;
 mod programs;
@@ -51,6 +52,7 @@ enum Command {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Part {
+    Hooks,
     SideBySide,
     Names,
     Programs,
@@ -90,6 +92,7 @@ fn main() -> Result<()> {
         Command::Measure { part, quick, only } => {
             let effort = if quick { Effort::Quick } else { Effort::Full };
             let mut results = match part {
+                Part::Hooks => hooks::measure(effort),
                 Part::SideBySide => side_by_side::measure(effort, &only),
                 Part::Names => names::measure(effort),
                 Part::Programs => programs::measure(effort),

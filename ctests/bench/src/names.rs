@@ -1,9 +1,8 @@
 //! Look-ups of a service's name: by libc from `/etc/hosts` and from a DNS server beside the client, and in the mesh.
 
 use anyhow::{Context, Result};
-use ctests::{Finished, Pod, Running, wait_until};
+use ctests::{CoreDns, Pod};
 use std::process::Command;
-use std::time::Duration;
 
 use crate::place::Place;
 use crate::results::Results;
@@ -17,7 +16,7 @@ const DNS: &str = "127.0.0.53";
 pub fn measure(effort: Effort) -> Result<Results> {
     let mut results = Results::default();
     let plain = Pod::builder().resolv_conf(&resolv_conf()).build();
-    let _server = dns(&plain);
+    let _server = CoreDns::start(&plain, DNS, &[(FULL, "10.96.0.10")])?;
     let hosts = format!("127.0.0.1 localhost\n10.244.0.2 app-0\n10.96.0.10 {FULL} greeter\n");
     let listed = Pod::builder().resolv_conf(&resolv_conf()).hosts(&hosts).build();
     let meshed = Pod::builder().resolv_conf(&resolv_conf()).build();
@@ -45,17 +44,4 @@ pub fn measure(effort: Effort) -> Result<Results> {
 /// As kubelet writes it for a pod of the namespace `default`.
 fn resolv_conf() -> String {
     format!("search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver {DNS}\noptions ndots:5\n")
-}
-
-/// dnsmasq, which knows the service and denies all else: a cluster's DNS without its hops.
-#[track_caller]
-fn dns(pod: &Pod) -> Running {
-    let mut command = pod.command("dnsmasq");
-    command.args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces"]);
-    command.args(["--user=root", "--pid-file=", "--local=/cluster.local/"]);
-    command.arg(format!("--listen-address={DNS}")).arg(format!("--host-record={FULL},10.96.0.10"));
-    let running = Running::start(&mut command);
-    let answers = || Finished::of(pod.command("getent").args(["ahostsv4", FULL])).status.success();
-    wait_until("a DNS server", Duration::from_secs(10), || pod.dump(), answers);
-    running
 }

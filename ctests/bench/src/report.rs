@@ -10,12 +10,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::hooks;
 use crate::results::Results;
 use figure::{Unit, shown};
 pub use machine::versions;
 
 /// All parts that were measured.
 pub struct Measured {
+    hooks: Results,
     side_by_side: Results,
     names: Results,
     programs: Results,
@@ -39,6 +41,10 @@ const MEMORY: &[Column] = &[
     ("helpers, with the connections", "others_kib", Unit::Memory),
 ];
 const START: &[Column] = &[("p50", "p50_ns", Unit::Time), ("p99", "p99_ns", Unit::Time)];
+
+const HOOK: &[Column] =
+    &[("through the hook", "p50_ns", Unit::Time), ("libc", "libc_ns", Unit::Time), ("added", "added_ns", Unit::Time)];
+const SYSTEM_CALL: &[Column] = &[("together", "p50_ns", Unit::Time)];
 
 const FIRST_LOAD: &[Column] = &[
     ("largest message", "largest_message_bytes", Unit::Bytes),
@@ -72,6 +78,7 @@ const STREAMS: &[Column] = &[
 /// Writes the document, and its plots into a folder beside it that has its name.
 pub fn write(folder: &Path, document: &Path) -> Result<()> {
     let measured = Measured {
+        hooks: Results::read(folder, "hooks")?,
         side_by_side: Results::read(folder, "side-by-side")?,
         names: Results::read(folder, "names")?,
         programs: Results::read(folder, "programs")?,
@@ -81,6 +88,7 @@ pub fn write(folder: &Path, document: &Path) -> Result<()> {
     fs::create_dir_all(&plots).with_context(|| plots.display().to_string())?;
     let parts = [
         head(&measured)?,
+        hooks(&measured.hooks),
         side_by_side(&measured, &plots)?,
         names(&measured),
         programs(&measured),
@@ -107,6 +115,23 @@ fn head(measured: &Measured) -> Result<String> {
         versions.join(", "),
         budgets::table(measured)
     ))
+}
+
+fn hooks(results: &Results) -> String {
+    let mut text = String::from(
+        "## Hooks\n\nOne call in a program of the mesh, beside libc's own in the same process, in turn. A connect that is not \
+         of the mesh is of a socket that is connected, which the kernel refuses at once; a connect of the mesh goes to a \
+         listener in the same process. libc's `getaddrinfo` beside that of a mesh name is given digits; of what is not of \
+         the mesh, both refuse the socket type.\n\n",
+    );
+    text.push_str(&table(results, hooks::CALLS, "", HOOK));
+    text.push_str(
+        "Most of what a connect of the mesh adds are system calls. Whether the socket is one of TCP, its cookie, whether its \
+         SYN left, its own address are asked each time; where the cluster has another endpoint, a blocking connect is given \
+         the cluster's connect timeout, which takes four more. A look-up asks whether two files changed. By themselves:\n\n",
+    );
+    text.push_str(&table(results, hooks::SYSTEM_CALLS, "", SYSTEM_CALL));
+    text
 }
 
 fn side_by_side(measured: &Measured, plots: &Path) -> Result<String> {
@@ -155,8 +180,8 @@ fn names(measured: &Measured) -> String {
     let results = &measured.names;
     let mut text = String::from(
         "## Names\n\n`getaddrinfo` of a service's name with kubelet's `resolv.conf` (three search domains, `ndots:5`), by \
-         Rust's standard library. The DNS server is dnsmasq on loopback, which answers from memory: a cluster's is \
-         farther. ldmesh looks at `/etc/hosts` and `resolv.conf` each time whether they changed.\n\n",
+         Rust's standard library. The DNS server is CoreDNS, as clusters have it, but on loopback and with a file of one zone: a \
+         cluster's is farther. ldmesh looks at `/etc/hosts` and `resolv.conf` each time whether they changed.\n\n",
     );
     for name in ["greeter", "greeter.default.svc.cluster.local", "10.96.0.10"] {
         text.push_str(&format!("`{name}`:\n\n"));

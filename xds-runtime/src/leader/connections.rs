@@ -10,6 +10,9 @@ use crate::state::{Connection, ConnectionState, Found, Network, SockDiag, State}
 
 /// A record whose local port nobody told is dropped after this long.
 const UNKNOWN_LOCAL_MS: Millis = 10_000;
+/// Established connections that one pass looks up, 1 to 4 us each; the next pass goes on. Where more come in a second,
+/// the oldest records give way to them anyhow.
+const LOOK_UPS: usize = 2048;
 
 /// What to do with a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +51,8 @@ pub struct Caretaker {
     diag: Option<SockDiag>,
     /// Where programs may ask the kernel, too.
     network: Option<Network>,
+    /// Established connections, in table order, before the first that the next pass looks up.
+    passed: usize,
     /// Slots whose count differed from the records at the last pass: (count, records).
     differed: HashMap<u32, (u64, u64)>,
 }
@@ -59,7 +64,7 @@ impl Caretaker {
             SockDiag::open().inspect_err(|error| log::warn!("no sock_diag: {error}; connections are not checked"));
         let mut diag = diag.ok();
         let network = diag.as_mut().and_then(network_of);
-        Self { diag, network, differed: HashMap::new() }
+        Self { diag, network, passed: 0, differed: HashMap::new() }
     }
 
     /// Tells the pod's processes whether they may ask the kernel, too, and where.
@@ -69,8 +74,9 @@ impl Caretaker {
         }
     }
 
-    /// Looks every record up. Returns how many live on. A connect that lasts for longer than its cluster's connect
-    /// timeout is a failure, counted once, whatever becomes of it. `go_on` is called between some of them.
+    /// Looks up every connect that is under way and [`LOOK_UPS`] established connections, in turns. Returns how many
+    /// live on. A connect that lasts for longer than its cluster's connect timeout is a failure, counted once, whatever
+    /// becomes of it. `go_on` is called between some of them.
     pub fn check(
         &mut self,
         state: State,
@@ -81,9 +87,18 @@ impl Caretaker {
     ) -> usize {
         const IN_ONE_GO: usize = 256;
         self.tell(state);
-        let mut live = 0;
-        for (nth, (cookie, connection)) in (1..).zip(state.connections()) {
-            if nth % IN_ONE_GO == 0 {
+        let (mut live, mut asked, mut established, mut dropped) = (0, 0, 0, 0);
+        let turn = self.passed..self.passed + LOOK_UPS;
+        for (cookie, connection) in state.connections() {
+            if !connection.state.is_under_way() {
+                established += 1;
+                if !turn.contains(&(established - 1)) {
+                    live += 1;
+                    continue;
+                }
+            }
+            asked += 1;
+            if asked % IN_ONE_GO == 0 {
                 go_on();
             }
             let found = self.find(cookie, &connection);
@@ -116,10 +131,13 @@ impl Caretaker {
                 Care::Drop => {
                     if let Some(gone) = state.forget(cookie, now) {
                         gone.member().uncount(&state);
+                        dropped += usize::from(!connection.state.is_under_way());
                     }
                 }
             }
         }
+        // Those that were dropped stand before nobody any more.
+        self.passed = if turn.end < established { turn.end - dropped } else { 0 };
         live
     }
 
@@ -243,6 +261,30 @@ mod tests {
         assert_eq!(caretaker.check(state, &Mesh::default(), &mut Outliers::new(1), 3000, &mut || ()), 1);
         assert_eq!(state.connection(cookie).unwrap().state, ConnectionState::Established);
         assert_eq!(state.slot(slot, tag).unwrap().last_success(), 2000);
+    }
+
+    #[test]
+    fn of_very_many_connections_each_pass_looks_some_up_until_all_had_their_turn() {
+        const MANY: usize = 2 * LOOK_UPS + 10;
+        let (state, slot, tag) = fixture();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let kept = record(state, &socket, ConnectionState::Established, slot, tag);
+        let gone = Connection { local_port: 1, ..state.connection(kept).unwrap() };
+        // A full bucket lets its oldest go, which is not what this is about.
+        let mut cookies = (kept + 1..).filter(|cookie| state.record(*cookie, &gone, 1000).is_none());
+        let last = cookies.by_ref().nth(MANY).unwrap();
+        let connecting = Connection { state: ConnectionState::Connecting, ..gone };
+        state.record(last + 1, &connecting, 1000);
+        let before = state.connections().count();
+        let mut caretaker = Caretaker::new();
+        let mut pass = || caretaker.check(state, &Mesh::default(), &mut Outliers::new(1), 2000, &mut || ());
+        assert!(pass().abs_diff(before - LOOK_UPS) <= 1);
+        assert!(state.connection(last + 1).is_none(), "who is under way does not wait for a turn");
+        assert!(pass().abs_diff(before - 2 * LOOK_UPS) <= 1);
+        let live = [pass(), pass()];
+        assert_eq!(live, [1, 1], "the one that is there");
+        assert!(state.connection(kept).is_some());
     }
 
     #[test]

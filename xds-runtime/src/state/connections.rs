@@ -9,18 +9,27 @@
 //! free (0) --CAS--> claimed (bit 63, time) --fill, store--> cookie --leader or owner--> free
 //! ```
 //! A claim whose writer died is free again after [`CLAIM_MS`].
+//!
+//! ```text
+//! bucket: eight cookies | when each was opened | what each says
+//! ```
+//! A search reads the one cache line of the cookies; only a full bucket is asked for its times.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::shm::{Millis, WordAddr, Words, hash_words, pack, unpack};
-use crate::state::{Member, State};
+use crate::state::{HEADER_WORDS, Member, State};
 
 /// Records in the table.
 pub const CONNECTIONS: usize = 8192;
 const WAYS: usize = 8;
 const CLAIMED: u64 = 1 << 63;
 const CLAIM_MS: Millis = 5_000;
-const COOKIE: usize = 0;
+/// Words of a record beside its cookie and its time.
+const CONTENT: usize = 10;
+const BUCKET_WORDS: usize = WAYS * (2 + CONTENT);
+/// Words of the table.
+pub(super) const TABLE_WORDS: usize = CONNECTIONS / WAYS * BUCKET_WORDS;
 
 /// What a connection record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,28 +96,22 @@ impl State {
     /// Records a connection under its socket's cookie, replacing what was recorded for the same socket. Returns
     /// the record that had to go for it, if any: its slots are the caller's to uncount.
     pub fn record(&self, cookie: u64, connection: &Connection, now: Millis) -> Option<Connection> {
-        let mut displaced = None;
         let (index, former) = self.claim(cookie, now)?;
-        if former {
-            displaced = self.read_record(index);
-        }
-        let words = self.connection_words(index)?;
+        let record = self.record_at(index)?;
+        let displaced = if former { record.read() } else { None };
         // No word of the content may become visible before the claim: a reader tells a torn record by it.
         std::sync::atomic::fence(Ordering::Release);
+        record.opened.store(connection.opened, Ordering::Relaxed);
         for (at, word) in encode(connection).into_iter().enumerate() {
-            words.cell(at + 1)?.store(word, Ordering::Relaxed);
+            record.content.cell(at)?.store(word, Ordering::Relaxed);
         }
-        words.cell(COOKIE)?.store(cookie, Ordering::Release);
+        record.cookie.store(cookie, Ordering::Release);
         displaced
     }
 
     /// What is recorded for a socket.
     pub fn connection(&self, cookie: u64) -> Option<Connection> {
-        let index = self.find(cookie)?;
-        let connection = self.read_record(index)?;
-        let words = self.connection_words(index)?;
-        std::sync::atomic::fence(Ordering::Acquire);
-        (words.load(COOKIE)? == cookie).then_some(connection)
+        self.find(cookie)?.read_of(cookie)
     }
 
     /// A connection that was under way is established: true for the one caller that noted it. `seen` is the record
@@ -123,7 +126,7 @@ impl State {
     }
 
     fn advance(&self, cookie: u64, seen: &Connection, to: ConnectionState) -> bool {
-        let Some(cell) = self.find(cookie).and_then(|index| self.connection_words(index)?.cell(1 + PORTS)) else {
+        let Some(cell) = self.find(cookie).and_then(|record| record.content.cell(PORTS)) else {
             return false;
         };
         let next = Connection { state: to, ..*seen };
@@ -133,122 +136,136 @@ impl State {
 
     /// Forgets a socket. The one caller that removed the record gets it (and uncounts its slots).
     pub fn forget(&self, cookie: u64, now: Millis) -> Option<Connection> {
-        let words = self.connection_words(self.find(cookie)?)?;
-        let cell = words.cell(COOKIE)?;
-        cell.compare_exchange(cookie, CLAIMED | now, Ordering::AcqRel, Ordering::Relaxed).ok()?;
-        let mut copy = copy(words)?;
+        let record = self.find(cookie)?;
+        record.cookie.compare_exchange(cookie, CLAIMED | now, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        let mut content = record.content.array::<CONTENT>(0)?;
         // Taken, not read: who looked the record up before and is late (the leader) notes nothing in it any more.
-        if let (Some(last), Some(ports)) = (copy.get_mut(PORTS), words.cell(1 + PORTS)) {
+        if let (Some(last), Some(ports)) = (content.get_mut(PORTS), record.content.cell(PORTS)) {
             *last = ports.swap(0, Ordering::AcqRel);
         }
-        cell.store(0, Ordering::Release);
-        decode(copy)
+        let opened = record.opened.load(Ordering::Relaxed);
+        record.cookie.store(0, Ordering::Release);
+        decode(content, opened)
     }
 
     /// Every record with its cookie, in table order (leader, status).
     pub fn connections(&self) -> impl Iterator<Item = (u64, Connection)> + '_ {
-        (0..CONNECTIONS).filter_map(|index| {
-            let cookie = self.connection_words(index)?.cell(COOKIE)?.load(Ordering::Acquire);
-            if cookie == 0 || cookie & CLAIMED != 0 {
-                return None;
-            }
-            self.connection(cookie).map(|connection| (cookie, connection))
-        })
+        (0..CONNECTIONS).filter_map(|index| self.connection_at(index))
     }
 
     /// The record at `index` with its cookie, if it is one of this cluster's; a word or two are read of any other.
     pub(super) fn connection_of(&self, index: usize, cluster: (u32, u64)) -> Option<(u64, Connection)> {
-        let words = self.connection_words(index)?;
-        if unpack(words.load(1 + SLOTS)?).1 != cluster.0 || words.load(1 + CLUSTER_TAG)? != cluster.1 {
+        let content = self.record_at(index)?.content;
+        if unpack(content.load(SLOTS)?).1 != cluster.0 || content.load(CLUSTER_TAG)? != cluster.1 {
             return None;
         }
-        let cookie = words.cell(COOKIE)?.load(Ordering::Acquire);
-        if cookie == 0 || cookie & CLAIMED != 0 {
-            return None;
-        }
-        let connection = self.connection(cookie)?;
+        let (cookie, connection) = self.connection_at(index)?;
         (connection.cluster_slot == Some(cluster.0) && connection.cluster_tag == cluster.1)
             .then_some((cookie, connection))
+    }
+
+    /// The record at `index` with its cookie, if a socket is recorded there.
+    fn connection_at(&self, index: usize) -> Option<(u64, Connection)> {
+        let record = self.record_at(index)?;
+        let cookie = record.cookie.load(Ordering::Acquire);
+        if !is_cookie(cookie) {
+            return None;
+        }
+        Some((cookie, record.read_of(cookie)?))
     }
 
     fn bucket(cookie: u64) -> usize {
         (hash_words(&[cookie]) as usize % (CONNECTIONS / WAYS)) * WAYS
     }
 
-    fn find(&self, cookie: u64) -> Option<usize> {
-        if cookie == 0 || cookie & CLAIMED != 0 {
+    fn record_at(&self, index: usize) -> Option<Record> {
+        if index >= CONNECTIONS {
+            return None;
+        }
+        let bucket = self.words.slice(HEADER_WORDS + index / WAYS * BUCKET_WORDS, BUCKET_WORDS)?;
+        let way = index % WAYS;
+        Some(Record {
+            cookie: bucket.cell(way)?,
+            opened: bucket.cell(WAYS + way)?,
+            content: bucket.slice(2 * WAYS + way * CONTENT, CONTENT)?,
+        })
+    }
+
+    fn find(&self, cookie: u64) -> Option<Record> {
+        if !is_cookie(cookie) {
             return None;
         }
         let bucket = Self::bucket(cookie);
-        (bucket..bucket + WAYS).find(|index| {
-            self.connection_words(*index)
-                .and_then(|words| words.cell(COOKIE))
-                .is_some_and(|cell| cell.load(Ordering::Acquire) == cookie)
-        })
+        let mut ways = (bucket..bucket + WAYS).filter_map(|index| self.record_at(index));
+        ways.find(|record| record.cookie.load(Ordering::Acquire) == cookie)
     }
 
     /// Claims a record for `cookie`: its own, a free one, one whose claim died, or the bucket's oldest.
     /// True = the record held a connection.
     fn claim(&self, cookie: u64, now: Millis) -> Option<(usize, bool)> {
-        if cookie == 0 || cookie & CLAIMED != 0 {
+        if !is_cookie(cookie) {
             return None;
         }
+        let bucket = Self::bucket(cookie);
+        let is_free = |word: u64| word == 0 || (word & CLAIMED != 0 && now.saturating_sub(word & !CLAIMED) >= CLAIM_MS);
         // A lost race means that somebody else made progress: look again, a few times.
         for _ in 0..4 {
-            let bucket = Self::bucket(cookie);
-            let mut best: Option<(usize, u64, u8, Millis)> = None;
-            for index in bucket..bucket + WAYS {
-                let words = self.connection_words(index)?;
-                let found = words.cell(COOKIE)?.load(Ordering::Acquire);
-                let opened = words.load(OPENED).unwrap_or(0);
-                let rank = match found {
-                    own if own == cookie => 0,
-                    0 => 1,
-                    claim if claim & CLAIMED != 0 => {
-                        if now.saturating_sub(claim & !CLAIMED) < CLAIM_MS {
-                            continue;
-                        }
-                        1
-                    }
-                    _ => 2,
-                };
-                if best.is_none_or(|(_, _, best_rank, best_opened)| (rank, opened) < (best_rank, best_opened)) {
-                    best = Some((index, found, rank, opened));
-                }
+            let mut cookies = [0; WAYS];
+            for (way, word) in cookies.iter_mut().enumerate() {
+                *word = self.record_at(bucket + way)?.cookie.load(Ordering::Acquire);
             }
-            let (index, found, rank, _) = best?;
-            let cell = self.connection_words(index)?.cell(COOKIE)?;
+            let opened = |way: usize| self.record_at(bucket + way).map(|record| record.opened.load(Ordering::Relaxed));
+            let way = cookies
+                .iter()
+                .position(|word| *word == cookie)
+                .or_else(|| cookies.iter().position(|word| is_free(*word)))
+                .or_else(|| {
+                    (0..WAYS)
+                        .filter(|way| cookies.get(*way).is_some_and(|word| is_cookie(*word)))
+                        .min_by_key(|way| opened(*way))
+                })?;
+            let found = *cookies.get(way)?;
+            let cell = self.record_at(bucket + way)?.cookie;
             if cell.compare_exchange(found, CLAIMED | now, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                return Some((index, rank != 1));
+                return Some((bucket + way, is_cookie(found)));
             }
         }
         None
     }
-
-    fn read_record(&self, index: usize) -> Option<Connection> {
-        decode(copy(self.connection_words(index)?)?)
-    }
 }
 
-/// The content of a record.
-fn copy(words: Words<'_>) -> Option<[u64; RECORD]> {
-    let mut copy = [0; RECORD];
-    for (at, word) in copy.iter_mut().enumerate() {
-        *word = words.load(at + 1)?;
-    }
-    Some(copy)
+/// False for the words of a free and of a claimed record.
+const fn is_cookie(word: u64) -> bool {
+    word != 0 && word & CLAIMED == 0
 }
 
-const RECORD: usize = 11;
-/// Word of a record that holds the time it was opened.
-const OPENED: usize = 9;
+/// Where a record stands.
+#[derive(Clone, Copy)]
+struct Record {
+    cookie: &'static AtomicU64,
+    opened: &'static AtomicU64,
+    content: Words<'static>,
+}
+
+impl Record {
+    fn read(&self) -> Option<Connection> {
+        decode(self.content.array(0)?, self.opened.load(Ordering::Relaxed))
+    }
+
+    /// What is recorded, if it is still this socket's.
+    fn read_of(&self, cookie: u64) -> Option<Connection> {
+        let connection = self.read()?;
+        std::sync::atomic::fence(Ordering::Acquire);
+        (self.cookie.load(Ordering::Relaxed) == cookie).then_some(connection)
+    }
+}
 
 /// Word of a record's content that holds ports and state.
 const PORTS: usize = 6;
 /// Word of its content that holds the slots of endpoint and cluster.
 const SLOTS: usize = 7;
 /// Word of its content that holds the tag of the cluster's slot.
-const CLUSTER_TAG: usize = 10;
+const CLUSTER_TAG: usize = 9;
 
 fn ports_word(c: &Connection) -> u64 {
     let state = match c.state {
@@ -259,7 +276,7 @@ fn ports_word(c: &Connection) -> u64 {
     u64::from(c.dialled_port) << 48 | u64::from(c.remote_port) << 32 | u64::from(c.local_port) << 16 | state
 }
 
-fn encode(c: &Connection) -> [u64; RECORD] {
+fn encode(c: &Connection) -> [u64; CONTENT] {
     [
         c.dialled.hi,
         c.dialled.lo,
@@ -269,26 +286,14 @@ fn encode(c: &Connection) -> [u64; RECORD] {
         c.local.lo,
         ports_word(c),
         pack(c.endpoint_slot.unwrap_or(NO_SLOT), c.cluster_slot.unwrap_or(NO_SLOT)),
-        c.opened,
         c.endpoint_tag,
         c.cluster_tag,
     ]
 }
 
-fn decode(words: [u64; RECORD]) -> Option<Connection> {
-    let [
-        dialled_hi,
-        dialled_lo,
-        remote_hi,
-        remote_lo,
-        local_hi,
-        local_lo,
-        ports,
-        slots,
-        opened,
-        endpoint_tag,
-        cluster_tag,
-    ] = words;
+fn decode(content: [u64; CONTENT], opened: Millis) -> Option<Connection> {
+    let [dialled_hi, dialled_lo, remote_hi, remote_lo, local_hi, local_lo, ports, slots, endpoint_tag, cluster_tag] =
+        content;
     let slot = |word| if word == NO_SLOT { None } else { Some(word) };
     let (endpoint_slot, cluster_slot) = unpack(slots);
     Some(Connection {
@@ -364,7 +369,7 @@ mod tests {
         let state = state(1);
         let under_way = Connection { state: ConnectionState::Connecting, ..connection(8080, 5) };
         state.record(9, &under_way, 5);
-        let late = state.find(9).and_then(|index| state.connection_words(index)?.cell(1 + PORTS)).unwrap();
+        let late = state.find(9).and_then(|record| record.content.cell(PORTS)).unwrap();
         assert_eq!(state.forget(9, 6), Some(under_way));
         let overdue = Connection { state: ConnectionState::Overdue, ..under_way };
         let [from, to] = [under_way, overdue].map(|connection| ports_word(&connection));
@@ -398,8 +403,7 @@ mod tests {
         let state = state(1);
         let bucket = State::bucket(1);
         for index in bucket..bucket + WAYS {
-            let words = state.connection_words(index).unwrap();
-            words.cell(COOKIE).unwrap().store(CLAIMED | 1000, Ordering::Relaxed);
+            state.record_at(index).unwrap().cookie.store(CLAIMED | 1000, Ordering::Relaxed);
         }
         state.record(1, &connection(8080, 1001), 1001);
         assert_eq!(state.connection(1), None, "fresh claims are left alone");

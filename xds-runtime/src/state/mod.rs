@@ -38,8 +38,6 @@ const AT_LOOK: usize = 5;
 const HEADER_WORDS: usize = 64;
 /// Words of a slot.
 pub(crate) const SLOT_WORDS: usize = 12;
-/// Words of a connection record.
-pub(crate) const CONNECTION_WORDS: usize = 16;
 /// Slots of a new file.
 pub const FIRST_SLOTS: usize = 4096;
 /// Slots beyond which the file does not grow; endpoints past them are balanced without counters.
@@ -47,7 +45,7 @@ pub const MAX_SLOTS: usize = 1 << 18;
 
 /// Words of a file with `slots` slots.
 pub const fn state_words(slots: usize) -> usize {
-    HEADER_WORDS + CONNECTIONS * CONNECTION_WORDS + slots * SLOT_WORDS
+    HEADER_WORDS + connections::TABLE_WORDS + slots * SLOT_WORDS
 }
 
 /// The mapped STATE file.
@@ -115,14 +113,6 @@ impl State {
     pub fn slot_at(&self, index: u32) -> Option<Slot<'static>> {
         let at = state_words(0).checked_add((index as usize).checked_mul(SLOT_WORDS)?)?;
         self.words.slice(at, SLOT_WORDS).map(Slot::new)
-    }
-
-    /// The words of connection record `index`.
-    fn connection_words(&self, index: usize) -> Option<Words<'static>> {
-        if index >= CONNECTIONS {
-            return None;
-        }
-        self.words.slice(HEADER_WORDS + index * CONNECTION_WORDS, CONNECTION_WORDS)
     }
 }
 

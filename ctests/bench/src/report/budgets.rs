@@ -2,10 +2,15 @@
 
 use super::Measured;
 use super::figure::{Unit, shown};
+use crate::hooks;
 use crate::results::Results;
 
 /// The mesh that the budgets of large meshes are of.
 const LARGE: &str = "10,000 x 10";
+
+const QUESTIONS: &str = "4 system calls: a socket's questions";
+const TIMEOUT: &str = "4 system calls: connect timeout";
+const CHECKS: &str = "2 system calls: hosts, resolv.conf";
 
 /// A promise: what it is of, in words; the bounds of the figure, and the figure.
 struct Budget {
@@ -38,7 +43,33 @@ fn all(measured: &Measured) -> Vec<Budget> {
     let kib: fn(f64) -> String = |figure| shown(figure, Unit::Memory);
     let time: fn(f64) -> String = |figure| shown(figure, Unit::Time);
     let times: fn(f64) -> String = |ratio| format!("{ratio:.3}");
+    let hook = |case: &str, figure: &str| measured.hooks.median(hooks::CALLS, case, figure);
+    let beside = |calls: &[&str]| -> Option<f64> {
+        calls.iter().map(|calls| measured.hooks.median(hooks::SYSTEM_CALLS, calls, "p50_ns")).sum()
+    };
+    let less = |all: Option<f64>, calls: &[&str]| Some(all? - beside(calls)?);
     vec![
+        Budget {
+            what: "connect hook, not of the mesh, over libc's connect",
+            promised: "under 60 ns",
+            within: |more| more < 60.0,
+            measured: hook("connect, not of the mesh", "added_ns"),
+            shown: time,
+        },
+        Budget {
+            what: "connect hook, of the mesh, over libc's connect and the hook's system calls",
+            promised: "under 200 ns",
+            within: |more| more < 200.0,
+            measured: less(hook("connect, of the mesh", "added_ns"), &[QUESTIONS, TIMEOUT]),
+            shown: time,
+        },
+        Budget {
+            what: "`getaddrinfo` of a mesh name, without its checks of two files",
+            promised: "under 1 µs",
+            within: |time| time < 1000.0,
+            measured: less(hook("getaddrinfo, of the mesh", "p50_ns"), &[CHECKS]),
+            shown: time,
+        },
         Budget {
             what: "keep-alive request, against direct",
             promised: "1.00 ± 0.02",

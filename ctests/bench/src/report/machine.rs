@@ -5,6 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use ctests::CoreDns;
 
 /// This machine in a line: processors, memory, kernel, system.
 pub fn description() -> Result<String> {
@@ -31,7 +32,8 @@ pub fn versions() -> Result<BTreeMap<String, String>> {
     found.insert("ldmesh".to_owned(), output("git", &["rev-parse", "--short", "HEAD"])?);
     let envoy = crate::ways::envoy_version()?;
     found.insert("Envoy".to_owned(), envoy);
-    let packages = ["curl", "dnsmasq", "haproxy", "iptables", "libsocket-wrapper", "nginx-common", "proxychains4"];
+    found.insert("CoreDNS".to_owned(), CoreDns::version()?);
+    let packages = ["curl", "haproxy", "iptables", "libsocket-wrapper", "nginx-common", "proxychains4"];
     for package in packages {
         let version = output("dpkg-query", &["--show", "--showformat=${Version}", package]);
         // Elsewhere than in Debian nobody knows.

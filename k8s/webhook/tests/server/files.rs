@@ -17,6 +17,13 @@ pub fn write(folder: &Path, made: &Made) {
     fs::write(folder.join("tls.key"), &made.key).unwrap();
 }
 
+/// The file's new content, whole at every moment: one that is empty for an instant would be read as such.
+fn replace(file: &Path, content: &str) {
+    let next = file.with_extension("next");
+    fs::write(&next, content).unwrap();
+    fs::rename(&next, file).unwrap();
+}
+
 /// A mounted Secret as kubelet writes it: files link through `..data`, which is swapped by a rename.
 fn swap(mount: &Path, version: &str, made: &Made) {
     let folder = mount.join(format!("..{version}"));
@@ -95,20 +102,20 @@ async fn settings_are_reloaded_and_a_bad_file_keeps_the_last_good_ones() {
     let (folder, made) = (TempDir::new().unwrap(), made());
     write(folder.path(), &made);
     let file = folder.path().join("settings.yaml");
-    fs::write(&file, "image: registry.example/ldmesh:1\n").unwrap();
+    replace(&file, "image: registry.example/ldmesh:1\n");
     let mut options = options(Certificates::Folder(folder.path().to_owned()));
     options.settings = Some(file.clone());
     let webhook = Webhook::start(options).await.unwrap();
     let mut connection = Connection::open(webhook.address(), &made.ca).await.unwrap();
     assert_eq!(image(&mut connection).await, "registry.example/ldmesh:1");
     for bad in ["image: a b\n", "colour: blue\n", "- x\n", "image: [\n"] {
-        fs::write(&file, bad).unwrap();
+        replace(&file, bad);
         until("it is bad", || metric(&webhook, "ldmesh_webhook_reload_failed{what=\"settings\"} 1")).await;
         assert_eq!(image(&mut connection).await, "registry.example/ldmesh:1");
-        fs::write(&file, "image: registry.example/ldmesh:1\n").unwrap();
+        replace(&file, "image: registry.example/ldmesh:1\n");
         until("it is good", || metric(&webhook, "ldmesh_webhook_reload_failed{what=\"settings\"} 0")).await;
     }
-    fs::write(&file, "image: registry.example/ldmesh:2\n").unwrap();
+    replace(&file, "image: registry.example/ldmesh:2\n");
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while image(&mut connection).await != "registry.example/ldmesh:2" {
         assert!(std::time::Instant::now() < deadline);
