@@ -44,6 +44,14 @@ fn in_strict_mode_pods_wait_for_the_webhook_and_the_webhook_does_not() {
     check_refused(&kubernetes, "late");
     let (created, _) = create(&kubernetes, &pod("default", "nobody-asks", "", "", ""));
     assert!(!injected(&created), "pods that are not asked for are nobody's business");
+    for (name, annotations, spec) in [
+        ("host-network", "", "  hostNetwork: true\n"),
+        ("windows", "", "  os: {name: windows}\n"),
+        ("mirror", "kubernetes.io/config.mirror: \"1\"", "  nodeName: node\n"),
+    ] {
+        let (created, _) = create(&kubernetes, &pod("default", name, LABELLED, annotations, spec));
+        assert!(!injected(&created), "{name} can never be in the mesh");
+    }
     // The replicas' own pods are created meanwhile.
     let _replicas = run(&kubernetes);
     assert!(injected(&create(&kubernetes, &pod("default", "again", LABELLED, "", "")).0));

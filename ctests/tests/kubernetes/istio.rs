@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{SOON, cluster, create, injected, install, namespace, pod, run};
 
+const EVICTABLE: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
 const VALUES: &str = "../istio-template/values.yaml";
 
 /// The folder of Istio's chart `istiod`, as the module of istiod has it.
@@ -119,31 +120,41 @@ fn istios_own_webhook_injects_by_the_template() {
     // Nobody asks for anything.
     assert_eq!(spec["initContainers"][0]["resources"], json!({}), "{created}");
     assert_eq!(spec["initContainers"][0]["securityContext"].get("runAsUser"), None, "{created}");
+    assert_eq!(created["metadata"]["annotations"][EVICTABLE], "ldmesh-files", "{created}");
     // What a container has stays.
     let own = spec["containers"].as_array().unwrap().iter().find(|one| one["name"] == "own").unwrap();
     assert!(own["env"].as_array().unwrap().iter().any(|one| one["name"] == "LD_PRELOAD" && one.get("value").is_none()));
     assert!(!spec.to_string().contains("istio-proxy"), "{created}");
 
-    // A pod that is root as a whole, and whose containers all ask for CPU.
-    let root = |name: &str, user: &str| {
+    // Pods of several users, whose containers all ask for CPU.
+    let users = |name: &str, of_pod: Value, of_app: Value, of_web: Value| {
         json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "namespace": "default", "labels": {"sidecar.istio.io/inject": "true"},
-                "annotations": {"inject.istio.io/templates": "ldmesh"}},
-            "spec": {"securityContext": serde_json::from_str::<Value>(user).unwrap(), "containers": [
-                {"name": "app", "image": "app", "resources": {"requests": {"cpu": "70m", "memory": "9Mi"}, "limits": {"cpu": "1"}}},
-                {"name": "web", "image": "app", "resources": {"requests": {"cpu": "20m"}, "limits": {"cpu": "1"}}},
+                "annotations": {"inject.istio.io/templates": "ldmesh", EVICTABLE: "cache"}},
+            "spec": {"securityContext": of_pod, "containers": [
+                {"name": "app", "image": "app", "securityContext": of_app,
+                 "resources": {"requests": {"cpu": "70m", "memory": "9Mi"}, "limits": {"cpu": "1"}}},
+                {"name": "web", "image": "app", "securityContext": of_web,
+                 "resources": {"requests": {"cpu": "20m"}, "limits": {"cpu": "1"}}},
             ]},
         })
         .to_string()
     };
-    for (name, user, expected) in
-        [("root", r#"{"runAsUser": 0}"#, json!(65532)), ("user", r#"{"runAsUser": 1000, "fsGroup": 0}"#, json!(null))]
-    {
-        let (created, _) = create(&kubernetes, &root(name, user));
+    let user = |user: u32| json!({"runAsUser": user});
+    for (name, of_pod, of_app, of_web, expected) in [
+        ("root", user(0), json!({}), json!({}), json!(0)),
+        ("some-root", user(0), user(1000), json!({}), json!(65532)),
+        ("user", json!({"runAsUser": 1000, "fsGroup": 0}), json!({}), json!({}), json!(1000)),
+        ("containers", user(0), user(1000), user(1000), json!(1000)),
+        ("one", json!({}), user(1000), json!({}), json!(null)),
+    ] {
+        let (created, _) = create(&kubernetes, &users(name, of_pod, of_app, of_web));
         let install = &created["spec"]["initContainers"][0];
         assert_eq!(install["name"], "ldmesh-install", "{created}");
         assert_eq!(install["securityContext"]["runAsUser"], expected, "{created}");
+        assert_eq!(install["securityContext"]["runAsNonRoot"], json!(expected != json!(0)), "{created}");
+        assert_eq!(created["metadata"]["annotations"][EVICTABLE], "cache,ldmesh-files", "{created}");
         assert_eq!(install["resources"], json!({"requests": {"cpu": "70m"}, "limits": {"cpu": "1"}}), "{created}");
     }
 }
