@@ -27,31 +27,23 @@ fn variables(container: &Value) -> Vec<&str> {
 /// Starts istiod with its injection: its chart's templates and ours, asked for by a label of the namespace or of the pod.
 fn istiod_that_injects<'pod>(kubernetes: &Kubernetes<'pod>) -> Istiod<'pod> {
     kubernetes.namespace("istio-system");
-    let only = "templates/istiod-injector-configmap.yaml";
-    let flags =
-        ["template", "istiod", &chart(), "--namespace", "istio-system", "--values", VALUES, "--show-only", only];
-    kubernetes.apply(helm_without_cluster(&flags).success());
+    let chart = chart();
+    let rendered = |template: &str| {
+        let flags =
+            ["template", "istiod", &chart, "--namespace", "istio-system", "--values", VALUES, "--show-only", template];
+        helm_without_cluster(&flags).success().to_owned()
+    };
+    kubernetes.apply(&rendered("templates/istiod-injector-configmap.yaml"));
     let istiod = kubernetes.istiod("{}");
     let bundle = ctests::base64(kubernetes.istio_root().as_bytes());
-    let webhook = |name: &str, namespaces: Value, pods: Value| {
-        json!({
-            "name": name, "namespaceSelector": namespaces, "objectSelector": pods,
-            "clientConfig": {"url": "https://istiod.istio-system.svc:15017/inject", "caBundle": bundle},
-            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
-            "failurePolicy": "Fail", "sideEffects": "None", "admissionReviewVersions": ["v1"],
-        })
-    };
-    let is_not =
-        |key: &str, value: &str| json!({"matchExpressions": [{"key": key, "operator": "NotIn", "values": [value]}]});
-    let (namespace, pod) = ("istio-injection", "sidecar.istio.io/inject");
-    let configuration = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
-        "metadata": {"name": "istio-sidecar-injector"},
-        "webhooks": [
-            webhook("namespace.sidecar-injector.istio.io", json!({"matchLabels": {namespace: "enabled"}}), is_not(pod, "false")),
-            webhook("object.sidecar-injector.istio.io", is_not(namespace, "enabled"), json!({"matchLabels": {pod: "true"}})),
-        ],
-    });
+    let mut configuration: Value = serde_norway::from_str(&rendered("templates/mutatingwebhook.yaml")).unwrap();
+    let webhooks = configuration["webhooks"].as_array_mut().unwrap();
+    assert_eq!(webhooks.len(), 4, "{webhooks:#?}");
+    for webhook in webhooks {
+        // There is no Service: istiod runs beside the API server.
+        assert!(webhook["clientConfig"]["service"].is_object(), "{webhook}");
+        webhook["clientConfig"] = json!({"url": "https://istiod.istio-system.svc:15017/inject", "caBundle": bundle});
+    }
     kubernetes.apply(&configuration.to_string());
     istiod
 }
