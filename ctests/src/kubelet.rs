@@ -29,25 +29,40 @@ pub struct Replica<'pod> {
     pub name: String,
     /// Its own address.
     pub address: String,
+    /// Where its readiness probe asks.
+    health: u16,
     volumes: PathBuf,
     running: Running,
 }
 
 impl<'pod> Kubernetes<'pod> {
-    /// Makes a pod of a Deployment's template, runs it at an address of its own, and waits for its readiness probe.
+    /// Makes a pod of a Deployment's template, runs it at an address of its own, and waits for its probes.
     #[track_caller]
     pub fn replica(&self, namespace: &str, deployment: &str, address: &str) -> Replica<'pod> {
-        let replica = must(self.start_replica(namespace, deployment, address));
+        let found = self.get(&["deployment", deployment, "--namespace", namespace]);
+        let template = &found["spec"]["template"];
+        let container = &template["spec"]["containers"][0];
+        let replica = must(self.start_replica(namespace, deployment, template, address));
         let dump =
             || format!("{}\n{}", self.pod().dump(), replica.get("/metrics").unwrap_or_else(|why| why.to_string()));
-        crate::wait_until(&format!("{} is ready", replica.name), READY, dump, || replica.get("/readyz").is_ok());
+        for probe in ["readinessProbe", "livenessProbe"] {
+            let probe = &container[probe]["httpGet"];
+            let port = must(port(container, &probe["port"]));
+            let path = must(probe["path"].as_str().context("a probe's path"));
+            let what = format!("{} answers at {port}{path}", replica.name);
+            crate::wait_until(&what, READY, dump, || replica.get_from(port, path).is_ok());
+        }
         replica
     }
 
     #[track_caller]
-    fn start_replica(&self, namespace: &str, deployment: &str, address: &str) -> Result<Replica<'pod>> {
-        let found = self.get(&["deployment", deployment, "--namespace", namespace]);
-        let template = &found["spec"]["template"];
+    fn start_replica(
+        &self,
+        namespace: &str,
+        deployment: &str,
+        template: &Value,
+        address: &str,
+    ) -> Result<Replica<'pod>> {
         let name = format!("{deployment}-{}", address.replace('.', "-"));
         let mut object =
             json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
@@ -69,6 +84,7 @@ impl<'pod> Kubernetes<'pod> {
         }
 
         let container = &spec["containers"][0];
+        let health = port(container, &container["readinessProbe"]["httpGet"]["port"])?;
         let program = &artifacts::artifacts().ldmesh;
         let user = spec["securityContext"]["runAsUser"].as_u64().and_then(|user| u32::try_from(user).ok());
         let mut command = match user.filter(|_| can_map_users()) {
@@ -93,7 +109,7 @@ impl<'pod> Kubernetes<'pod> {
         }
         command.env("KUBERNETES_SERVICE_HOST", "127.0.0.1").env("KUBERNETES_SERVICE_PORT", "6443");
         let running = Running::start(&mut command);
-        Ok(Replica { pod: self.pod(), name, address: address.to_owned(), volumes, running })
+        Ok(Replica { pod: self.pod(), name, address: address.to_owned(), health, volumes, running })
     }
 
     /// Writes the volumes of a pod; gives their mount points in the first container.
@@ -133,9 +149,17 @@ impl<'pod> Kubernetes<'pod> {
         must(self.mount(namespace, &found["spec"]["template"]["spec"], &replica.volumes));
     }
 
-    /// What the endpoints controller writes for a Service of one port: the addresses that are ready.
+    /// What the endpoints controller writes for a Service of one port, whose pods there are: the addresses that are
+    /// ready.
     #[track_caller]
-    pub fn endpoints(&self, namespace: &str, service: &str, port: (&str, u16), addresses: &[&str]) {
+    pub fn endpoints(&self, namespace: &str, service: &str, addresses: &[&str]) {
+        let found = self.get(&["service", service, "--namespace", namespace]);
+        let of_service = &found["spec"]["ports"][0];
+        let selector = must(found["spec"]["selector"].as_object().context("no selector"));
+        let selector: Vec<_> =
+            selector.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+        let pods = self.get(&["pods", "--namespace", namespace, "--selector", &selector.join(",")]);
+        let port = must(port(&pods["items"][0]["spec"]["containers"][0], &of_service["targetPort"]));
         let endpoints: Vec<_> =
             addresses.iter().map(|address| json!({"addresses": [address], "conditions": {"ready": true}})).collect();
         let slice = json!({
@@ -143,16 +167,33 @@ impl<'pod> Kubernetes<'pod> {
             "metadata": {
                 "name": service, "namespace": namespace, "labels": {"kubernetes.io/service-name": service},
             },
-            "ports": [{"name": port.0, "port": port.1, "protocol": "TCP"}], "endpoints": endpoints,
+            "ports": [{"name": of_service["name"], "port": port, "protocol": "TCP"}], "endpoints": endpoints,
         });
         self.apply(&slice.to_string());
     }
 }
 
+/// The number of a container's port, which others call by its name or its number.
+fn port(container: &Value, called: &Value) -> Result<u16> {
+    let mut ports = container["ports"].as_array().into_iter().flatten();
+    let number = match called.as_str() {
+        Some(name) => {
+            &ports.find(|port| port["name"] == name).with_context(|| format!("no port {name}"))?["containerPort"]
+        }
+        None => called,
+    };
+    let number = number.as_u64().and_then(|number| u16::try_from(number).ok());
+    number.with_context(|| format!("no port is {called}"))
+}
+
 impl Replica<'_> {
-    /// A page of its health port.
+    /// A page of the port that its readiness probe asks.
     pub fn get(&self, path: &str) -> Result<String> {
-        let url = format!("http://{}:8080{path}", self.address);
+        self.get_from(self.health, path)
+    }
+
+    fn get_from(&self, port: u16, path: &str) -> Result<String> {
+        let url = format!("http://{}:{port}{path}", self.address);
         let mut curl = self.pod.command("curl");
         let done = Finished::of(curl.args(["--silent", "--fail", "--max-time", "5", &url]));
         anyhow::ensure!(done.status.success(), "{url}: {done}");

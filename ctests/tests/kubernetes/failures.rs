@@ -20,7 +20,7 @@ fn pods_start_without_the_mesh_while_the_webhook_is_down() {
     }
     // Still among the endpoints, and then not.
     assert!(!injected(&create(&kubernetes, &pod("default", "refused", LABELLED, "", "")).0));
-    kubernetes.endpoints(NAMESPACE, WEBHOOK, ("https", 8443), &[]);
+    kubernetes.endpoints(NAMESPACE, WEBHOOK, &[]);
     assert!(!injected(&create(&kubernetes, &pod("default", "nowhere", LABELLED, "", "")).0));
     // There again: the same certificate, so nothing has to be told to anybody.
     let _replicas = run(&kubernetes);
@@ -40,10 +40,18 @@ fn in_strict_mode_pods_wait_for_the_webhook_and_the_webhook_does_not() {
     for replica in replicas {
         replica.terminate();
     }
-    kubernetes.endpoints(NAMESPACE, WEBHOOK, ("https", 8443), &[]);
+    kubernetes.endpoints(NAMESPACE, WEBHOOK, &[]);
     check_refused(&kubernetes, "late");
     let (created, _) = create(&kubernetes, &pod("default", "nobody-asks", "", "", ""));
     assert!(!injected(&created), "pods that are not asked for are nobody's business");
+    for (name, annotations, spec) in [
+        ("host-network", "", "  hostNetwork: true\n"),
+        ("windows", "", "  os: {name: windows}\n"),
+        ("mirror", "kubernetes.io/config.mirror: \"1\"", "  nodeName: node\n"),
+    ] {
+        let (created, _) = create(&kubernetes, &pod("default", name, LABELLED, annotations, spec));
+        assert!(!injected(&created), "{name} can never be in the mesh");
+    }
     // The replicas' own pods are created meanwhile.
     let _replicas = run(&kubernetes);
     assert!(injected(&create(&kubernetes, &pod("default", "again", LABELLED, "", "")).0));
@@ -78,7 +86,7 @@ fn replicas_are_replaced_one_by_one_and_no_pod_is_missed() {
     let end = |replica: Replica<'_>, others: &[&str]| {
         let ended = std::thread::scope(|scope| {
             let ending = scope.spawn(|| replica.terminate());
-            kubernetes.endpoints(NAMESPACE, WEBHOOK, ("https", 8443), others);
+            kubernetes.endpoints(NAMESPACE, WEBHOOK, others);
             admit("one is ending");
             ending.join().unwrap()
         });

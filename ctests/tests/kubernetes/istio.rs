@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{SOON, cluster, create, injected, install, namespace, pod, run};
 
+const EVICTABLE: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
 const VALUES: &str = "../istio-template/values.yaml";
 
 /// The folder of Istio's chart `istiod`, as the module of istiod has it.
@@ -26,31 +27,23 @@ fn variables(container: &Value) -> Vec<&str> {
 /// Starts istiod with its injection: its chart's templates and ours, asked for by a label of the namespace or of the pod.
 fn istiod_that_injects<'pod>(kubernetes: &Kubernetes<'pod>) -> Istiod<'pod> {
     kubernetes.namespace("istio-system");
-    let only = "templates/istiod-injector-configmap.yaml";
-    let flags =
-        ["template", "istiod", &chart(), "--namespace", "istio-system", "--values", VALUES, "--show-only", only];
-    kubernetes.apply(helm_without_cluster(&flags).success());
+    let chart = chart();
+    let rendered = |template: &str| {
+        let flags =
+            ["template", "istiod", &chart, "--namespace", "istio-system", "--values", VALUES, "--show-only", template];
+        helm_without_cluster(&flags).success().to_owned()
+    };
+    kubernetes.apply(&rendered("templates/istiod-injector-configmap.yaml"));
     let istiod = kubernetes.istiod("{}");
     let bundle = ctests::base64(kubernetes.istio_root().as_bytes());
-    let webhook = |name: &str, namespaces: Value, pods: Value| {
-        json!({
-            "name": name, "namespaceSelector": namespaces, "objectSelector": pods,
-            "clientConfig": {"url": "https://istiod.istio-system.svc:15017/inject", "caBundle": bundle},
-            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
-            "failurePolicy": "Fail", "sideEffects": "None", "admissionReviewVersions": ["v1"],
-        })
-    };
-    let is_not =
-        |key: &str, value: &str| json!({"matchExpressions": [{"key": key, "operator": "NotIn", "values": [value]}]});
-    let (namespace, pod) = ("istio-injection", "sidecar.istio.io/inject");
-    let configuration = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
-        "metadata": {"name": "istio-sidecar-injector"},
-        "webhooks": [
-            webhook("namespace.sidecar-injector.istio.io", json!({"matchLabels": {namespace: "enabled"}}), is_not(pod, "false")),
-            webhook("object.sidecar-injector.istio.io", is_not(namespace, "enabled"), json!({"matchLabels": {pod: "true"}})),
-        ],
-    });
+    let mut configuration: Value = serde_norway::from_str(&rendered("templates/mutatingwebhook.yaml")).unwrap();
+    let webhooks = configuration["webhooks"].as_array_mut().unwrap();
+    assert_eq!(webhooks.len(), 4, "{webhooks:#?}");
+    for webhook in webhooks {
+        // There is no Service: istiod runs beside the API server.
+        assert!(webhook["clientConfig"]["service"].is_object(), "{webhook}");
+        webhook["clientConfig"] = json!({"url": "https://istiod.istio-system.svc:15017/inject", "caBundle": bundle});
+    }
     kubernetes.apply(&configuration.to_string());
     istiod
 }
@@ -119,31 +112,41 @@ fn istios_own_webhook_injects_by_the_template() {
     // Nobody asks for anything.
     assert_eq!(spec["initContainers"][0]["resources"], json!({}), "{created}");
     assert_eq!(spec["initContainers"][0]["securityContext"].get("runAsUser"), None, "{created}");
+    assert_eq!(created["metadata"]["annotations"][EVICTABLE], "ldmesh-files", "{created}");
     // What a container has stays.
     let own = spec["containers"].as_array().unwrap().iter().find(|one| one["name"] == "own").unwrap();
     assert!(own["env"].as_array().unwrap().iter().any(|one| one["name"] == "LD_PRELOAD" && one.get("value").is_none()));
     assert!(!spec.to_string().contains("istio-proxy"), "{created}");
 
-    // A pod that is root as a whole, and whose containers all ask for CPU.
-    let root = |name: &str, user: &str| {
+    // Pods of several users, whose containers all ask for CPU.
+    let users = |name: &str, of_pod: Value, of_app: Value, of_web: Value| {
         json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "namespace": "default", "labels": {"sidecar.istio.io/inject": "true"},
-                "annotations": {"inject.istio.io/templates": "ldmesh"}},
-            "spec": {"securityContext": serde_json::from_str::<Value>(user).unwrap(), "containers": [
-                {"name": "app", "image": "app", "resources": {"requests": {"cpu": "70m", "memory": "9Mi"}, "limits": {"cpu": "1"}}},
-                {"name": "web", "image": "app", "resources": {"requests": {"cpu": "20m"}, "limits": {"cpu": "1"}}},
+                "annotations": {"inject.istio.io/templates": "ldmesh", EVICTABLE: "cache"}},
+            "spec": {"securityContext": of_pod, "containers": [
+                {"name": "app", "image": "app", "securityContext": of_app,
+                 "resources": {"requests": {"cpu": "70m", "memory": "9Mi"}, "limits": {"cpu": "1"}}},
+                {"name": "web", "image": "app", "securityContext": of_web,
+                 "resources": {"requests": {"cpu": "20m"}, "limits": {"cpu": "1"}}},
             ]},
         })
         .to_string()
     };
-    for (name, user, expected) in
-        [("root", r#"{"runAsUser": 0}"#, json!(65532)), ("user", r#"{"runAsUser": 1000, "fsGroup": 0}"#, json!(null))]
-    {
-        let (created, _) = create(&kubernetes, &root(name, user));
+    let user = |user: u32| json!({"runAsUser": user});
+    for (name, of_pod, of_app, of_web, expected) in [
+        ("root", user(0), json!({}), json!({}), json!(0)),
+        ("some-root", user(0), user(1000), json!({}), json!(65532)),
+        ("user", json!({"runAsUser": 1000, "fsGroup": 0}), json!({}), json!({}), json!(1000)),
+        ("containers", user(0), user(1000), user(1000), json!(1000)),
+        ("one", json!({}), user(1000), json!({}), json!(null)),
+    ] {
+        let (created, _) = create(&kubernetes, &users(name, of_pod, of_app, of_web));
         let install = &created["spec"]["initContainers"][0];
         assert_eq!(install["name"], "ldmesh-install", "{created}");
         assert_eq!(install["securityContext"]["runAsUser"], expected, "{created}");
+        assert_eq!(install["securityContext"]["runAsNonRoot"], json!(expected != json!(0)), "{created}");
+        assert_eq!(created["metadata"]["annotations"][EVICTABLE], "cache,ldmesh-files", "{created}");
         assert_eq!(install["resources"], json!({"requests": {"cpu": "70m"}, "limits": {"cpu": "1"}}), "{created}");
     }
 }

@@ -50,7 +50,7 @@ fn install(kubernetes: &Kubernetes<'_>, flags: &[&str]) {
 #[track_caller]
 fn run<'pod>(kubernetes: &Kubernetes<'pod>) -> Vec<Replica<'pod>> {
     let replicas = REPLICAS.map(|address| kubernetes.replica(NAMESPACE, WEBHOOK, address));
-    kubernetes.endpoints(NAMESPACE, WEBHOOK, ("https", 8443), &REPLICAS);
+    kubernetes.endpoints(NAMESPACE, WEBHOOK, &REPLICAS);
     wait_until_injecting(kubernetes);
     replicas.into()
 }

@@ -27,6 +27,12 @@ fn the_chart_passes_helms_lint_and_refuses_values_that_mean_nothing() {
         ("certificates.source=cert-manager", "missing property 'name'"),
         ("certificates.source=secret", "'/certificates/"),
         ("certificates.lifetime=soon", "'/certificates/lifetime'"),
+        ("certificates.lifetime=59s", "'/certificates/lifetime'"),
+        ("certificates.lifetime=0m", "'/certificates/lifetime'"),
+        ("settings.colour=blue", "colour"),
+        ("settings.inject=true", "inject"),
+        ("settings.mode=loud", "'/settings/mode'"),
+        ("settings.log=true", "'/settings/log'"),
         ("image.digest=latest", "'/image/digest'"),
         ("settings.mode.app=on", "'/settings/mode'"),
         ("networkPolicy.apiServer={10.0.0.1}", "'/networkPolicy/apiServer/0'"),
@@ -56,23 +62,17 @@ fn settings_of_a_values_file_are_what_they_were_meant_to_be() {
     }
     for (mode, expected) in [("on", "on"), ("off", "off"), ("\"on\"", "on"), ("shadow", "shadow"), ("'off'", "off")] {
         // YAML 1.1, as helm reads it, takes some of these words for booleans.
-        let values = format!("settings: {{mode: {mode}, log: {mode}, mixed: yes, run-size: 32Mi}}\n");
-        let values = if mode == "shadow" { values.replace("log: shadow", "log: on") } else { values };
+        let values = format!("settings: {{mode: {mode}, log: off, mixed: yes, run-size: 32Mi}}\n");
         let text = rendered(&values, "templates/settings.yaml", "ConfigMap")["data"]["settings.yaml"]
             .as_str()
             .unwrap()
             .to_owned();
         let mut settings = injector::Settings::default();
-        let taken = injector::parse_settings(&text, &mut settings);
-        // There is no level `on`; it is refused by name.
-        let why = taken.err().map(|why| why.to_string()).unwrap_or_default();
-        assert_eq!(why.starts_with("log: \"on\""), expected != "off", "{mode}: {why}");
-        let alone = text.lines().filter(|line| !line.starts_with("log")).collect::<Vec<_>>().join("\n");
-        let mut settings = injector::Settings::default();
-        assert!(injector::parse_settings(&alone, &mut settings).is_ok(), "{alone}");
+        injector::parse_settings(&text, &mut settings).unwrap();
         let mut wanted = injector::Settings::default();
         for (name, value) in [
             ("mode", expected),
+            ("log", "off"),
             ("mixed", "true"),
             ("run-size", "32Mi"),
             ("image", "ldmesh:0.1.0"),
@@ -105,6 +105,40 @@ fn on_openshift_the_namespace_gives_the_ids() {
     let file = "podSecurityContext.runAsNonRoot=false";
     let done = helm_without_cluster(&["template", "ldmesh", ".", "--set", file]);
     assert!(!done.status.success() && done.stderr.contains("'/podSecurityContext"), "{done}");
+}
+
+#[test]
+fn the_image_is_pulled_by_the_secrets_of_the_values_everywhere() {
+    if !has_helm() {
+        return;
+    }
+    let values = "image: {pullSecrets: [mesh, shared]}\n";
+    let deployment = rendered(values, "templates/deployment.yaml", "Deployment");
+    let names = json!([{"name": "mesh"}, {"name": "shared"}]);
+    assert_eq!(deployment["spec"]["template"]["spec"]["imagePullSecrets"], names);
+    let map = rendered(values, "templates/settings.yaml", "ConfigMap");
+    let mut settings = injector::Settings::default();
+    injector::parse_settings(map["data"]["settings.yaml"].as_str().unwrap(), &mut settings).unwrap();
+    let pod = json!({"spec": {"containers": [{"name": "app"}]}});
+    let namespace = injector::Namespace::new("default");
+    let request = injector::Request { namespace: &namespace, settings: &settings, asked: true, workload: None };
+    let injector::Outcome::Injected { pod, .. } = injector::inject_as(&pod, &request) else { panic!("left alone") };
+    assert_eq!(pod["spec"]["imagePullSecrets"], names);
+}
+
+#[test]
+fn a_selector_of_the_values_names_no_key_twice() {
+    if !has_helm() {
+        return;
+    }
+    let selector = |values: &str| {
+        let deployment = rendered(values, "templates/deployment.yaml", "Deployment");
+        deployment["spec"]["template"]["spec"]["nodeSelector"].clone()
+    };
+    let linux = json!({"kubernetes.io/os": "linux"});
+    assert_eq!(selector("{}\n"), linux);
+    assert_eq!(selector("nodeSelector: {kubernetes.io/os: linux}\n"), linux);
+    assert_eq!(selector("nodeSelector: {pool: mesh}\n"), json!({"kubernetes.io/os": "linux", "pool": "mesh"}));
 }
 
 #[test]
@@ -233,7 +267,9 @@ fn bad_settings_leave_running_replicas_with_the_last_good_ones() {
     }
     let inside = Pod::in_cluster();
     let (kubernetes, replicas) = installed(&inside, &["--set", "settings.mode=shadow"]);
-    kubernetes.helm(&["upgrade", "ldmesh", CHART, "--namespace", NAMESPACE, "--set", "settings.mode=loud"]).success();
+    kubernetes
+        .helm(&["upgrade", "ldmesh", CHART, "--namespace", NAMESPACE, "--set", "settings.run-size=much"])
+        .success();
     for replica in &replicas {
         kubernetes.refresh(NAMESPACE, WEBHOOK, replica);
         let metrics = || replica.get("/metrics").unwrap();

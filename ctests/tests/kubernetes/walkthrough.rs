@@ -1,5 +1,8 @@
-//! docs/kubernetes.md: every command of its chapters on installing, trying, rolling out and back, and uninstalling, in
-//! its order, and those of the table of what may be wrong. Between them, the test does what a cluster would.
+//! docs/kubernetes.md: every command of its chapters on installing, trying, rolling out and back, uninstalling and
+//! injecting a file, in its order, and those of the table of what may be wrong. Between them, the test does what a
+//! cluster would.
+
+use std::fs;
 
 use ctests::{Finished, Kubernetes, Pod, Replica, has_helm, wait_until};
 
@@ -7,12 +10,41 @@ use super::{NAMESPACE, SOON, WEBHOOK, injected, is_injected, namespace, object, 
 
 const DOCUMENT: &str = include_str!("../../../docs/kubernetes.md");
 
+const STEPS: [&str; 11] = [
+    "install",
+    "try",
+    "shadow",
+    "one",
+    "all",
+    "strict",
+    "back-workload",
+    "back-namespace",
+    "back-chart",
+    "uninstall",
+    "inject",
+];
+
 /// The shell commands behind a mark.
 fn commands(mark: &str) -> String {
     let (_, rest) = DOCUMENT.split_once(&format!("<!-- run: {mark} -->\n")).expect(mark);
     let (opening, rest) = rest.split_once("```sh\n").expect(mark);
     assert_eq!(opening.trim(), "", "{mark}");
     rest.split_once("```").expect(mark).0.to_owned()
+}
+
+/// The marks of the document's shell commands, in its order; none is without.
+fn marks() -> Vec<&'static str> {
+    let lines: Vec<&str> = DOCUMENT.lines().map(str::trim).collect();
+    let marks = lines.windows(2).filter(|pair| pair[1] == "```sh").map(|pair| pair[0]);
+    let mark = |line: &'static str| line.strip_prefix("<!-- ")?.strip_suffix(" -->");
+    marks.map(|line| mark(line).unwrap_or_else(|| panic!("no mark above shell commands: {line:?}"))).collect()
+}
+
+#[test]
+fn every_command_of_the_document_is_run_or_says_why_not() {
+    let (not_run, run): (Vec<_>, Vec<_>) = marks().into_iter().partition(|mark| mark.starts_with("not run: "));
+    assert_eq!(not_run.len(), 2, "{not_run:#?}");
+    assert_eq!(run, STEPS.map(|step| format!("run: {step}")), "and the walk below goes through each");
 }
 
 /// The rows of the table of what may be wrong.
@@ -126,4 +158,30 @@ fn the_commands_of_the_document_do_what_it_says() {
          --selector=app.kubernetes.io/part-of=ldmesh --output=name",
     );
     assert_eq!(left.success(), "");
+    inject_files(&kubernetes);
+}
+
+/// Follows the chapter on injecting a file, with a manifest and a chart that make the Deployment.
+#[track_caller]
+fn inject_files(kubernetes: &Kubernetes<'_>) {
+    let made = "kubectl create deployment shop --image=registry.example/shop --dry-run=client --output=yaml";
+    let shop = kubernetes.shell(made).success().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("chart/templates")).unwrap();
+    fs::write(folder.path().join("shop.yaml"), &shop).unwrap();
+    fs::write(folder.path().join("chart/templates/shop.yaml"), &shop).unwrap();
+    fs::write(folder.path().join("chart/Chart.yaml"), "{apiVersion: v2, name: shop, version: 0.1.0}\n").unwrap();
+    let text = commands("inject");
+    let commands: Vec<&str> = text.lines().collect();
+    assert_eq!(commands.len(), 2, "{text}");
+    for (command, mode, image) in
+        [(commands[0], None, "registry.example/ldmesh:1.0"), (commands[1], Some("shadow"), "ldmesh")]
+    {
+        kubernetes.shell("kubectl delete deployment shop").success();
+        kubernetes.shell(&format!("cd '{}'\n{command}", folder.path().display())).success();
+        let shop = kubernetes.get(&["deployment", "shop"]);
+        let template = &shop["spec"]["template"];
+        assert_eq!(template["spec"]["initContainers"][0]["image"], image, "{shop}");
+        assert_eq!(variable(template, "LDMESH_MODE"), mode, "{shop}");
+    }
 }

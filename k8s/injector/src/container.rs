@@ -38,7 +38,8 @@ pub(crate) fn complete(
     let Some(files) = mount(container, plan, Role::Files, warnings) else {
         return;
     };
-    preload(container, &files, warnings);
+    let before = own.and_then(|own| own.preload.as_deref()).or(plan.settings.preload.as_deref());
+    preload(container, &files, before, warnings);
     if let Some(own) = own {
         for (name, value) in &own.variables {
             set_absent(container, name, value);
@@ -110,14 +111,22 @@ fn name_of(container: &Map<String, Value>) -> String {
     text_of(container, "name").unwrap_or_default().to_owned()
 }
 
-/// Appends the library. The last of several entries of a name counts.
-fn preload(container: &mut Map<String, Value>, folder: &str, warnings: &mut Vec<String>) {
+/// Appends the library, `before` in front of it. The last of several entries of a name counts.
+fn preload(container: &mut Map<String, Value>, folder: &str, before: Option<&str>, warnings: &mut Vec<String>) {
     let library = format!("{folder}/{LIBRARY}");
     let name = name_of(container);
+    let has_more = entries(container, "envFrom").next().is_some();
+    let ours = before.map_or_else(|| library.clone(), |before| format!("{}:{library}", unexpanded(before)));
     let list = list_mut(container, "env");
     let last = list.iter_mut().filter_map(Value::as_object_mut).rfind(|entry| text_of(entry, "name") == Some(PRELOAD));
     let Some(entry) = last else {
-        list.push(json!({"name": PRELOAD, "value": library}));
+        list.push(json!({"name": PRELOAD, "value": ours}));
+        if has_more && before.is_none() {
+            warnings.push(format!(
+                "container {name}: what its envFrom brings is not seen, and our variables win over it; an LD_PRELOAD \
+                 of it belongs into annotation ldmesh.io/preload"
+            ));
+        }
         return;
     };
     if entry.get("valueFrom").is_some_and(|from| !from.is_null()) {
@@ -129,7 +138,7 @@ fn preload(container: &mut Map<String, Value>, folder: &str, warnings: &mut Vec<
     let value = text_of(entry, "value").unwrap_or_default();
     let has = value.split(separates).any(|path| path.rsplit('/').next() == Some(LIBRARY));
     if !has {
-        let joined = if value.trim_matches(separates).is_empty() { library } else { format!("{value}:{library}") };
+        let joined = if value.trim_matches(separates).is_empty() { ours } else { format!("{value}:{ours}") };
         entry.insert("value".into(), joined.into());
     }
 }
@@ -166,9 +175,13 @@ fn identify(container: &mut Map<String, Value>, warnings: &mut Vec<String>) {
 
 fn set_absent(container: &mut Map<String, Value>, name: &str, value: &str) {
     if entries(container, "env").all(|entry| text_of(entry, "name") != Some(name)) {
-        // Kubernetes expands $(NAME).
-        list_mut(container, "env").push(json!({"name": name, "value": value.replace("$(", "$$(")}));
+        list_mut(container, "env").push(json!({"name": name, "value": unexpanded(value)}));
     }
+}
+
+/// A value that Kubernetes, which expands $(NAME), leaves as it is.
+fn unexpanded(value: &str) -> String {
+    value.replace("$(", "$$(")
 }
 
 /// Settings of containers, by name.

@@ -68,6 +68,12 @@ pub enum Reason {
     /// Every container is left out by settings.
     #[error("its settings choose none of its containers")]
     NoContainer,
+    /// The library does not fit.
+    #[error(
+        "its limits of ephemeral-storage are below 32Mi, and the library takes 16 MB of it; \
+         ldmesh.io/install: image-volume takes none"
+    )]
+    Storage,
     /// It cannot be read.
     #[error(transparent)]
     Malformed(#[from] Malformed),
@@ -127,9 +133,43 @@ pub(crate) fn metadata<'a>(pod: &'a Map<String, Value>, list: &str, key: &str) -
 
 fn is_windows(spec: &Map<String, Value>) -> bool {
     let os = spec.get("os").and_then(|os| os.get("name")).and_then(Value::as_str);
-    let selected = ["kubernetes.io/os", "beta.kubernetes.io/os"].map(|key| {
-        let selector = spec.get("nodeSelector").and_then(Value::as_object);
-        selector.and_then(|selector| text_of(selector, key))
-    });
-    os == Some("windows") || selected.contains(&Some("windows"))
+    let selector = spec.get("nodeSelector").and_then(Value::as_object);
+    let is_selected = |key: &&str| selector.and_then(|selector| text_of(selector, key)) == Some("windows");
+    let containers = entries(spec, "initContainers").chain(entries(spec, "containers"));
+    os == Some("windows")
+        || OS_LABELS.iter().any(is_selected)
+        || keeps_off_linux(spec)
+        || std::iter::once(spec).chain(containers).any(has_windows_options)
+}
+
+const OS_LABELS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];
+
+/// Whether every node that its affinity allows has another system.
+fn keeps_off_linux(spec: &Map<String, Value>) -> bool {
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    let terms = spec
+        .get("affinity")
+        .and_then(|affinity| affinity.get("nodeAffinity")?.get(REQUIRED)?.get("nodeSelectorTerms")?.as_array());
+    // One of the terms is enough, all expressions of a term hold.
+    let is_other = |term: &Value| {
+        let mut expressions = term.as_object().into_iter().flat_map(|term| entries(term, "matchExpressions"));
+        expressions.any(|expression| {
+            let is_os = text_of(expression, "key").is_some_and(|key| OS_LABELS.contains(&key));
+            let values = expression.get("values").and_then(Value::as_array);
+            let names_linux = values.is_some_and(|values| values.iter().any(|value| value == "linux"));
+            is_os
+                && match text_of(expression, "operator") {
+                    Some("In") => !names_linux,
+                    Some("NotIn") => names_linux,
+                    _ => false,
+                }
+        })
+    };
+    terms.is_some_and(|terms| !terms.is_empty() && terms.iter().all(is_other))
+}
+
+/// Of a pod or a container.
+fn has_windows_options(of: &Map<String, Value>) -> bool {
+    let options = of.get("securityContext").and_then(|security| security.get("windowsOptions")?.as_object());
+    options.is_some_and(|options| !options.is_empty())
 }

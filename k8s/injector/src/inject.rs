@@ -13,6 +13,11 @@ use crate::shape::{self, entries, object_mut, text_of};
 use crate::volumes::Volumes;
 use crate::workload;
 
+/// Volumes with which cluster-autoscaler may evict a pod nevertheless, separated by commas.
+const EVICTABLE: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
+/// Bytes of local storage that a pod must be allowed: the library's files twice.
+const STORAGE_LEAST: f64 = 32.0 * 1024.0 * 1024.0;
+
 /// What became of a pod.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -88,7 +93,7 @@ fn try_inject(pod: &Value, request: &Request<'_>) -> Result<(Value, Vec<Warning>
     };
     let Annotated { settings, containers, problems, mut left } = annotations::read(object, request.settings);
     decide::beside_sidecar(object, &settings)?;
-    let workload = request.workload.map(str::to_owned).or_else(|| workload::of_pod(object));
+    let workload = workload::name(object, request.workload);
     let asked = |name: &str, is_init: bool| {
         let by_setting = match &settings.containers {
             Chosen::Named(names) => names.contains(name),
@@ -120,6 +125,10 @@ fn inject_spec(
         return Err(Reason::NoContainer);
     }
     let mut volumes = Volumes::plan(spec, settings);
+    let on_disk = volumes.new_on_disk().map(str::to_owned);
+    if on_disk.is_some() && own::storage_limit(spec).is_some_and(|limit| limit < STORAGE_LEAST) {
+        return Err(Reason::Storage);
+    }
     // The first init container that finds the library.
     let first = if volumes.need_install(spec, settings) {
         own::add_install(spec, settings, volumes.files()).saturating_add(1)
@@ -144,7 +153,7 @@ fn inject_spec(
         for (index, container) in list.enumerate() {
             let Some(container) = container.as_object_mut() else { continue };
             let name = text_of(container, "name").unwrap_or_default().to_owned();
-            if own::is_own(container) || !asked(&name, is_init && !is_native_sidecar(container)) {
+            if own::is_own(container) || !asked(&name, is_init && !own::is_native_sidecar(container)) {
                 continue;
             }
             if is_init && index < first {
@@ -155,19 +164,27 @@ fn inject_spec(
         }
     }
     volumes.add(spec);
+    own::add_pull_secrets(spec, settings);
+    if let Some(name) = on_disk {
+        allow_eviction(pod, &name);
+    }
     Ok(())
+}
+
+/// Nothing is lost with a volume of ours, so that it does not keep a node from being scaled down.
+fn allow_eviction(pod: &mut Map<String, Value>, volume: &str) {
+    let annotations = object_mut(object_mut(pod, "metadata"), "annotations");
+    let list = text_of(annotations, EVICTABLE).filter(|list| !list.trim().is_empty());
+    let list = list.map_or_else(|| volume.to_owned(), |list| format!("{list},{volume}"));
+    annotations.insert(EVICTABLE.into(), list.into());
 }
 
 fn chooses_any(spec: &Map<String, Value>, asked: &dyn Fn(&str, bool) -> bool) -> bool {
     let any = |list: &str, is_init: bool| {
         entries(spec, list).any(|container| {
-            let is_init = is_init && !is_native_sidecar(container);
+            let is_init = is_init && !own::is_native_sidecar(container);
             !own::is_own(container) && text_of(container, "name").is_some_and(|name| asked(name, is_init))
         })
     };
     any("containers", false) || any("initContainers", true)
-}
-
-fn is_native_sidecar(container: &Map<String, Value>) -> bool {
-    text_of(container, "restartPolicy") == Some("Always")
 }

@@ -1,6 +1,7 @@
 //! Containers of our own: the init container that lays the library out, and the leader as a native sidecar.
 //!
-//! Both run under restricted Pod Security, and neither changes the pod's class of service: they have a request or a
+//! Both run under restricted Pod Security. kubelet gives projected tokens to the one user whom all containers name, so
+//! that both run as that one, root too, if there is one. Neither changes the pod's class of service: they have a request or a
 //! limit exactly of what all of the pod's containers have one. The init container has one container's own: what a
 //! LimitRange says of a container holds for it, too, and what the pod as a whole asks for does not grow.
 
@@ -12,7 +13,7 @@ use crate::settings::Settings;
 use crate::shape::{CONTAINER_LISTS, entries, list_mut, object_mut, text_of};
 use crate::volumes::{Role, free_name};
 
-/// The user of our image; asked for only where the pod's own would be root.
+/// The user of our image; asked for only where the pod's own would be root, and some containers are not.
 const USER: u32 = 65532;
 
 /// Adds the init container, first of all, unless it is there. Its place among the init containers.
@@ -43,16 +44,21 @@ pub(crate) fn add_agent(
         container.insert("command".into(), json!(["/ldmesh", "agent", "--standby"]));
         container.insert("restartPolicy".into(), "Always".into());
         if let Some(user) = user {
-            let security = object_mut(&mut container, "securityContext");
-            security.insert("runAsUser".into(), user.clone());
-            if user.as_i64() == Some(0) {
-                security.insert("runAsNonRoot".into(), false.into());
-            }
+            run_as(object_mut(&mut container, "securityContext"), user.clone());
         }
         let list = list_mut(spec, "initContainers");
         list.insert(index.min(list.len()), Value::Object(container));
     }
     position(spec, &name)
+}
+
+/// Adds the Secrets for our image that the pod lacks.
+pub(crate) fn add_pull_secrets(spec: &mut Map<String, Value>, settings: &Settings) {
+    for name in &settings.image_pull_secrets {
+        if entries(spec, "imagePullSecrets").all(|secret| text_of(secret, "name") != Some(name)) {
+            list_mut(spec, "imagePullSecrets").push(json!({ "name": name }));
+        }
+    }
 }
 
 /// Where a container installs the library, if that is what it does.
@@ -96,19 +102,33 @@ fn base(spec: &Map<String, Value>, settings: &Settings, name: &str, resources: O
     if let Some(resources) = resources {
         container.insert("resources".into(), resources);
     }
-    let mut security = json!({
+    let security = json!({
         "allowPrivilegeEscalation": false,
         "capabilities": {"drop": ["ALL"]},
         "readOnlyRootFilesystem": true,
         "runAsNonRoot": true,
         "seccompProfile": {"type": "RuntimeDefault"},
     });
-    let pod_user = spec.get("securityContext").and_then(|context| context.get("runAsUser")).and_then(Value::as_i64);
-    if let (Some(0), Some(security)) = (pod_user, security.as_object_mut()) {
-        security.insert("runAsUser".into(), USER.into());
-    }
     container.insert("securityContext".into(), security);
+    let security = object_mut(&mut container, "securityContext");
+    let of_pod = user_of(spec);
+    match user_of_all(spec) {
+        Some(user) if of_pod != Some(&user) || is_root(&user) => run_as(security, user),
+        None if of_pod.is_some_and(is_root) => run_as(security, USER.into()),
+        _ => {}
+    }
     container
+}
+
+fn run_as(security: &mut Map<String, Value>, user: Value) {
+    if is_root(&user) {
+        security.insert("runAsNonRoot".into(), false.into());
+    }
+    security.insert("runAsUser".into(), user);
+}
+
+fn is_root(user: &Value) -> bool {
+    user.as_i64() == Some(0)
 }
 
 /// How much a container of our own asks for.
@@ -153,8 +173,13 @@ fn amount<'a>(container: &'a Map<String, Value>, list: &str, resource: &str) -> 
     container.get("resources")?.get(list)?.get(resource).filter(|amount| !amount.is_null())
 }
 
-/// What a container asks for, as far as it serves to find the largest.
+/// What a container asks for.
 fn quantity(container: &Map<String, Value>, resource: &str) -> f64 {
+    LISTS.iter().find_map(|list| amount(container, list, resource)).map_or(0.0, parsed)
+}
+
+/// A quantity of Kubernetes as a number; 0 where it is none.
+fn parsed(amount: &Value) -> f64 {
     const SUFFIXES: [(&str, f64); 16] = [
         ("Ki", 1024.0),
         ("Mi", 1_048_576.0),
@@ -173,22 +198,44 @@ fn quantity(container: &Map<String, Value>, resource: &str) -> f64 {
         ("E", 1e18),
         ("", 1.0),
     ];
-    let Some(amount) = LISTS.iter().find_map(|list| amount(container, list, resource)) else { return 0.0 };
     let text = amount.as_str().map_or_else(|| amount.to_string(), |text| text.trim().to_owned());
-    let parsed = SUFFIXES.iter().find_map(|(suffix, factor)| {
+    let number = SUFFIXES.iter().find_map(|(suffix, factor)| {
         let number: f64 = text.strip_suffix(suffix)?.parse().ok()?;
         Some(number * factor)
     });
-    parsed.unwrap_or(0.0)
+    number.unwrap_or(0.0)
 }
 
-/// The user that all of these containers run as, where all of them say the same.
+/// Bytes of local storage above which kubelet evicts the pod, its volumes on disk included; `None` where it has no limit.
+pub(crate) fn storage_limit(spec: &Map<String, Value>) -> Option<f64> {
+    let limit = |container| amount(container, "limits", "ephemeral-storage").map(parsed);
+    let (sidecars, inits): (Vec<_>, Vec<_>) = entries(spec, "initContainers").partition(|init| is_native_sidecar(init));
+    let beside = entries(spec, "containers").chain(sidecars).filter_map(limit).reduce(|sum, one| sum + one);
+    inits.into_iter().filter_map(limit).chain(beside).reduce(f64::max)
+}
+
+/// Whether an init container runs beside the pod's containers.
+pub(crate) fn is_native_sidecar(container: &Map<String, Value>) -> bool {
+    text_of(container, "restartPolicy") == Some("Always")
+}
+
+/// The user that all chosen containers run as, where all of them say the same.
 pub(crate) fn common_user(spec: &Map<String, Value>, chosen: impl Fn(&str) -> bool) -> Option<Value> {
-    let user_of = |context: Option<&Value>| context.and_then(|context| context.get("runAsUser")).cloned();
-    let of_pod = user_of(spec.get("securityContext"));
-    let mut users = entries(spec, "containers")
-        .filter(|container| text_of(container, "name").is_some_and(&chosen))
-        .map(|container| user_of(container.get("securityContext")).or_else(|| of_pod.clone()));
+    same_user(spec, entries(spec, "containers").filter(|container| text_of(container, "name").is_some_and(&chosen)))
+}
+
+/// The user that kubelet gives projected tokens to (its `FsUserFrom`).
+fn user_of_all(spec: &Map<String, Value>) -> Option<Value> {
+    same_user(spec, entries(spec, "initContainers").chain(entries(spec, "containers")))
+}
+
+fn same_user<'a>(spec: &Map<String, Value>, containers: impl Iterator<Item = &'a Map<String, Value>>) -> Option<Value> {
+    let mut users = containers.map(|container| user_of(container).or_else(|| user_of(spec)).cloned());
     let first = users.next()??;
     users.all(|user| user.as_ref() == Some(&first)).then_some(first)
+}
+
+/// Whom a container, or a pod for all of them, names.
+fn user_of(of: &Map<String, Value>) -> Option<&Value> {
+    of.get("securityContext")?.get("runAsUser").filter(|user| !user.is_null())
 }

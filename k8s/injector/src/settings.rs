@@ -66,9 +66,11 @@ pub const SETTINGS: &[Setting] = &[
     row("fail", "`open`, `closed`", "`open`", Scope::Any, "what happens without any configuration", Some("LDMESH_FAIL")),
     row("ready-timeout", "a duration", "`500ms`", Scope::Pod, "how long the pod waits for its first configuration", Some("LDMESH_READY_TIMEOUT")),
     row("max-stale", "a duration, `inf`", "`5m`", Scope::Pod, "how long the last good configuration holds", Some("LDMESH_MAX_STALE")),
+    row("preload", "paths, as in LD_PRELOAD", "", Scope::Any, "what is preloaded before the library; for an LD_PRELOAD of the image or of `envFrom`, which a pod does not show", None),
     row("install", "`init`, `image-volume`", "`init`", Scope::Pod, "how the library comes into the pod; `image-volume` needs a cluster that has them", None),
     row("image", "an image reference", "`ldmesh`", Scope::Pod, "the image with the library and the binary", None),
     row("image-pull-policy", "`Always`, `IfNotPresent`, `Never`", "Kubernetes' own", Scope::Pod, "of that image", None),
+    row("image-pull-secrets", "names of Secrets", "", Scope::Pod, "of that image: added to the pod's, and to be in its namespace", None),
     row("run-size", "a quantity", "`64Mi`", Scope::Pod, "the size limit of the run directory", None),
     row("mixed", "`true`, `false`", "`false`", Scope::Pod, "the pod may have Istio's sidecar, too", None),
     row("cluster-id", "text", "`Kubernetes`", Scope::Pod, "the cluster as istiod names it (`ISTIO_META_CLUSTER_ID`)", None),
@@ -115,6 +117,8 @@ pub struct Settings {
     pub(crate) install: Install,
     pub(crate) image: String,
     pub(crate) image_pull_policy: Option<String>,
+    pub(crate) image_pull_secrets: Vec<String>,
+    pub(crate) preload: Option<String>,
     pub(crate) run_size: String,
     pub(crate) mixed: bool,
     /// Variables of every container, by name.
@@ -125,6 +129,7 @@ pub struct Settings {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OfContainer {
     pub inject: Option<bool>,
+    pub preload: Option<String>,
     pub variables: BTreeMap<&'static str, String>,
 }
 
@@ -137,6 +142,8 @@ impl Default for Settings {
             install: Install::Init,
             image: "ldmesh".into(),
             image_pull_policy: None,
+            image_pull_secrets: Vec::new(),
+            preload: None,
             run_size: "64Mi".into(),
             mixed: false,
             variables: BTreeMap::from([("LDMESH_XDS", "https://istiod.istio-system.svc:15012".into())]),
@@ -177,6 +184,8 @@ impl Settings {
                 "Always" | "IfNotPresent" | "Never" => self.image_pull_policy = Some(value.to_owned()),
                 _ => return bad("use Always, IfNotPresent or Never"),
             },
+            "image-pull-secrets" => self.image_pull_secrets = secrets(value)?,
+            "preload" => self.preload = Some(preload(value)?),
             "run-size" => self.run_size = quantity(value)?,
             "mixed" => self.mixed = boolean(value)?,
             "cluster-id" => set_text(&mut self.variables, "ISTIO_META_CLUSTER_ID", value)?,
@@ -198,6 +207,7 @@ impl OfContainer {
         let setting = find(name)?;
         match (name, setting.scope) {
             ("inject", _) => self.inject = Some(boolean(value)?),
+            ("preload", _) => self.preload = Some(preload(value.trim())?),
             (_, Scope::Pod) => return bad(format!("{name} is for the whole pod: ldmesh.io/{name}")),
             _ => set_variable(&mut self.variables, setting, value.trim())?,
         }
@@ -303,6 +313,24 @@ fn image(value: &str) -> Result<String, BadValue> {
     let is_reference = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
     if value.is_empty() || value.len() > 1024 || !value.chars().all(is_reference) {
         return bad("use an image reference such as registry.example/ldmesh:1.0");
+    }
+    Ok(value.to_owned())
+}
+
+/// Names as Kubernetes has them for a Secret (RFC 1123).
+fn secrets(value: &str) -> Result<Vec<String>, BadValue> {
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let names: Vec<String> = value.split(',').map(|name| name.trim().to_owned()).collect();
+    if names.iter().any(|name| name.is_empty() || name.len() > 253 || !name.chars().all(is_name)) {
+        return bad("use names of Secrets, separated by commas");
+    }
+    Ok(names)
+}
+
+/// ld.so(8) takes colons and blanks between them.
+fn preload(value: &str) -> Result<String, BadValue> {
+    if value.is_empty() || value.contains(char::is_control) {
+        return bad("use paths as in LD_PRELOAD, separated by colons");
     }
     Ok(value.to_owned())
 }

@@ -83,6 +83,7 @@ pub(crate) fn check(pod: &Value) -> Result<(), Malformed> {
     for (index, volume) in objects(spec, "volumes", &volumes)?.into_iter().enumerate() {
         named(volume, "name", &Path::At(&volumes, index))?;
     }
+    objects(spec, "imagePullSecrets", &Path::Key(&at, "imagePullSecrets"))?;
     for name in ["securityContext", "nodeSelector", "os"] {
         object(spec, name, &Path::Key(&at, name))?;
     }

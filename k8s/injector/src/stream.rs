@@ -137,6 +137,12 @@ impl Found<'_> {
                         }
                     }
                 }
+                if !names_secrets(pod) && names_secrets(&new) {
+                    // The webhook comes after the account's were added (Kubernetes' ServiceAccount admission).
+                    let what = "it names imagePullSecrets now, and those of its ServiceAccount no longer count; \
+                                name them in image-pull-secrets, too";
+                    self.note(format!("{title}: {what}"));
+                }
                 let changed = *pod != new;
                 *pod = new;
                 Ok(changed.then_some(value))
@@ -165,6 +171,10 @@ impl Found<'_> {
     fn error(&self, message: String) -> StreamError {
         StreamError { document: self.document, message }
     }
+}
+
+fn names_secrets(pod: &Value) -> bool {
+    pod.pointer("/spec/imagePullSecrets").and_then(Value::as_array).is_some_and(|secrets| !secrets.is_empty())
 }
 
 /// A label or an annotation of ours at the workload instead of its pods. Tools that write them to both are no mistake.

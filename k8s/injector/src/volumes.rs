@@ -153,6 +153,14 @@ impl Volumes {
         self.wanted.push(Wanted { role, name, source: (!exists).then_some(source), used: false });
     }
 
+    /// A volume of the node's disk that is to be added.
+    pub(crate) fn new_on_disk(&self) -> Option<&str> {
+        let is_on_disk =
+            |source: &Map<String, Value>| source.get("emptyDir").is_some_and(|volume| volume.get("medium").is_none());
+        let new = self.wanted.iter().find(|wanted| wanted.source.as_ref().is_some_and(is_on_disk))?;
+        Some(&new.name)
+    }
+
     /// Adds what containers mount and the pod lacks.
     pub(crate) fn add(self, spec: &mut Map<String, Value>) {
         for Wanted { name, source, used, .. } in self.wanted {

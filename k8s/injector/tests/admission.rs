@@ -239,17 +239,10 @@ fn our_own_containers_run_under_restricted_pod_security() {
             assert_eq!(security["readOnlyRootFilesystem"], true);
             assert_eq!(security["capabilities"], json!({"drop": ["ALL"]}));
             assert_eq!(security["seccompProfile"], json!({"type": "RuntimeDefault"}));
-            // kubelet refuses runAsNonRoot for a container that would be root; an agent for root must be root.
+            // kubelet refuses runAsNonRoot for a container that would be root; those of a pod that is root are.
+            assert_eq!(security["runAsNonRoot"], json!(user != 0), "{container}");
             let is_agent = container["command"][1] == "agent";
-            let root = user == 0 && is_agent;
-            assert_eq!(security["runAsNonRoot"], !root, "{container}");
-            let expected = if user == 0 && !is_agent {
-                json!(65532)
-            } else if is_agent {
-                user.clone()
-            } else {
-                json!(null)
-            };
+            let expected = if is_agent || user == 0 { user.clone() } else { json!(null) };
             assert_eq!(security["runAsUser"], expected, "{container}");
         }
     }

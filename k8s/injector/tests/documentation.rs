@@ -1,15 +1,30 @@
-//! docs/kubernetes.md says what the code does: its table of settings and its examples are made by it.
-//! `LDMESH_GOLDEN=update` writes table and example anew.
+//! docs/kubernetes.md says what the code does: its table of settings and its examples are made by it. So are the
+//! settings that the chart's schema knows. `LDMESH_GOLDEN=update` writes them anew.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use injector::stream::inject_stream;
-use injector::{SETTINGS, Scope, Settings};
+use injector::{SETTINGS, Scope, Setting, Settings};
+use serde_json::{Value, json};
 
 fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/kubernetes.md")
+}
+
+fn schema_path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../chart/values.schema.json")
+}
+
+#[track_caller]
+fn check_golden(path: &Path, expected: &str) {
+    if std::env::var_os("LDMESH_GOLDEN").is_some_and(|value| value == "update") {
+        fs::write(path, expected).unwrap();
+    } else {
+        let is_same = fs::read_to_string(path).unwrap() == expected;
+        assert!(is_same, "{} is stale: run with LDMESH_GOLDEN=update", path.display());
+    }
 }
 
 /// The text of the fenced block behind a mark.
@@ -49,12 +64,50 @@ fn expected(document: &str) -> String {
 #[test]
 fn the_table_of_settings_and_the_example_are_the_codes() {
     let document = fs::read_to_string(path()).unwrap();
-    let expected = expected(&document);
-    if std::env::var_os("LDMESH_GOLDEN").is_some_and(|value| value == "update") {
-        fs::write(path(), &expected).unwrap();
-    } else {
-        assert!(document == expected, "docs/kubernetes.md is stale: run with LDMESH_GOLDEN=update");
+    check_golden(&path(), &expected(&document));
+}
+
+/// The words that a setting takes, where it takes nothing else.
+fn words(setting: &Setting) -> Vec<&'static str> {
+    let words: Vec<&str> = setting.values.split(", ").collect();
+    let word = |text: &&'static str| text.strip_prefix('`')?.strip_suffix('`').filter(|word| !word.contains(':'));
+    words.iter().map(word).collect::<Option<_>>().unwrap_or_default()
+}
+
+/// What the chart's schema says of a setting.
+fn schema_of(setting: &Setting) -> Value {
+    let words = words(setting);
+    if words.is_empty() {
+        return json!({"type": ["string", "number"]});
     }
+    let mut values: Vec<Value> = words.iter().map(|word| json!(word)).collect();
+    // As helm reads them, unless they are quoted.
+    let boolean = |yes: &str, no: &str| {
+        words.contains(&yes).then_some(true).into_iter().chain(words.contains(&no).then_some(false))
+    };
+    values.extend(boolean("true", "false").chain(boolean("on", "off")).map(Value::from));
+    json!({ "enum": values })
+}
+
+/// The chart's schema as the code would have it.
+fn expected_schema(schema: &str) -> String {
+    let (before, rest) = schema.split_once("    \"settings\": {\n").unwrap();
+    let (_, after) = rest.split_once("    \"failurePolicy\"").unwrap();
+    let of_a_file = SETTINGS.iter().filter(|setting| setting.scope != Scope::Container);
+    let rows: Vec<String> =
+        of_a_file.map(|setting| format!("        {}: {}", json!(setting.name), schema_of(setting))).collect();
+    format!(
+        "{before}    \"settings\": {{\n      \"$comment\": \"Made from injector::SETTINGS by its tests.\",\n      \
+         \"type\": \"object\",\n      \"additionalProperties\": false,\n      \"properties\": {{\n{}\n      }}\n    \
+         }},\n    \"failurePolicy\"{after}",
+        rows.join(",\n")
+    )
+}
+
+#[test]
+fn the_charts_schema_knows_every_setting_and_its_words() {
+    let schema = fs::read_to_string(schema_path()).unwrap();
+    check_golden(&schema_path(), &expected_schema(&schema));
 }
 
 #[test]
@@ -69,9 +122,7 @@ fn the_refusal_that_the_document_shows_is_what_is_said() {
 #[test]
 fn every_setting_takes_the_words_and_the_default_that_it_documents() {
     for setting in SETTINGS.iter().filter(|setting| setting.scope != Scope::Container) {
-        let words = setting.values.split("`, `").map(|word| word.trim_matches('`'));
-        let is_word = |word: &&str| !word.contains([' ', ':', '/', '*']) && setting.values.starts_with('`');
-        for word in words.filter(is_word) {
+        for word in words(setting) {
             assert_eq!(Settings::default().set(setting.name, word), Ok(()), "{}: {word}", setting.name);
         }
         if let Some(default) = setting.default.strip_prefix('`').and_then(|text| text.strip_suffix('`')) {

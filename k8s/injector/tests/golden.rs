@@ -171,6 +171,32 @@ fn the_class_of_service_stays() {
     }
 }
 
+/// Whom kubelet gives projected tokens to (`FsUserFrom` of pkg/kubelet/kubelet_volumes.go): the user of all containers.
+/// Else they are root's, with their default mode.
+fn user_of_tokens(spec: &Value) -> Option<i64> {
+    let lists = ["initContainers", "containers"].map(|list| spec[list].as_array());
+    let user = |of: &Value| of["securityContext"]["runAsUser"].as_i64();
+    let mut users = lists.into_iter().flatten().flatten().map(|container| user(container).or_else(|| user(spec)));
+    let first = users.next()??;
+    users.all(|user| user == Some(first)).then_some(first)
+}
+
+#[test]
+fn tokens_stay_with_the_user_who_has_them() {
+    let mut kept = BTreeSet::new();
+    for name in cases() {
+        let case = Case::read(&name);
+        let (before, after) = (documents(&case.text).unwrap(), documents(&case.inject(&case.text).text).unwrap());
+        for (before, after) in before.iter().zip(&after) {
+            for (before, after) in specs(before).into_iter().zip(specs(after)) {
+                assert_eq!(user_of_tokens(before), user_of_tokens(after), "{name}");
+                kept.extend(user_of_tokens(after));
+            }
+        }
+    }
+    assert!(kept.contains(&0) && kept.len() > 2, "{kept:?}");
+}
+
 #[test]
 fn no_name_or_mount_path_stands_twice() {
     for name in cases() {

@@ -219,6 +219,7 @@ fn word(reason: &Reason) -> &'static str {
         Reason::Mirror => "mirror",
         Reason::Sidecar | Reason::SidecarAsked => "sidecar",
         Reason::NoContainer => "no_container",
+        Reason::Storage => "storage",
         Reason::Malformed(_) => "malformed_pod",
     }
 }
