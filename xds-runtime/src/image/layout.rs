@@ -56,8 +56,10 @@ pub const DEFAULT_ACTION: usize = SECTIONS;
 pub const SEED: usize = SECTIONS + 1;
 /// Word of the pod's own addresses (hi, lo), as that of a section.
 pub const OWN: usize = SECTIONS + 2;
+/// Word that holds the number of destinations that are for every address.
+pub const WILDCARDS: usize = SECTIONS + 3;
 /// Words before the first section.
-pub const CONTENT_HEADER: usize = SECTIONS + 3;
+pub const CONTENT_HEADER: usize = SECTIONS + 4;
 
 /// The bucket, of so many, at which looking for a hash begins. Twice as many as there are entries: a table of the next
 /// power of two would be up to twice as large, for the same looks.

@@ -286,18 +286,17 @@ impl<'a> View<'a> {
         let run = self.section(section)?;
         let size = run.count as usize;
         let table = self.words.slice(run.first as usize, size).ok_or(Torn)?;
-        let mut at = bucket(hash, size);
-        let mut left = size;
-        while left > 0 {
-            let (tag, next) = unpack(table.load(at).ok_or(Torn)?);
-            let Some(index) = next.checked_sub(1) else { return Ok(None) };
-            if tag == (hash >> 32) as u32
-                && let Some(found) = hit(index)?
-            {
-                return Ok(Some(found));
+        let (before, from) = table.split(bucket(hash, size)).ok_or(Torn)?;
+        for part in [from, before] {
+            for word in part.iter() {
+                let (tag, next) = unpack(word);
+                let Some(index) = next.checked_sub(1) else { return Ok(None) };
+                if tag == (hash >> 32) as u32
+                    && let Some(found) = hit(index)?
+                {
+                    return Ok(Some(found));
+                }
             }
-            at = if at + 1 == size { 0 } else { at + 1 };
-            left -= 1;
         }
         Ok(None)
     }
@@ -385,7 +384,12 @@ impl<'a> View<'a> {
                 return destination_from(destination).map(Some);
             }
         }
-        self.exact(WordAddr { hi: 0, lo: 0 }, port)
+        // Mostly nothing is for every address.
+        if self.words.load(WILDCARDS).ok_or(Torn)? == 0 {
+            Ok(None)
+        } else {
+            self.exact(WordAddr { hi: 0, lo: 0 }, port)
+        }
     }
 
     fn exact(&self, address: WordAddr, port: u16) -> Read<Option<DestinationView>> {
