@@ -446,12 +446,18 @@ impl Tables {
         }
         let head = pack(first, count);
         let slot = slot.unwrap_or(NONE);
-        if even && healthy == count && tag.is_none() {
-            return Ok([head, pack(slot, 0)]);
-        }
+        let uniform = even && healthy == count;
+        let Some(first) = tag.or((!uniform).then_some(0)) else { return Ok([head, pack(slot, 0)]) };
         let details = narrow(self.tables.len())?;
+        if details & DETAIL_UNIFORM != 0 {
+            return Err(EncodeError::TooLarge);
+        }
+        self.tables.push(first);
+        if uniform {
+            return Ok([head, pack(slot, details | DETAIL_UNIFORM)]);
+        }
         let (stride, sum) = if even { (0, healthy + degraded + unhealthy) } else { (stride(sum), sum) };
-        self.tables.extend([tag.unwrap_or(0), pack(healthy, degraded), pack(unhealthy, stride), u64::from(sum)]);
+        self.tables.extend([pack(healthy, degraded), pack(unhealthy, stride), u64::from(sum)]);
         if stride != 0 {
             let mut to = 0_u32;
             let mut endpoints = endpoints();

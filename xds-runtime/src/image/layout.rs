@@ -126,6 +126,8 @@ pub const POLICY_PASS: u8 = 255;
 /// Words of a set of endpoints: `first << 32 | count`, `slot << 32 | details`. Without details all are healthy and weigh
 /// the same.
 pub const SET_WORDS: usize = 2;
+/// With the details: all are healthy and weigh the same, and only the first word is there.
+pub const DETAIL_UNIFORM: u32 = 1 << 31;
 /// Words of a set's details: tag of a locality's slot, `healthy << 32 | degraded`, `unhealthy << 32 | stride`, sum of
 /// weights. With a stride the weights up to and with each endpoint follow, two in a word; 0 = all weigh the same.
 pub const DETAIL_WORDS: usize = 4;
