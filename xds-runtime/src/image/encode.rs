@@ -48,7 +48,14 @@ impl Encoder {
         self.tables.clear();
         self.tables.fill(mesh)?;
         let own = mesh.own.iter().map(|ip| WordAddr::new(*ip)).flat_map(|address| [address.hi, address.lo]).collect();
-        self.tables.assemble(mesh.default_action, mesh.seed, own, &mut self.content)?;
+        self.tables.assemble(own, &mut self.content)?;
+        let wildcards = mesh.destinations.iter().filter(|destination| destination.address.is_unspecified()).count();
+        let refuses = u64::from(mesh.default_action == DefaultAction::Refuse);
+        for (at, word) in [(DEFAULT_ACTION, refuses), (SEED, mesh.seed), (WILDCARDS, wildcards as u64)] {
+            if let Some(place) = self.content.get_mut(at) {
+                *place = word;
+            }
+        }
         Ok(&self.content)
     }
 }
@@ -439,12 +446,18 @@ impl Tables {
         }
         let head = pack(first, count);
         let slot = slot.unwrap_or(NONE);
-        if even && healthy == count && tag.is_none() {
-            return Ok([head, pack(slot, 0)]);
-        }
+        let uniform = even && healthy == count;
+        let Some(first) = tag.or((!uniform).then_some(0)) else { return Ok([head, pack(slot, 0)]) };
         let details = narrow(self.tables.len())?;
+        if details & DETAIL_UNIFORM != 0 {
+            return Err(EncodeError::TooLarge);
+        }
+        self.tables.push(first);
+        if uniform {
+            return Ok([head, pack(slot, details | DETAIL_UNIFORM)]);
+        }
         let (stride, sum) = if even { (0, healthy + degraded + unhealthy) } else { (stride(sum), sum) };
-        self.tables.extend([tag.unwrap_or(0), pack(healthy, degraded), pack(unhealthy, stride), u64::from(sum)]);
+        self.tables.extend([pack(healthy, degraded), pack(unhealthy, stride), u64::from(sum)]);
         if stride != 0 {
             let mut to = 0_u32;
             let mut endpoints = endpoints();
@@ -495,13 +508,7 @@ impl Tables {
         Ok(())
     }
 
-    fn assemble(
-        &self,
-        default_action: DefaultAction,
-        seed: u64,
-        own: Vec<u64>,
-        words: &mut Vec<u64>,
-    ) -> Result<(), EncodeError> {
+    fn assemble(&self, own: Vec<u64>, words: &mut Vec<u64>) -> Result<(), EncodeError> {
         let sections: [(&[u64], usize); SECTIONS] = [
             (&self.name_buckets, 1),
             (&self.names, NAME_WORDS),
@@ -530,12 +537,6 @@ impl Tables {
                 *word = head;
             }
             words.extend_from_slice(table);
-        }
-        if let Some(word) = words.get_mut(DEFAULT_ACTION) {
-            *word = u64::from(default_action == DefaultAction::Refuse);
-        }
-        if let Some(word) = words.get_mut(SEED) {
-            *word = seed;
         }
         let head = pack(narrow(words.len())?, narrow(own.len() / WIDE_WORDS)?);
         if let Some(word) = words.get_mut(OWN) {

@@ -118,33 +118,38 @@ impl ImageFile {
     }
 
     /// The arena to read; `None` = it is being written.
+    #[inline(always)]
     fn arena(&self) -> Result<Option<Arena>, ReadError> {
-        let generation = self.generation();
+        let [.., current, identity] = self.words.cells::<{ AT_IDENTITY + 1 }>(0).ok_or(ReadError::Corrupt)?;
+        let generation = current.load(Ordering::Acquire);
         if generation == 0 {
             return Err(ReadError::Empty);
         }
         let start = HEADER_WORDS + (generation & 1) as usize * self.capacity;
-        let words = self.words.slice(start, self.capacity).ok_or(ReadError::Corrupt)?;
-        let epoch = words.cell(0).ok_or(ReadError::Corrupt)?;
+        let [epoch, length] = self.words.cells::<ARENA_HEADER>(start).ok_or(ReadError::Corrupt)?;
         let before = epoch.load(Ordering::Acquire);
         if before & 1 == 1 {
             return Ok(None);
         }
-        let length = words.load(1).and_then(|length| usize::try_from(length).ok());
+        let length = shm::load(length) as usize;
         // A length that does not fit may be one that is being written: the epoch tells.
-        let content = length.and_then(|length| words.slice(ARENA_HEADER, length)).unwrap_or(Words::new(&[]));
-        Ok(Some(Arena { epoch, before, content }))
+        let fits = length <= self.capacity.saturating_sub(ARENA_HEADER);
+        let content = if fits { self.words.slice(start + ARENA_HEADER, length) } else { None };
+        Ok(Some(Arena { identity, epoch, before, content: content.unwrap_or(Words::new(&[])) }))
     }
 
     /// Whether nobody wrote since the arena was looked up, and the file is still this one.
+    #[inline(always)]
     fn is_undisturbed(&self, arena: &Arena) -> bool {
         fence(Ordering::Acquire);
-        arena.epoch.load(Ordering::Relaxed) == arena.before && self.words.load(AT_IDENTITY) == Some(self.identity)
+        shm::load(arena.epoch) == arena.before && shm::load(arena.identity) == self.identity
     }
 }
 
 /// An arena that is read.
 struct Arena {
+    /// Of its file.
+    identity: &'static AtomicU64,
     epoch: &'static AtomicU64,
     /// Its epoch before.
     before: u64,

@@ -56,8 +56,10 @@ pub const DEFAULT_ACTION: usize = SECTIONS;
 pub const SEED: usize = SECTIONS + 1;
 /// Word of the pod's own addresses (hi, lo), as that of a section.
 pub const OWN: usize = SECTIONS + 2;
+/// Word that holds the number of destinations that are for every address.
+pub const WILDCARDS: usize = SECTIONS + 3;
 /// Words before the first section.
-pub const CONTENT_HEADER: usize = SECTIONS + 3;
+pub const CONTENT_HEADER: usize = SECTIONS + 4;
 
 /// The bucket, of so many, at which looking for a hash begins. Twice as many as there are entries: a table of the next
 /// power of two would be up to twice as large, for the same looks.
@@ -124,6 +126,8 @@ pub const POLICY_PASS: u8 = 255;
 /// Words of a set of endpoints: `first << 32 | count`, `slot << 32 | details`. Without details all are healthy and weigh
 /// the same.
 pub const SET_WORDS: usize = 2;
+/// With the details: all are healthy and weigh the same, and only the first word is there.
+pub const DETAIL_UNIFORM: u32 = 1 << 31;
 /// Words of a set's details: tag of a locality's slot, `healthy << 32 | degraded`, `unhealthy << 32 | stride`, sum of
 /// weights. With a stride the weights up to and with each endpoint follow, two in a word; 0 = all weigh the same.
 pub const DETAIL_WORDS: usize = 4;

@@ -120,10 +120,10 @@ pub struct DestinationView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SetView {
     endpoints: Run,
-    /// Slot of the cursor in STATE.
+    /// Slot of the cursor in STATE: [`View::cursor_tag`].
     pub slot: Option<u32>,
-    /// Tag of that slot.
-    pub tag: u64,
+    /// Tag of that slot, where it is not among the details.
+    tag: Option<u64>,
     /// Where its details are; 0 = all are healthy and weigh the same.
     details: u32,
 }
@@ -170,6 +170,11 @@ impl SetView {
     /// True when there is no endpoint.
     pub const fn is_empty(&self) -> bool {
         self.endpoints.count == 0
+    }
+
+    /// Whether all are healthy and weigh the same.
+    const fn is_uniform(&self) -> bool {
+        self.details == 0 || self.details & DETAIL_UNIFORM != 0
     }
 
     /// The place of the `nth` endpoint.
@@ -286,18 +291,17 @@ impl<'a> View<'a> {
         let run = self.section(section)?;
         let size = run.count as usize;
         let table = self.words.slice(run.first as usize, size).ok_or(Torn)?;
-        let mut at = bucket(hash, size);
-        let mut left = size;
-        while left > 0 {
-            let (tag, next) = unpack(table.load(at).ok_or(Torn)?);
-            let Some(index) = next.checked_sub(1) else { return Ok(None) };
-            if tag == (hash >> 32) as u32
-                && let Some(found) = hit(index)?
-            {
-                return Ok(Some(found));
+        let (before, from) = table.split(bucket(hash, size)).ok_or(Torn)?;
+        for part in [from, before] {
+            for word in part.iter() {
+                let (tag, next) = unpack(word);
+                let Some(index) = next.checked_sub(1) else { return Ok(None) };
+                if tag == (hash >> 32) as u32
+                    && let Some(found) = hit(index)?
+                {
+                    return Ok(Some(found));
+                }
             }
-            at = if at + 1 == size { 0 } else { at + 1 };
-            left -= 1;
         }
         Ok(None)
     }
@@ -385,7 +389,12 @@ impl<'a> View<'a> {
                 return destination_from(destination).map(Some);
             }
         }
-        self.exact(WordAddr { hi: 0, lo: 0 }, port)
+        // Mostly nothing is for every address.
+        if self.words.load(WILDCARDS).ok_or(Torn)? == 0 {
+            Ok(None)
+        } else {
+            self.exact(WordAddr { hi: 0, lo: 0 }, port)
+        }
     }
 
     fn exact(&self, address: WordAddr, port: u16) -> Read<Option<DestinationView>> {
@@ -453,18 +462,18 @@ impl<'a> View<'a> {
         let index = nth_of(cluster.priorities, nth)?;
         let [endpoints, slot, tag, localities, table] = self.record::<PRIORITY_WORDS>(Section::Priorities, index)?;
         let (localities, table) = (Run::from_word(load(localities)), Run::from_word(load(table)));
-        Ok(PriorityView { set: self.set(load(endpoints), load(slot), Some(load(tag)))?, localities, table })
+        Ok(PriorityView { set: set_from(endpoints, slot, Some(load(tag))), localities, table })
     }
 
     /// The `nth` locality of a priority.
     pub fn locality(&self, priority: &PriorityView, nth: u32) -> Read<LocalityView> {
         let index = nth_of(priority.localities, nth)?;
-        self.locality_from(self.record(Section::Localities, index)?)
+        Ok(locality_from(self.record(Section::Localities, index)?))
     }
 
     /// The localities of a priority, one after the other.
     #[inline]
-    pub fn localities(&self, priority: &PriorityView) -> Read<impl Iterator<Item = Read<LocalityView>>> {
+    pub fn localities(&self, priority: &PriorityView) -> Read<impl Iterator<Item = LocalityView>> {
         let (all, part) = (self.section(Section::Localities)?, priority.localities);
         if part.first.checked_add(part.count).ok_or(Torn)? > all.count {
             return Err(Torn);
@@ -472,32 +481,21 @@ impl<'a> View<'a> {
         let skipped = (part.first as usize).checked_mul(LOCALITY_WORDS).ok_or(Torn)?;
         let start = (all.first as usize).checked_add(skipped).ok_or(Torn)?;
         let records = self.words.records(start, part.count as usize).ok_or(Torn)?;
-        Ok(records.iter().map(|record| self.locality_from(record)))
+        Ok(records.iter().map(locality_from))
     }
 
-    #[inline(always)]
-    fn locality_from(&self, [endpoints, slot, name]: &[AtomicU64; LOCALITY_WORDS]) -> Read<LocalityView> {
-        let (weight, name) = unpack(load(name));
-        Ok(LocalityView { name: StrRef::shared(name), weight, set: self.set(load(endpoints), load(slot), None)? })
-    }
-
-    /// A set; without a `tag` it is in the details.
-    #[inline(always)]
-    fn set(&self, endpoints: u64, slot: u64, tag: Option<u64>) -> Read<SetView> {
-        let endpoints = Run::from_word(endpoints);
-        let (slot, details) = unpack(slot);
-        let tag = match tag {
-            Some(tag) => tag,
-            None if details == 0 => 0,
-            None => self.word(Section::Tables, details)?,
-        };
-        Ok(SetView { endpoints, slot: some(slot), tag, details })
+    /// The tag of the slot of a set's cursor.
+    pub fn cursor_tag(&self, set: &SetView) -> Read<u64> {
+        match set.tag {
+            Some(tag) => Ok(tag),
+            None => self.detail(set, 0),
+        }
     }
 
     /// How many endpoints of a set are in which condition.
     #[inline]
     pub fn health(&self, set: &SetView) -> Read<HealthView> {
-        if set.details == 0 {
+        if set.is_uniform() {
             return Ok(HealthView { healthy: set.len(), degraded: 0, unhealthy: 0 });
         }
         let (healthy, degraded) = unpack(self.detail(set, 1)?);
@@ -508,7 +506,7 @@ impl<'a> View<'a> {
     #[inline]
     pub fn weights(&self, set: &SetView) -> Read<WeightsView> {
         let Run { count, .. } = set.endpoints;
-        if set.details == 0 {
+        if set.is_uniform() {
             return Ok(WeightsView { sum: count, stride: 0, set: Run { first: 0, count } });
         }
         let first = set.details.checked_add(DETAIL_WORDS as u32).ok_or(Torn)?;
@@ -518,7 +516,7 @@ impl<'a> View<'a> {
 
     /// Detail word `nth` of a set that has details.
     fn detail(&self, set: &SetView, nth: u32) -> Read<u64> {
-        self.word(Section::Tables, set.details.checked_add(nth).ok_or(Torn)?)
+        self.word(Section::Tables, (set.details & !DETAIL_UNIFORM).checked_add(nth).ok_or(Torn)?)
     }
 
     /// The `nth` endpoint of a set.
@@ -626,6 +624,19 @@ fn nth_of(run: Run, nth: u32) -> Read<u32> {
 
 const fn some(word: u32) -> Option<u32> {
     if word == NONE { None } else { Some(word) }
+}
+
+#[inline(always)]
+fn locality_from([endpoints, slot, name]: &[AtomicU64; LOCALITY_WORDS]) -> LocalityView {
+    let (weight, name) = unpack(load(name));
+    LocalityView { name: StrRef::shared(name), weight, set: set_from(endpoints, slot, None) }
+}
+
+/// A set; without a `tag` it is among the details.
+#[inline(always)]
+fn set_from(endpoints: &AtomicU64, slot: &AtomicU64, tag: Option<u64>) -> SetView {
+    let (slot, details) = unpack(load(slot));
+    SetView { endpoints: Run::from_word(load(endpoints)), slot: some(slot), tag, details }
 }
 
 fn keepalive_from(word: u64) -> Option<Keepalive> {

@@ -102,8 +102,9 @@ impl<'a> Candidates<'a> {
     }
 
     /// STATE's cursor slot of a set.
-    pub fn cursor(&self, set: &SetView) -> Option<Slot<'static>> {
-        self.reading.state?.slot(set.slot?, set.tag)
+    pub fn cursor(&self, set: &SetView) -> Result<Option<Slot<'static>>, Torn> {
+        let (Some(state), Some(slot)) = (self.reading.state, set.slot) else { return Ok(None) };
+        Ok(state.slot(slot, self.view.cursor_tag(set)?))
     }
 
     /// The condition of a host: what the control plane says, or ejected.

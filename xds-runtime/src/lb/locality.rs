@@ -33,7 +33,6 @@ fn by_weight(
     let mut sum = 0_u64;
     let mut taken = None;
     for locality in candidates.view.localities(priority)? {
-        let locality = locality?;
         let weight = effective_weight(candidates, &locality, class)?;
         sum = sum.saturating_add(weight);
         if weight > 0 && below(entropy, sum) < weight {

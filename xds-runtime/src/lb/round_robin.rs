@@ -19,7 +19,7 @@ pub(super) fn pick(
     if class == Class::Degraded {
         return Ok(random::pick(candidates, set, class, entropy)?.map(|host| host.place));
     }
-    let cursor = candidates.cursor(set);
+    let cursor = candidates.cursor(set)?;
     // Pods begin at different places.
     let begin = candidates.view.seed()? ^ candidates.cluster.hash;
     let host = candidates.draw(set, class, entropy, |entropy, weights| {

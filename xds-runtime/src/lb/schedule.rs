@@ -17,10 +17,13 @@ pub(super) fn turn(view: &View<'_>, weights: &WeightsView, cursor: u64) -> Resul
 }
 
 /// The endpoint at a position below the sum of weights.
+#[inline(always)]
 pub(super) fn at(view: &View<'_>, weights: &WeightsView, position: u64) -> Result<u32, Torn> {
-    if weights.stride == 0 {
-        return Ok(position as u32);
-    }
+    if weights.stride == 0 { Ok(position as u32) } else { search(view, weights, position) }
+}
+
+#[inline(never)]
+fn search(view: &View<'_>, weights: &WeightsView, position: u64) -> Result<u32, Torn> {
     let (mut low, mut high) = (0, weights.len());
     while low < high {
         let middle = low + (high - low) / 2;

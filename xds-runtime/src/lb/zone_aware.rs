@@ -109,9 +109,8 @@ impl<'a> Callers<'a> {
 
     /// The share of the callers that is in their locality of this name.
     fn share(&self, name: StrRef) -> Result<u64, Torn> {
-        for nth in 0..self.priority.locality_count() {
+        for locality in self.candidates.view.localities(&self.priority)? {
             self.candidates.reading.look()?;
-            let locality = self.candidates.view.locality(&self.priority, nth)?;
             if locality.name == name {
                 let weight = healthy_weight(&self.candidates, &locality.set, self.by_weight)?;
                 return Ok((WHOLE * weight).checked_div(self.whole).unwrap_or(0));
