@@ -42,6 +42,8 @@ fn read(view: &View<'_>) {
                 let _ = view.priority(&cluster, nth).map(|priority| {
                     let _ = view.ring_entry(&priority, nth);
                     let _ = view.maglev_entry(&priority, nth);
+                    let _ = view.health(&priority.set);
+                    let _ = view.weights(&priority.set).and_then(|weights| view.weights_to(&weights, nth));
                     view.locality(&priority, nth)
                 });
             }

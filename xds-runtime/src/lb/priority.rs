@@ -95,7 +95,7 @@ fn pick_counted(tiers: &Tiers<'_>, key: Option<u64>, entropy: &mut (impl Entropy
     let Some(place) = pick_in(&tier, class, &zone, key, entropy)? else {
         return pick_elsewhere(tiers, &mut tier, class, &zone, key, entropy);
     };
-    // Where panic is over by now, its endpoints are not alternatives.
+    // In panic it depends on more than this priority: `another_than` looks.
     let another = class != Class::Any && tier.candidates.holds_another(&tier.view.set, class, place)?;
     Ok(Found::Endpoint(Picked { another, ..Picked::of(&tier, place) }))
 }
