@@ -9,10 +9,13 @@ use crate::container::{self, Plan};
 use crate::decide::{self, ISTIO_CONTAINERS, Namespace, Reason, SIDECAR, metadata};
 use crate::own;
 use crate::settings::{Chosen, Leader, Settings};
-use crate::shape::{self, entries, object_mut, text_of};
+use crate::shape::{self, Malformed, entries, object_mut, text_of};
 use crate::volumes::Volumes;
 use crate::workload;
 
+/// Bytes of settings' values in all containers together: etcd takes no request of 1.5 MiB, and whoever may create pods
+/// writes one value for many containers.
+const SETTINGS_MOST: usize = 1 << 20;
 /// Volumes with which cluster-autoscaler may evict a pod nevertheless, separated by commas.
 const EVICTABLE: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
 /// Bytes of local storage that a pod must be allowed: the library's files twice.
@@ -92,6 +95,7 @@ fn try_inject(pod: &Value, request: &Request<'_>) -> Result<(Value, Vec<Warning>
         return Err(Reason::NotAsked);
     };
     let Annotated { settings, containers, problems, mut left } = annotations::read(object, request.settings);
+    check_room(object, &settings)?;
     decide::beside_sidecar(object, &settings)?;
     let workload = workload::name(object, request.workload);
     let asked = |name: &str, is_init: bool| {
@@ -109,6 +113,20 @@ fn try_inject(pod: &Value, request: &Request<'_>) -> Result<(Value, Vec<Warning>
     }
     let warnings = problems.into_iter().map(Warning::Setting).chain(left.into_iter().map(Warning::Left));
     Ok((done, warnings.collect()))
+}
+
+fn check_room(pod: &Map<String, Value>, settings: &Settings) -> Result<(), Malformed> {
+    let spec = pod.get("spec").and_then(Value::as_object);
+    let count = |spec: &Map<String, Value>| {
+        entries(spec, "initContainers").count().saturating_add(entries(spec, "containers").count())
+    };
+    let (bytes, containers) = (settings.bytes(), spec.map_or(0, count));
+    if bytes.saturating_mul(containers) <= SETTINGS_MOST {
+        return Ok(());
+    }
+    let problem =
+        format!("settings of {bytes} bytes in {containers} containers are more than a pod holds; shorten them");
+    Err(Malformed { path: "metadata.annotations".into(), problem })
 }
 
 fn inject_spec(

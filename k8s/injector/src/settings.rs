@@ -196,6 +196,11 @@ impl Settings {
         Ok(())
     }
 
+    /// Bytes of the values that each container gets.
+    pub(crate) fn bytes(&self) -> usize {
+        self.variables.values().chain(&self.preload).map(String::len).sum()
+    }
+
     /// Whether the control plane wants a token and has a certificate.
     pub(crate) fn has_tls(&self) -> bool {
         self.variables.get("LDMESH_XDS").is_some_and(|xds| xds.starts_with("https://"))
@@ -317,12 +322,17 @@ fn image(value: &str) -> Result<String, BadValue> {
     Ok(value.to_owned())
 }
 
+/// Each is looked for among the pod's own.
+const SECRETS_MOST: usize = 32;
+
 /// Names as Kubernetes has them for a Secret (RFC 1123).
 fn secrets(value: &str) -> Result<Vec<String>, BadValue> {
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     let names: Vec<String> = value.split(',').map(|name| name.trim().to_owned()).collect();
-    if names.iter().any(|name| name.is_empty() || name.len() > 253 || !name.chars().all(is_name)) {
-        return bad("use names of Secrets, separated by commas");
+    if names.len() > SECRETS_MOST
+        || names.iter().any(|name| name.is_empty() || name.len() > 253 || !name.chars().all(is_name))
+    {
+        return bad(format!("use at most {SECRETS_MOST} names of Secrets, separated by commas"));
     }
     Ok(names)
 }

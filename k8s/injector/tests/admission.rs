@@ -318,6 +318,22 @@ fn ten_times_the_volumes_take_no_hundred_times_as_long() {
 }
 
 #[test]
+fn a_value_for_many_containers_does_not_outgrow_the_pod() {
+    let pod = |bytes: usize, containers: usize, key: &str| {
+        let list = (0..containers).map(|number| json!({"name": format!("c{number}")}));
+        let mut pod = with("/spec/containers", list.collect());
+        pod["metadata"]["annotations"] = json!({key: format!("/{}", "x".repeat(bytes))});
+        pod
+    };
+    for key in ["ldmesh.io/log-file", "ldmesh.io/preload"] {
+        assert!(matches!(inject(&pod(8_000, 100, key), &enabled(), &Settings::default()), Outcome::Injected { .. }));
+        let left = inject(&pod(11_000, 100, key), &enabled(), &Settings::default());
+        let Outcome::LeftAlone(reason) = left else { panic!("{key}") };
+        assert!(reason.to_string().starts_with("metadata.annotations: settings of 11"), "{reason}");
+    }
+}
+
+#[test]
 fn no_pod_is_answered_with_a_reason_whatever_it_is() {
     for nonsense in [json!(null), json!([]), json!(3), json!("pod"), json!({}), json!({"spec": 1, "metadata": 2})] {
         assert!(matches!(inject(&nonsense, &enabled(), &Settings::default()), Outcome::LeftAlone(_)), "{nonsense}");

@@ -128,6 +128,11 @@ fn a_settings_file_is_a_mapping_of_known_names() {
     };
     assert_eq!(wrong("[]"), "is no mapping; write NAME: VALUE");
     assert_eq!(wrong("mode: [on]"), "mode: write one value");
+    assert_eq!(
+        wrong("image-pull-secrets: a,,b"),
+        "image-pull-secrets: \"a,,b\": use at most 32 names of Secrets, separated by commas"
+    );
+    assert!(wrong(&format!("image-pull-secrets: {}", vec!["a"; 33].join(","))).ends_with("separated by commas"));
     assert_eq!(wrong("leader: nobody"), "leader: \"nobody\": use auto, agent, thread or sidecar");
     assert!(wrong("colour: blue").starts_with("colour: \"blue\": there is no such setting"));
 }
