@@ -19,6 +19,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rustix::fs::Dir;
 
 use crate::boot::BootId;
@@ -56,8 +57,8 @@ pub struct Accepted {
     pub version: String,
     /// When it was accepted, by this term or one before.
     pub updated: Millis,
-    /// The resource's bytes.
-    pub raw: Vec<u8>,
+    /// The resource's bytes. They share the memory of all that was read.
+    pub raw: Bytes,
 }
 
 /// What a journal holds: the live resources.
@@ -111,6 +112,7 @@ fn read(dir: &RunDir, name: &str, boot: BootId) -> Option<Seed> {
     }
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).ok()?;
+    let bytes = Bytes::from(bytes);
     let mut rest = parse_header(&bytes, boot)?;
     let mut seed = Seed::new();
     while let Some((record, after)) = Record::parse(rest) {
@@ -120,7 +122,11 @@ fn read(dir: &RunDir, name: &str, boot: BootId) -> Option<Seed> {
             Operation::Accepted => {
                 seed.insert(
                     key,
-                    Accepted { version: record.version.to_owned(), updated: record.updated, raw: record.raw.to_vec() },
+                    Accepted {
+                        version: record.version.to_owned(),
+                        updated: record.updated,
+                        raw: bytes.slice_ref(record.raw),
+                    },
                 );
             }
             Operation::Removed => {

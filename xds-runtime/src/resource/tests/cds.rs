@@ -129,7 +129,7 @@ fn policies_that_contain_themselves_too_deep_are_rejected() {
         list = policy_list(vec![extension("wrr_locality.v3.WrrLocality", &outer)]);
     }
     assert!(
-        matches!(decode(ResourceType::Cluster, "", &list.encode_to_vec()), Decoded::Rejected { reason, .. } if reason.ends_with("nested too deep"))
+        matches!(decode(ResourceType::Cluster, "", &list.encode_to_vec().into()), Decoded::Rejected { reason, .. } if reason.ends_with("nested too deep"))
     );
 }
 

@@ -172,3 +172,65 @@ fn a_gateway_of_another_network_is_told_by_its_lack_of_a_workload() {
     assert!(!is_gateway(15443, "istio", Some(";shop;;;cluster-1")), "a ServiceEntry's endpoint");
     assert!(!is_gateway(15443, "disabled", Some(";;;;cluster-2")), "one that takes plain text");
 }
+
+#[test]
+fn what_is_not_read_is_not_looked_at() {
+    #[derive(Clone, PartialEq, Message)]
+    struct Broken {
+        #[prost(string, tag = "1")]
+        cluster_name: String,
+        #[prost(message, repeated, tag = "2")]
+        endpoints: Vec<BrokenLocality>,
+    }
+    /// Proximity and the metadata of a locality are messages in the specification.
+    #[derive(Clone, PartialEq, Message)]
+    struct BrokenLocality {
+        #[prost(bytes = "vec", tag = "6")]
+        proximity: Vec<u8>,
+        #[prost(bytes = "vec", tag = "9")]
+        metadata: Vec<u8>,
+    }
+    let locality = BrokenLocality { proximity: vec![0xff], metadata: vec![0xff] };
+    let assignment = Broken { cluster_name: "it".to_owned(), endpoints: vec![locality] };
+    let Resource::Endpoints(found) = valid(ResourceType::Endpoint, &assignment) else { panic!("endpoints") };
+    assert_eq!(found.localities.len(), 1);
+}
+
+#[test]
+fn broken_metadata_rejects_where_it_is_read() {
+    let with = |filter: &'static str| {
+        let entry = wire::FilterMetadata { filter: filter.into(), fields: Bytes::from_static(&[0xff]) };
+        let mut one: wire::LbEndpoint = read(&lb_endpoint("10.0.0.1", 80));
+        one.metadata = Some(wire::Metadata { filter_metadata: vec![entry] });
+        let locality = wire::LocalityLbEndpoints { lb_endpoints: vec![one], ..Default::default() };
+        wire::ClusterLoadAssignment { cluster_name: "it".to_owned(), endpoints: vec![locality], ..Default::default() }
+    };
+    valid(ResourceType::Endpoint, &with("somebody.else"));
+    match decode(ResourceType::Endpoint, "", &with("envoy.lb").encode_to_vec().into()) {
+        Decoded::Rejected { name, reason } => {
+            assert_eq!(name, "it");
+            let field = "endpoints[0].lb_endpoints[0].metadata.filter_metadata[\"envoy.lb\"]: ";
+            assert!(reason.starts_with(field), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn of_two_entries_of_metadata_for_one_filter_the_last_counts() {
+    let entry = |mode| wire::FilterMetadata {
+        filter: "envoy.transport_socket_match".into(),
+        fields: tls_mode(mode).encode_to_vec().into(),
+    };
+    let says = |first, last| {
+        let metadata = wire::Metadata { filter_metadata: vec![entry(first), entry(last)] };
+        let mut one: wire::LbEndpoint = read(&lb_endpoint("10.0.0.1", 80));
+        one.metadata = Some(metadata);
+        let locality = wire::LocalityLbEndpoints { lb_endpoints: vec![one], ..Default::default() };
+        let endpoints = vec![locality];
+        let whole = wire::ClusterLoadAssignment { cluster_name: "it".to_owned(), endpoints, ..Default::default() };
+        let Resource::Endpoints(found) = valid(ResourceType::Endpoint, &whole) else { panic!("endpoints") };
+        found.localities[0].endpoints[0].tls_mode_istio
+    };
+    assert!(says("disabled", "istio") && !says("istio", "disabled"));
+}
