@@ -94,7 +94,7 @@ pub struct Pipeline {
     outliers: Outliers,
     /// EDS names that the published image has (or knows to be missing).
     settled: BTreeSet<String>,
-    /// What is subscribed, or known of it, changed since.
+    /// What is subscribed, what is known of it, or what wishes lead to changed since.
     unsettled: bool,
     digest: Option<u128>,
 }
@@ -164,9 +164,10 @@ impl Pipeline {
         changed
     }
 
+    /// All of it is to be compiled, and what wishes lead to may be something else then.
     fn stale_if(&mut self, changed: bool) {
         if changed {
-            self.stale = Stale::Everything;
+            (self.stale, self.unsettled) = (Stale::Everything, true);
         }
     }
 
@@ -179,7 +180,7 @@ impl Pipeline {
                     names.insert(name.clone());
                 }
             }
-            Event::Accepted { .. } | Event::Removed { .. } => (self.stale, self.unsettled) = (Stale::Everything, true),
+            Event::Accepted { .. } | Event::Removed { .. } => self.stale_if(true),
             // Nothing of them is compiled.
             Event::Missing { .. } | Event::Rejected { .. } => self.unsettled = true,
             Event::Answered { .. } => {}
@@ -373,21 +374,4 @@ fn check_room(room: Option<u64>, words: usize) -> Result<(), PipelineError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_digest_is_of_all_words_and_of_no_more() {
-        let content: Vec<u64> = (0..1500).collect();
-        let bytes: Vec<u8> = content.iter().flat_map(|word| word.to_le_bytes()).collect();
-        assert_eq!(digest(&content), xxhash_rust::xxh3::xxh3_128(&bytes));
-    }
-
-    #[test]
-    fn a_full_memory_cgroup_refuses_the_publish() {
-        assert!(check_room(None, 1 << 20).is_ok());
-        assert!(check_room(Some(64 << 20), 1 << 20).is_ok());
-        assert!(matches!(check_room(Some(1 << 20), 10), Err(PipelineError::NoRoom { .. })));
-        assert!(matches!(check_room(Some(5 << 20), 1 << 20), Err(PipelineError::NoRoom { .. })));
-    }
-}
+mod tests;

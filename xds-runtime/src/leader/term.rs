@@ -338,6 +338,10 @@ impl Running {
                 if changed {
                     self.control.announce(now());
                 }
+                if let HostKind::Thread = self.host {
+                    // A program has better use for it, however often there is a publish.
+                    self.pipeline.rest();
+                }
                 Ok(())
             }
             Err(PipelineError::Publish(PublishError::Deposed)) => Err(Ended::Deposed),
