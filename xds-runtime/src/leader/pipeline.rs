@@ -92,6 +92,8 @@ pub struct Pipeline {
     stale: Stale,
     encoder: Encoder,
     outliers: Outliers,
+    /// The published image is what was compiled.
+    is_published: bool,
     /// EDS names that the published image has (or knows to be missing).
     settled: BTreeSet<String>,
     /// What is subscribed, what is known of it, or what wishes lead to changed since.
@@ -130,6 +132,7 @@ impl Pipeline {
             stale: Stale::Everything,
             encoder: Encoder::default(),
             outliers: Outliers::new(hash_words(&[now(), u64::from(std::process::id())])),
+            is_published: false,
             settled: BTreeSet::new(),
             unsettled: true,
             digest: None,
@@ -193,7 +196,7 @@ impl Pipeline {
         self.unsettled = true;
     }
 
-    /// Whether a publish would answer other wishes than the last.
+    /// Whether other wishes may be answered than were.
     pub const fn may_settle(&self) -> bool {
         self.unsettled
     }
@@ -230,6 +233,7 @@ impl Pipeline {
 
     /// Compiles what there is, growing STATE when slots run out.
     pub fn compile(&mut self) -> Extent {
+        self.is_published &= !self.is_stale();
         let stale = std::mem::replace(&mut self.stale, Stale::Endpoints(BTreeSet::new()));
         let (extent, clusters) = match stale {
             Stale::Endpoints(names) => self.compile_endpoints(&names).map(|places| (Extent::Endpoints, places)),
@@ -300,11 +304,15 @@ impl Pipeline {
         (input, &mut self.slots, &mut self.compiled)
     }
 
-    /// Publishes what was compiled; `subscribed` are the EDS names that are subscribed. True when the image changed.
+    fn is_stale(&self) -> bool {
+        !matches!(&self.stale, Stale::Endpoints(names) if names.is_empty())
+    }
+
+    /// Publishes what was compiled; true when the image changed.
     ///
     /// # Errors
     /// [`PipelineError`].
-    pub fn publish(&mut self, term: &Term, subscribed: &BTreeSet<String>) -> Result<bool, PipelineError> {
+    pub fn publish(&mut self, term: &Term) -> Result<bool, PipelineError> {
         let content = self.encoder.encode(&self.compiled.mesh)?;
         let digest = digest(content);
         let changed = self.digest != Some(digest);
@@ -313,12 +321,17 @@ impl Pipeline {
             self.images.publish(term, content)?;
             self.digest = Some(digest);
         }
-        if std::mem::take(&mut self.unsettled) {
+        self.is_published = true;
+        Ok(changed)
+    }
+
+    /// Takes over which of the EDS names that are subscribed the published image has, once it has all that was accepted.
+    pub fn settle(&mut self, subscribed: &BTreeSet<String>) {
+        if self.is_published && !self.is_stale() && std::mem::take(&mut self.unsettled) {
             let resources = &self.resources;
             let settled = subscribed.iter().filter(|name| resources.is_settled(ResourceType::Endpoint, name));
             self.settled = settled.cloned().collect();
         }
-        Ok(changed)
     }
 
     /// Gives up memory that only the next publish would use.

@@ -20,6 +20,7 @@ use crate::ads::Removal;
 use crate::control::testing::control;
 use crate::leader::testing::run_dir_at;
 use crate::resource::{Decoded, NameInfo, NameTable, Resource, decode};
+use crate::shm::WordAddr;
 
 /// Clusters, each behind a listener of its own and with an EDS name of its own unless it is told otherwise.
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -334,6 +335,34 @@ fn whatever_is_compiled_whole_may_settle() {
     pipeline.unsettled = false;
     Push::Endpoints(assignment("a", "127.0.0.2")).reach(&mut pipeline);
     assert!(!pipeline.may_settle());
+}
+
+#[test]
+fn a_wish_for_what_the_published_image_has_is_answered_without_another_publish() {
+    let Fixture { _folder, mut pipeline } = fixture(&Node::default());
+    let term = control().take_lead(1000).unwrap();
+    let [wish, other] = ["10.0.0.1", "10.0.0.2"].map(|ip: &str| WordAddr::new(ip.parse().unwrap()).wanted_key());
+    let subscribed: BTreeSet<String> = ["a".to_owned()].into();
+    Push::Endpoints(assignment("a", "127.0.0.1")).reach(&mut pipeline);
+    pipeline.settle(&subscribed);
+    assert!(!pipeline.answers(wish), "nothing is published");
+    pipeline.compile();
+    pipeline.publish(&term).unwrap();
+    pipeline.settle(&BTreeSet::new());
+    assert!(!pipeline.answers(wish), "nobody wants it");
+    pipeline.subscribed();
+    pipeline.settle(&subscribed);
+    assert!(pipeline.answers(wish) && !pipeline.answers(other));
+    Push::Endpoints(assignment("b", "127.0.0.1")).reach(&mut pipeline);
+    let subscribed: BTreeSet<String> = ["a".to_owned(), "b".to_owned()].into();
+    pipeline.settle(&subscribed);
+    assert!(!pipeline.answers(other), "it is in no image");
+    pipeline.compile();
+    pipeline.settle(&subscribed);
+    assert!(!pipeline.answers(other), "nor in the one that is published");
+    pipeline.publish(&term).unwrap();
+    pipeline.settle(&subscribed);
+    assert!(pipeline.answers(other));
 }
 
 #[test]
