@@ -9,6 +9,8 @@
 //! to reject a resource. What only has to be there is [`Present`] or bytes. Of a field that is set twice, and of a name
 //! that is in a map twice, the last counts, as ever.
 
+#![allow(clippy::enum_variant_names, reason = "names are the specification's")]
+
 mod cluster;
 mod endpoint;
 mod listener;
