@@ -1,6 +1,6 @@
 //! EDS: `ClusterLoadAssignment`, also inline in clusters.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::HealthStatus;
@@ -10,6 +10,7 @@ use super::metadata::{self, Metadata};
 use super::model::{Endpoint, EndpointAddress, Health, LoadAssignment, Locality, LocalityEndpoints};
 use super::scalar;
 use super::wire::{self, EndpointList, HostIdentifier};
+use crate::quick::QuickSet;
 
 /// Envoy's default `overprovisioning_factor`, percent.
 const OVERPROVISIONING: u32 = 140;
@@ -38,7 +39,8 @@ pub(super) fn convert(wire: wire::ClusterLoadAssignment) -> Result<LoadAssignmen
 
 /// Of endpoints with the same address, wherever in an assignment, the first counts (Envoy).
 fn keep_first(assignment: &mut LoadAssignment) {
-    let mut seen = HashSet::new();
+    let count = assignment.localities.iter().map(|locality| locality.endpoints.len()).sum();
+    let mut seen = QuickSet::with_capacity_and_hasher(count, Default::default());
     for locality in &mut assignment.localities {
         locality.endpoints.retain(|endpoint| match endpoint.address {
             EndpointAddress::Socket(address) => seen.insert(address),

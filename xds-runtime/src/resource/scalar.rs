@@ -24,16 +24,18 @@ pub(super) fn address(address: Option<wire::Address>) -> Result<EndpointAddress,
 }
 
 fn socket_address(socket: &wire::SocketAddress) -> Result<EndpointAddress, Invalid> {
-    let field = "address.socket_address";
     let port = match socket.port_specifier {
-        Some(PortSpecifier::PortValue(value)) => port(value, &format!("{field}.port_value"))?,
+        Some(PortSpecifier::PortValue(value)) => port(value, "address.socket_address.port_value")?,
         Some(PortSpecifier::NamedPort(ref name)) => {
-            return Err(Invalid::new(format!("{field}.named_port"), format!("{name:?} needs a resolver extension")));
+            return Err(Invalid::new(
+                "address.socket_address.named_port",
+                format!("{name:?} needs a resolver extension"),
+            ));
         }
-        None => return Err(Invalid::missing(format!("{field}.port_value"))),
+        None => return Err(Invalid::missing("address.socket_address.port_value")),
     };
     if socket.address.is_empty() {
-        return Err(Invalid::missing(format!("{field}.address")));
+        return Err(Invalid::missing("address.socket_address.address"));
     }
     Ok(match socket.address.parse::<IpAddr>() {
         Ok(ip) => EndpointAddress::Socket(SocketAddr::new(ip.to_canonical(), port)),
