@@ -41,11 +41,11 @@ pub use update::update_endpoints;
 /// What is compiled: the accepted resources by name, and what is known about this node.
 pub struct Input<'a> {
     /// LDS.
-    pub listeners: &'a BTreeMap<String, Listener>,
+    pub listeners: &'a BTreeMap<String, Box<Listener>>,
     /// RDS.
     pub routes: &'a BTreeMap<String, RouteConfiguration>,
     /// CDS.
-    pub clusters: &'a BTreeMap<String, Cluster>,
+    pub clusters: &'a BTreeMap<String, Box<Cluster>>,
     /// EDS, by resource name.
     pub endpoints: &'a BTreeMap<String, LoadAssignment>,
     /// NDS.

@@ -55,11 +55,11 @@ pub struct Sync {
 #[derive(Debug, Default)]
 pub struct Resources {
     /// LDS.
-    pub listeners: BTreeMap<String, Listener>,
+    pub listeners: BTreeMap<String, Box<Listener>>,
     /// RDS.
     pub routes: BTreeMap<String, RouteConfiguration>,
     /// CDS.
-    pub clusters: BTreeMap<String, Cluster>,
+    pub clusters: BTreeMap<String, Box<Cluster>>,
     /// EDS.
     pub endpoints: BTreeMap<String, LoadAssignment>,
     /// NDS.
@@ -160,9 +160,9 @@ impl Resources {
 
     fn insert(&mut self, name: String, resource: Resource) {
         match resource {
-            Resource::Listener(listener) => drop(self.listeners.insert(name, *listener)),
+            Resource::Listener(listener) => drop(self.listeners.insert(name, listener)),
             Resource::Route(routes) => drop(self.routes.insert(name, routes)),
-            Resource::Cluster(cluster) => drop(self.clusters.insert(name, *cluster)),
+            Resource::Cluster(cluster) => drop(self.clusters.insert(name, cluster)),
             Resource::Endpoints(endpoints) => drop(self.endpoints.insert(name, endpoints)),
             Resource::Names(names) => self.names = Some(names),
         }

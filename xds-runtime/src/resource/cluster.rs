@@ -33,14 +33,14 @@ pub(super) fn convert(mut wire: wire::Cluster) -> Result<Cluster, Invalid> {
     let mut unsupported = chosen.unsupported;
     let mut balancing = chosen.balancing;
     if let Some(subsets) = wire.lb_subset_config.take() {
-        balancing.subsets = subsets::of_cluster(*subsets, &mut unsupported).under("lb_subset_config")?;
+        balancing.subsets = subsets::of_cluster(*subsets, &mut unsupported).under("lb_subset_config")?.map(Box::new);
     }
     if balancing.subsets.is_some() && chosen.policy == LbPolicy::ClusterProvided {
         return Err(Invalid::new("lb_subset_config", "cannot be combined with lb_policy CLUSTER_PROVIDED"));
     }
     unsupported.extend(left_out(&wire).map(str::to_owned));
     let outlier_detection = match wire.outlier_detection.take() {
-        Some(detection) => Some(outlier::convert(*detection, &mut unsupported).under("outlier_detection")?),
+        Some(detection) => Some(Box::new(outlier::convert(*detection, &mut unsupported).under("outlier_detection")?)),
         None => None,
     };
     let common = wire.common_lb_config.take().unwrap_or_default();
@@ -146,7 +146,7 @@ fn discovery(wire: &mut wire::Cluster, unsupported: &mut Vec<String>) -> Result<
         Ok(DiscoveryType::Static) => Ok(Discovery::Static(inline(wire, Hosts::Addresses)?)),
         Ok(DiscoveryType::StrictDns) => {
             let dns = dns::of_cluster(wire, unsupported)?;
-            Ok(Discovery::StrictDns(inline(wire, Hosts::Names)?, dns))
+            Ok(Discovery::StrictDns(inline(wire, Hosts::Names)?, Box::new(dns)))
         }
         Ok(DiscoveryType::LogicalDns) => {
             let dns = dns::of_cluster(wire, unsupported)?;
@@ -179,7 +179,7 @@ fn custom_type(
             if config.all_addresses_in_single_endpoint {
                 return logical_dns(wire, dns);
             }
-            Ok(Discovery::StrictDns(inline(wire, Hosts::Names)?, dns))
+            Ok(Discovery::StrictDns(inline(wire, Hosts::Names)?, Box::new(dns)))
         }
         _ => Ok(Discovery::Unsupported(custom.name.clone())),
     }
@@ -222,7 +222,7 @@ fn original_dst(wire: &wire::Cluster) -> Discovery {
 fn logical_dns(wire: &mut wire::Cluster, dns: Dns) -> Result<Discovery, Invalid> {
     let assignment = inline(wire, Hosts::Names)?;
     match assignment.localities.as_slice() {
-        [one] if one.endpoints.len() == 1 => Ok(Discovery::LogicalDns(assignment, dns)),
+        [one] if one.endpoints.len() == 1 => Ok(Discovery::LogicalDns(assignment, Box::new(dns))),
         _ => Err(Invalid::new("load_assignment", "LOGICAL_DNS needs exactly one endpoint")),
     }
 }

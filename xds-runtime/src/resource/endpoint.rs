@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::config::core::v3::HealthStatus;
 
 use super::invalid::{Invalid, Under};
 use super::metadata::{self, Metadata};
-use super::model::{Endpoint, EndpointAddress, Health, LoadAssignment, Locality, LocalityEndpoints};
+use super::model::{Endpoint, EndpointAddress, EndpointDetails, Health, LoadAssignment, Locality, LocalityEndpoints};
 use super::scalar;
 use super::wire::{self, EndpointList, HostIdentifier};
 use crate::quick::QuickSet;
@@ -105,14 +105,12 @@ fn locality_endpoints(
     let mut endpoints = Vec::with_capacity(listed.len());
     // Valid, and not supported: an endpoint that nobody can connect to, which says its name.
     endpoints.extend(leds.map(|name| Endpoint {
-        address: EndpointAddress::Internal(format!("leds:{name}")),
+        address: EndpointAddress::Internal(format!("leds:{name}").into()),
         health: Health::Healthy,
         weight: 1,
         tls_mode_istio: false,
         is_gateway: false,
-        hash_key: None,
-        hostname: String::new(),
-        metadata: Metadata::new(),
+        details: None,
     }));
     let mut sum = 0;
     for (i, wire) in listed.into_iter().enumerate() {
@@ -149,16 +147,16 @@ fn endpoint(
         return Err(Invalid::new("endpoint.address.socket_address.address", why));
     }
     let gateway_port = matches!(address, EndpointAddress::Socket(at) if at.port() == GATEWAY_PORT);
-    let described = Described::by(wire.metadata.as_ref(), gateway_port).under("metadata")?;
+    let Described { tls_mode_istio, is_gateway, hash_key, metadata } =
+        Described::by(wire.metadata.as_ref(), gateway_port).under("metadata")?;
+    let details = EndpointDetails { hash_key, hostname: endpoint.hostname, metadata };
     Ok(Endpoint {
         address,
         health: health(wire.health_status)?,
         weight: scalar::weight(wire.load_balancing_weight)?.unwrap_or(1),
-        tls_mode_istio: described.tls_mode_istio,
-        is_gateway: described.is_gateway,
-        hash_key: described.hash_key,
-        hostname: endpoint.hostname,
-        metadata: described.metadata,
+        tls_mode_istio,
+        is_gateway,
+        details: (details != EndpointDetails::default()).then(|| details.into()),
     })
 }
 

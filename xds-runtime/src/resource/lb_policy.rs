@@ -175,7 +175,7 @@ fn from_extension(any: &Any, depth: usize) -> Result<Chosen, Invalid> {
             let mut c: wire::Subset = unpack(any)?;
             let inner = c.subset_lb_policy.take().ok_or_else(|| Invalid::missing("subset_lb_policy"))?;
             let mut chosen = from_list(&inner, depth).under("subset_lb_policy")?;
-            chosen.balancing.subsets = subsets::of_extension(c, &mut chosen.unsupported)?;
+            chosen.balancing.subsets = subsets::of_extension(c, &mut chosen.unsupported)?.map(Box::new);
             Ok(chosen)
         }
         "cluster_provided.v3.ClusterProvided" => Ok(LbPolicy::ClusterProvided.into()),

@@ -35,7 +35,7 @@ pub(super) fn convert(wire: wire::Listener) -> Result<Listener, Invalid> {
     };
     if let Some(api) = wire.api_listener.and_then(|l| l.api_listener) {
         let filter = terminal_filter(&api).under("api_listener")?;
-        listener.default_chain = Some(bare_chain(filter));
+        listener.default_chain = Some(Box::new(bare_chain(filter)));
         return Ok(listener);
     }
     if wire.internal_listener.is_none() {
@@ -51,7 +51,7 @@ pub(super) fn convert(wire: wire::Listener) -> Result<Listener, Invalid> {
     chains(&mut listener, wire.filter_chains, wire.default_filter_chain)?;
     if wire.filter_chain_matcher.is_some() {
         // The matcher decides instead of the chains' own conditions.
-        for chain in listener.chains.iter_mut().chain(&mut listener.default_chain) {
+        for chain in listener.chains.iter_mut().chain(listener.default_chain.as_deref_mut()) {
             chain.filter = NetworkFilter::Unsupported("filter_chain_matcher".to_owned());
         }
     }
@@ -78,7 +78,7 @@ fn chains(
             return Err(Invalid::new(format!("filter_chains[{i}].filter_chain_match"), why));
         }
     }
-    listener.default_chain = default.map(filter_chain).transpose().under("default_filter_chain")?;
+    listener.default_chain = default.map(filter_chain).transpose().under("default_filter_chain")?.map(Box::new);
     Ok(())
 }
 

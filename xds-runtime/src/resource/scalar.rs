@@ -13,12 +13,12 @@ use super::wire::{self, AddressKind, PortSpecifier};
 pub(super) fn address(address: Option<wire::Address>) -> Result<EndpointAddress, Invalid> {
     match address.and_then(|a| a.address).ok_or_else(|| Invalid::missing("address"))? {
         AddressKind::SocketAddress(socket) => socket_address(&socket),
-        AddressKind::Pipe(pipe) => Ok(EndpointAddress::Internal(format!("unix:{}", pipe.path))),
+        AddressKind::Pipe(pipe) => Ok(EndpointAddress::Internal(format!("unix:{}", pipe.path).into())),
         AddressKind::EnvoyInternalAddress(internal) => {
             let Some(listener) = internal.server_listener_name else {
                 return Err(Invalid::missing("address.envoy_internal_address.server_listener_name"));
             };
-            Ok(EndpointAddress::Internal(format!("internal:{listener}/{}", internal.endpoint_id)))
+            Ok(EndpointAddress::Internal(format!("internal:{listener}/{}", internal.endpoint_id).into()))
         }
     }
 }
@@ -39,7 +39,7 @@ fn socket_address(socket: &wire::SocketAddress) -> Result<EndpointAddress, Inval
     }
     Ok(match socket.address.parse::<IpAddr>() {
         Ok(ip) => EndpointAddress::Socket(SocketAddr::new(ip.to_canonical(), port)),
-        Err(_) => EndpointAddress::Hostname(socket.address.clone(), port),
+        Err(_) => EndpointAddress::Hostname(socket.address.as_str().into(), port),
     })
 }
 

@@ -71,7 +71,7 @@ fn clusters_that_depend_on_others_call_for_everything() {
     check_not_by_itself(aggregated, change());
     check_not_by_itself(World { local_cluster: Some("c"), ..world() }, change());
     let mut subsets = world();
-    subsets.clusters.get_mut("a").unwrap().balancing.subsets = Some(Subsets {
+    subsets.clusters.get_mut("a").unwrap().balancing.subsets = Some(Box::new(Subsets {
         fallback: Fallback::AnyEndpoint,
         default_subset: Metadata::new(),
         selectors: Vec::new(),
@@ -80,7 +80,7 @@ fn clusters_that_depend_on_others_call_for_everything() {
         panic_mode_any: false,
         list_as_any: false,
         allow_redundant_keys: false,
-    });
+    }));
     check_not_by_itself(subsets, change());
 }
 

@@ -34,9 +34,7 @@ fn an_endpoint_keeps_health_weight_and_tls_mode() {
         weight,
         tls_mode_istio,
         is_gateway: false,
-        hash_key: None,
-        hostname: String::new(),
-        metadata: Metadata::new(),
+        details: None,
     };
     let list = [want("10.0.0.1:8080", Health::Draining, 7, true), want("10.0.0.2:8080", Health::Healthy, 1, false)];
     assert_eq!(found.localities[0].endpoints, list);
@@ -81,7 +79,7 @@ fn internal_addresses_and_pipes_are_kept_by_name() {
     let Resource::Endpoints(found) = valid(ResourceType::Endpoint, &assignment(vec![locality(0, vec![wire])])) else {
         panic!("endpoints")
     };
-    let want = EndpointAddress::Internal("internal:connect_originate/10.0.0.1:80".to_owned());
+    let want = EndpointAddress::Internal("internal:connect_originate/10.0.0.1:80".into());
     assert_eq!(found.localities[0].endpoints[0].address, want);
 }
 

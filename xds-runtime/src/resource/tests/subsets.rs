@@ -80,7 +80,7 @@ fn a_cluster_says_its_selectors_and_fallbacks() {
         list_as_any: true,
         allow_redundant_keys: false,
     };
-    assert_eq!(decoded(&with(documented())).balancing.subsets, Some(want));
+    assert_eq!(decoded(&with(documented())).balancing.subsets, Some(want.into()));
     let off = proto::LbSubsetConfig { subset_selectors: vec![], ..documented() };
     assert_eq!(decoded(&with(off)).balancing.subsets, None, "without selectors there are no subsets");
 }
