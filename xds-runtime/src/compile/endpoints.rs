@@ -163,6 +163,7 @@ impl<'a> Gatherer<'a, '_> {
         }
         if let Some(priorities) = &mut self.gathered.priorities {
             let count = tiers.last_key_value().map_or(0, |(last, _)| last.saturating_add(1));
+            priorities.reserve_exact(count as usize);
             // Those that nobody has are empty (Envoy).
             priorities.extend((0..count).map(|nth| tiers.remove(&nth).unwrap_or_default()));
         }

@@ -110,6 +110,7 @@ pub fn compile(input: &Input<'_>, slots: &mut dyn FnMut(u64) -> Option<u32>) -> 
     compiled.wanted.retain(|_, names| {
         names.sort_unstable();
         names.dedup();
+        names.shrink_to_fit();
         !names.is_empty()
     });
     compiled.by_endpoints = clusters.by_endpoints();

@@ -66,6 +66,7 @@ fn chains(
     if wire.is_empty() && default.is_none() {
         return Err(Invalid::missing("filter_chains"));
     }
+    listener.chains.reserve_exact(wire.len());
     for (i, chain) in wire.into_iter().enumerate() {
         listener.chains.push(filter_chain(chain).under_at("filter_chains", i)?);
     }
