@@ -313,6 +313,10 @@ impl Pipeline {
     /// # Errors
     /// [`PipelineError`].
     pub fn publish(&mut self, term: &Term) -> Result<bool, PipelineError> {
+        // A refresh may be for wishes alone. What a removed file had is published anew.
+        if self.is_published && self.digest.is_some() {
+            return Ok(false);
+        }
         let content = self.encoder.encode(&self.compiled.mesh)?;
         let digest = digest(content);
         let changed = self.digest != Some(digest);

@@ -347,7 +347,7 @@ fn a_wish_for_what_the_published_image_has_is_answered_without_another_publish()
     pipeline.settle(&subscribed);
     assert!(!pipeline.answers(wish), "nothing is published");
     pipeline.compile();
-    pipeline.publish(&term).unwrap();
+    assert!(pipeline.publish(&term).unwrap() && !pipeline.publish(&term).unwrap());
     pipeline.settle(&BTreeSet::new());
     assert!(!pipeline.answers(wish), "nobody wants it");
     pipeline.subscribed();
