@@ -144,7 +144,7 @@ mod tests {
         let clock = Clock { shared: 10_000, wall: SystemTime::UNIX_EPOCH + Duration::from_secs(100) };
         let accepted = |name: &str| {
             let version = if name == "bare" { "" } else { "7" };
-            let accepted = Accepted { version: version.to_owned(), updated: 4_000, raw: b"bytes".to_vec() };
+            let accepted = Accepted { version: version.to_owned(), updated: 4_000, raw: b"bytes".as_slice().into() };
             ((ResourceType::Endpoint, name.to_owned()), accepted)
         };
         let nack = |name: &str| Nack {

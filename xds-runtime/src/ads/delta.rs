@@ -184,14 +184,14 @@ fn list_versions(kind: ResourceType, session: &Session, request: &mut DeltaDisco
         if !take_room(&mut room, name.len().saturating_add(version.len())) {
             return false;
         }
-        request.initial_resource_versions.insert(name.clone(), version.clone());
+        request.initial_resource_versions.insert(name.clone(), version.to_owned());
     }
     true
 }
 
 fn version_of(kind: ResourceType, session: &Session, name: &str, room: &mut usize) -> Option<(String, String)> {
     let (name, version) = session.version(kind, name)?;
-    take_room(room, name.len().saturating_add(version.len())).then(|| (name.clone(), version.clone()))
+    take_room(room, name.len().saturating_add(version.len())).then(|| (name.clone(), version.to_owned()))
 }
 
 /// Takes room for `bytes` and what the encoding adds; false when there is none.

@@ -1,6 +1,7 @@
 //! What the ADS client knows independently of any one stream: wanted names, known versions, pending events.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU128;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -29,10 +30,16 @@ pub enum SyncState {
 /// What is known of one resource.
 #[derive(Clone, Debug)]
 struct Known {
-    version: String,
+    version: Box<str>,
     /// Digest of the accepted bytes: a resend of the same bytes is no change. `None` after a rejection, so that
     /// the return to the accepted bytes is told.
-    digest: Option<u128>,
+    digest: Option<NonZeroU128>,
+}
+
+impl Known {
+    fn is(&self, digest: u128) -> bool {
+        self.digest.is_some_and(|known| known.get() == digest)
+    }
 }
 
 /// One resource type.
@@ -69,7 +76,7 @@ impl Session {
 
     /// What the predecessor accepted: named to the server on connect, so that it can say what is gone.
     pub fn seed(&mut self, kind: ResourceType, name: &str, version: &str, raw: &[u8]) {
-        let known = Known { version: version.to_owned(), digest: Some(xxh3_128(raw)) };
+        let known = Known { version: version.into(), digest: NonZeroU128::new(xxh3_128(raw)) };
         self.kind_mut(kind).known.insert(name.to_owned(), known);
     }
 
@@ -130,13 +137,13 @@ impl Session {
     }
 
     /// Known names with their versions.
-    pub(super) fn versions(&self, kind: ResourceType) -> impl Iterator<Item = (&String, &String)> {
-        self.kind(kind).known.iter().map(|(name, known)| (name, &known.version))
+    pub(super) fn versions(&self, kind: ResourceType) -> impl Iterator<Item = (&String, &str)> {
+        self.kind(kind).known.iter().map(|(name, known)| (name, &*known.version))
     }
 
     /// The name and version of one known resource.
-    pub(super) fn version(&self, kind: ResourceType, name: &str) -> Option<(&String, &String)> {
-        self.kind(kind).known.get_key_value(name).map(|(name, known)| (name, &known.version))
+    pub(super) fn version(&self, kind: ResourceType, name: &str) -> Option<(&String, &str)> {
+        self.kind(kind).known.get_key_value(name).map(|(name, known)| (name, &*known.version))
     }
 
     pub(super) fn knows(&self, kind: ResourceType, name: &str) -> bool {
@@ -208,9 +215,9 @@ impl Session {
         }
         let digest = xxh3_128(&wrapper.value);
         if let Some(known) = self.kind_mut(kind).known.get_mut(name)
-            && known.digest == Some(digest)
+            && known.is(digest)
         {
-            incoming.version.clone_into(&mut known.version);
+            known.version = incoming.version.into();
             // The same as what is known, but not as its namesake: that one would have replaced it.
             complaints.is_the_only(name, digest);
             return Some(name.to_owned());
@@ -224,10 +231,10 @@ impl Session {
                 let state = self.kind_mut(kind);
                 state.awaited.remove(&name);
                 state.told.remove(&name);
-                let known = Known { version: incoming.version.to_owned(), digest: Some(digest) };
+                let known = Known { version: incoming.version.into(), digest: NonZeroU128::new(digest) };
                 let before = state.known.insert(name.clone(), known);
                 // Without a name in the envelope (SotW) the same bytes are recognised only here.
-                if before.and_then(|k| k.digest) != Some(digest) {
+                if !before.is_some_and(|known| known.is(digest)) {
                     self.events.push(Event::Accepted {
                         kind,
                         name: name.clone(),

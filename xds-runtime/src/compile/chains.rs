@@ -35,7 +35,7 @@ pub(super) fn compile<'a>(input: &Input<'a>, clusters: &mut Clusters<'a, '_>, ou
     out.sort_prefixes();
     if let Some(listener) = outbound().find(|listener| listener.name == CATCH_ALL) {
         let open = |chain: &&FilterChain| chain.matches == ChainMatch::default();
-        let last = listener.chains.iter().rfind(open).or(listener.default_chain.as_ref());
+        let last = listener.chains.iter().rfind(open).or(listener.default_chain.as_deref());
         if let Some(FilterChain { filter: NetworkFilter::TcpProxy(proxy), .. }) = last
             && clusters.action(&proxy.clusters, HashOn::Nothing) == Action::Refuse
         {
@@ -126,7 +126,7 @@ impl<'a> Scoped<'_, 'a, '_, '_> {
 
     /// What a connection means that speaks so.
     fn spoken(&mut self, chains: &[&'a FilterChain], speaks: Speaks<'_>) -> Option<(Action, String)> {
-        let default = self.listener.default_chain.as_ref();
+        let default = self.listener.default_chain.as_deref();
         // On every address, HTTP routes decide only for the addresses they name; the rest is the default chain's.
         let named_only = |chain: &&FilterChain| {
             default.is_some() && self.address.ip().is_unspecified() && matches!(chain.filter, NetworkFilter::Http(_))
@@ -161,7 +161,7 @@ impl<'a> Scoped<'_, 'a, '_, '_> {
 
     /// The destinations that the domains of a wildcard listener's routes name.
     fn route_destinations(&mut self, chains: &[&'a FilterChain]) {
-        let all = chains.iter().copied().chain(&self.listener.default_chain);
+        let all = chains.iter().copied().chain(self.listener.default_chain.as_deref());
         let sources: Vec<_> = all
             .filter_map(|chain| match &chain.filter {
                 NetworkFilter::Http(source) => Some(source),

@@ -80,9 +80,9 @@ impl<'a> Gatherer<'a, '_> {
                 }
             }
             Discovery::Static(inline) => self.assignment(cluster, inline, None),
-            Discovery::StrictDns(inline, dns) => self.assignment(cluster, inline, Some((*dns, usize::MAX))),
+            Discovery::StrictDns(inline, dns) => self.assignment(cluster, inline, Some((**dns, usize::MAX))),
             // The first address only.
-            Discovery::LogicalDns(inline, dns) => self.assignment(cluster, inline, Some((*dns, 1))),
+            Discovery::LogicalDns(inline, dns) => self.assignment(cluster, inline, Some((**dns, 1))),
             Discovery::OriginalDst | Discovery::Aggregate(_) | Discovery::Unsupported(_) => {}
         }
     }
@@ -134,13 +134,13 @@ impl<'a> Gatherer<'a, '_> {
                 match &endpoint.address {
                     EndpointAddress::Socket(address) => add(*address),
                     EndpointAddress::Hostname(name, port) => {
-                        match self.hostnames.get_mut(name) {
+                        match self.hostnames.get_mut(&**name) {
                             Some(refresh) => *refresh = refresh.with(dns.refresh),
                             None => {
-                                self.hostnames.insert(name.clone(), dns.refresh);
+                                self.hostnames.insert(name.to_string(), dns.refresh);
                             }
                         }
-                        match self.input.resolved.get(name) {
+                        match self.input.resolved.get(&**name) {
                             Some(ips) => {
                                 let ips = of_family(ips, dns.family).take(addresses_per_name);
                                 ips.for_each(|ip| add(SocketAddr::new(ip, *port)));
@@ -163,6 +163,7 @@ impl<'a> Gatherer<'a, '_> {
         }
         if let Some(priorities) = &mut self.gathered.priorities {
             let count = tiers.last_key_value().map_or(0, |(last, _)| last.saturating_add(1));
+            priorities.reserve_exact(count as usize);
             // Those that nobody has are empty (Envoy).
             priorities.extend((0..count).map(|nth| tiers.remove(&nth).unwrap_or_default()));
         }
@@ -184,12 +185,14 @@ fn of_family(ips: &[IpAddr], family: DnsFamily) -> impl Iterator<Item = IpAddr> 
 
 /// What hash policies know an endpoint by, unless it is its address.
 fn hash_key<'a>(cluster: &Cluster, endpoint: &'a Endpoint) -> Option<&'a str> {
+    let details = endpoint.details.as_deref();
+    let own = details.map(|details| details.hostname.as_str()).filter(|hostname| !hostname.is_empty());
     let hostname = match &endpoint.address {
         _ if !cluster.hash_hostnames => None,
-        EndpointAddress::Hostname(name, _) if endpoint.hostname.is_empty() => Some(name.as_str()),
-        _ => Some(endpoint.hostname.as_str()),
+        EndpointAddress::Hostname(name, _) => own.or(Some(name)),
+        _ => own,
     };
-    endpoint.hash_key.as_deref().or(hostname).filter(|key| !key.is_empty())
+    details.and_then(|details| details.hash_key.as_deref()).or(hostname).filter(|key| !key.is_empty())
 }
 
 /// A locality with some of its endpoints, of which `left_out` are not in the subset.

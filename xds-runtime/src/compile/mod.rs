@@ -41,11 +41,11 @@ pub use update::update_endpoints;
 /// What is compiled: the accepted resources by name, and what is known about this node.
 pub struct Input<'a> {
     /// LDS.
-    pub listeners: &'a BTreeMap<String, Listener>,
+    pub listeners: &'a BTreeMap<String, Box<Listener>>,
     /// RDS.
     pub routes: &'a BTreeMap<String, RouteConfiguration>,
     /// CDS.
-    pub clusters: &'a BTreeMap<String, Cluster>,
+    pub clusters: &'a BTreeMap<String, Box<Cluster>>,
     /// EDS, by resource name.
     pub endpoints: &'a BTreeMap<String, LoadAssignment>,
     /// NDS.
@@ -110,6 +110,7 @@ pub fn compile(input: &Input<'_>, slots: &mut dyn FnMut(u64) -> Option<u32>) -> 
     compiled.wanted.retain(|_, names| {
         names.sort_unstable();
         names.dedup();
+        names.shrink_to_fit();
         !names.is_empty()
     });
     compiled.by_endpoints = clusters.by_endpoints();

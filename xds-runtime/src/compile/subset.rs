@@ -49,7 +49,7 @@ impl Selection {
     pub fn takes(&self, endpoint: &Endpoint, list_as_any: bool) -> bool {
         match self {
             Self::All => true,
-            Self::Carrying { metadata, .. } => carries(&endpoint.metadata, metadata, list_as_any),
+            Self::Carrying { metadata, .. } => carries(endpoint, metadata, list_as_any),
             Self::Nothing => false,
         }
     }
@@ -65,7 +65,7 @@ pub(super) fn select(input: &Input<'_>, cluster: &Cluster, subsets: &Subsets, as
     }
     // A selector that is asked again is asked for fewer keys.
     while let Some(selector) = subsets.selectors.iter().find(|selector| selector.keys.iter().eq(asked.keys())) {
-        let exists = |endpoint: &Endpoint| carries(&endpoint.metadata, &asked, subsets.list_as_any);
+        let exists = |endpoint: &Endpoint| carries(endpoint, &asked, subsets.list_as_any);
         if assignment.localities.iter().flat_map(|group| &group.endpoints).any(exists) {
             let selection = Selection::Carrying { metadata: asked, single_host: selector.single_host };
             return Selected { selection, else_any: false };
@@ -102,8 +102,9 @@ fn without_redundant_keys(asked: &mut Metadata, selectors: &[Selector]) {
     asked.retain(|key, _| largest.keys.contains(key));
 }
 
-fn carries(endpoint: &Metadata, asked: &Metadata, list_as_any: bool) -> bool {
-    asked.iter().all(|(key, value)| match endpoint.get(key) {
+fn carries(endpoint: &Endpoint, asked: &Metadata, list_as_any: bool) -> bool {
+    let carried = endpoint.details.as_ref().map(|details| &details.metadata);
+    asked.iter().all(|(key, value)| match carried.and_then(|carried| carried.get(key)) {
         Some(MetadataValue::List(values)) if list_as_any => values.contains(value),
         found => found == Some(value),
     })

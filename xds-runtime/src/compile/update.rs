@@ -9,19 +9,30 @@ use crate::quick::QuickSet;
 use crate::resource::Discovery;
 use crate::shm::hash_bytes;
 
+/// Up to so many clusters are always compiled one by one.
+const FEW: usize = 16;
+/// Above this share of the clusters of a mesh, all of it takes no longer.
+const SHARE: usize = 4;
+
 /// Takes the assignments of these EDS names over into what was compiled of the same input but for them; gives the places
-/// of their clusters. `None`: more depends on them than one cluster, or there are too few slots; compile it all.
+/// of their clusters. `None`: they are many, more depends on them than one cluster, or there are too few slots; compile
+/// it all.
 pub fn update_endpoints(
     compiled: &mut Compiled,
     input: &Input<'_>,
     names: &BTreeSet<String>,
     slots: &mut dyn FnMut(u64) -> Option<u32>,
 ) -> Option<Vec<u32>> {
-    let mut places = Vec::with_capacity(names.len());
-    for name in names {
-        // Endpoints of no destination's cluster are in no mesh.
-        let Some(place) = compiled.by_endpoints.get(&hash_bytes(name.as_bytes())) else { continue };
-        let place = (*place)?;
+    // Endpoints of no destination's cluster are in no mesh.
+    let place = |name: &String| compiled.by_endpoints.get(&hash_bytes(name.as_bytes())).copied();
+    let changed: Option<Vec<(&String, u32)>> =
+        names.iter().filter_map(|name| Some(place(name)?.map(|place| (name, place)))).collect();
+    let changed = changed?;
+    if changed.len() > FEW.max(compiled.mesh.clusters.len() / SHARE) {
+        return None;
+    }
+    let mut places = Vec::with_capacity(changed.len());
+    for (name, place) in changed {
         let (built, live_tags) = compile_again(compiled, input, name, place, slots)?;
         let cluster = compiled.mesh.clusters.get_mut(place as usize)?;
         each_slot(cluster, &mut |_, tag| {

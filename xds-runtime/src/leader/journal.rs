@@ -19,11 +19,14 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rustix::fs::Dir;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::boot::BootId;
 use crate::leader::run_dir::{Open, RunDir, RunDirError};
 use crate::pod::names::JOURNAL_PREFIX;
+use crate::quick::QuickMap;
 use crate::resource::ResourceType;
 use crate::shm::Millis;
 use record::{HEADER, Operation, Record, parse_header, write_header};
@@ -56,8 +59,8 @@ pub struct Accepted {
     pub version: String,
     /// When it was accepted, by this term or one before.
     pub updated: Millis,
-    /// The resource's bytes.
-    pub raw: Vec<u8>,
+    /// The resource's bytes. They share the memory of all that was read.
+    pub raw: Bytes,
 }
 
 /// What a journal holds: the live resources.
@@ -111,6 +114,7 @@ fn read(dir: &RunDir, name: &str, boot: BootId) -> Option<Seed> {
     }
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).ok()?;
+    let bytes = Bytes::from(bytes);
     let mut rest = parse_header(&bytes, boot)?;
     let mut seed = Seed::new();
     while let Some((record, after)) = Record::parse(rest) {
@@ -120,7 +124,11 @@ fn read(dir: &RunDir, name: &str, boot: BootId) -> Option<Seed> {
             Operation::Accepted => {
                 seed.insert(
                     key,
-                    Accepted { version: record.version.to_owned(), updated: record.updated, raw: record.raw.to_vec() },
+                    Accepted {
+                        version: record.version.to_owned(),
+                        updated: record.updated,
+                        raw: bytes.slice_ref(record.raw),
+                    },
                 );
             }
             Operation::Removed => {
@@ -129,6 +137,13 @@ fn read(dir: &RunDir, name: &str, boot: BootId) -> Option<Seed> {
         }
     }
     Some(seed)
+}
+
+/// The digest of a resource's type and name: names of a large mesh are megabytes, and no two have the same digest.
+type Key = u128;
+
+fn key(kind: ResourceType, name: &str) -> Key {
+    xxh3_128_with_seed(name.as_bytes(), kind as u64)
 }
 
 /// Where a live record lies.
@@ -145,12 +160,12 @@ pub struct Journal {
     term: u32,
     file: File,
     /// Where the file holds the live records.
-    live: BTreeMap<(ResourceType, String), Place>,
+    live: QuickMap<Key, Place>,
     live_size: u64,
     size: u64,
     /// Not written yet: the bytes, and what becomes of live records once they are.
     pending: Vec<u8>,
-    changes: Vec<((ResourceType, String), Option<Place>)>,
+    changes: Vec<(Key, Option<Place>)>,
     /// Size from which compacting is worth while.
     compact_from: u64,
 }
@@ -174,7 +189,7 @@ impl Journal {
             dir,
             boot,
             term,
-            live: BTreeMap::new(),
+            live: QuickMap::default(),
             live_size: 0,
             size: 0,
             pending: Vec::new(),
@@ -205,7 +220,7 @@ impl Journal {
         let record = Record { operation: Operation::Accepted, kind, name, version, updated, raw };
         let offset = self.size + self.pending.len() as u64;
         let length = record.append_to(&mut self.pending).ok_or(JournalError::TooLarge)?;
-        self.changes.push(((kind, name.to_owned()), Some(Place { offset, length })));
+        self.changes.push((key(kind, name), Some(Place { offset, length })));
         if self.pending.len() > PENDING_MOST { self.write() } else { Ok(()) }
     }
 
@@ -214,7 +229,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::TooLarge`].
     pub fn removed(&mut self, kind: ResourceType, name: &str) -> Result<(), JournalError> {
-        let key = (kind, name.to_owned());
+        let key = key(kind, name);
         let last = self.changes.iter().rev().find(|(changed, _)| *changed == key);
         if !last.map_or_else(|| self.live.contains_key(&key), |(_, place)| place.is_some()) {
             return Ok(());

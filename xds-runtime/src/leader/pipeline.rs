@@ -92,9 +92,11 @@ pub struct Pipeline {
     stale: Stale,
     encoder: Encoder,
     outliers: Outliers,
+    /// The published image is what was compiled.
+    is_published: bool,
     /// EDS names that the published image has (or knows to be missing).
     settled: BTreeSet<String>,
-    /// What is subscribed, or known of it, changed since.
+    /// What is subscribed, what is known of it, or what wishes lead to changed since.
     unsettled: bool,
     digest: Option<u128>,
 }
@@ -130,6 +132,7 @@ impl Pipeline {
             stale: Stale::Everything,
             encoder: Encoder::default(),
             outliers: Outliers::new(hash_words(&[now(), u64::from(std::process::id())])),
+            is_published: false,
             settled: BTreeSet::new(),
             unsettled: true,
             digest: None,
@@ -164,9 +167,10 @@ impl Pipeline {
         changed
     }
 
+    /// All of it is to be compiled, and what wishes lead to may be something else then.
     fn stale_if(&mut self, changed: bool) {
         if changed {
-            self.stale = Stale::Everything;
+            (self.stale, self.unsettled) = (Stale::Everything, true);
         }
     }
 
@@ -179,7 +183,7 @@ impl Pipeline {
                     names.insert(name.clone());
                 }
             }
-            Event::Accepted { .. } | Event::Removed { .. } => (self.stale, self.unsettled) = (Stale::Everything, true),
+            Event::Accepted { .. } | Event::Removed { .. } => self.stale_if(true),
             // Nothing of them is compiled.
             Event::Missing { .. } | Event::Rejected { .. } => self.unsettled = true,
             Event::Answered { .. } => {}
@@ -192,7 +196,7 @@ impl Pipeline {
         self.unsettled = true;
     }
 
-    /// Whether a publish would answer other wishes than the last.
+    /// Whether other wishes may be answered than were.
     pub const fn may_settle(&self) -> bool {
         self.unsettled
     }
@@ -229,6 +233,7 @@ impl Pipeline {
 
     /// Compiles what there is, growing STATE when slots run out.
     pub fn compile(&mut self) -> Extent {
+        self.is_published &= !self.is_stale();
         let stale = std::mem::replace(&mut self.stale, Stale::Endpoints(BTreeSet::new()));
         let (extent, clusters) = match stale {
             Stale::Endpoints(names) => self.compile_endpoints(&names).map(|places| (Extent::Endpoints, places)),
@@ -299,11 +304,19 @@ impl Pipeline {
         (input, &mut self.slots, &mut self.compiled)
     }
 
-    /// Publishes what was compiled; `subscribed` are the EDS names that are subscribed. True when the image changed.
+    fn is_stale(&self) -> bool {
+        !matches!(&self.stale, Stale::Endpoints(names) if names.is_empty())
+    }
+
+    /// Publishes what was compiled; true when the image changed.
     ///
     /// # Errors
     /// [`PipelineError`].
-    pub fn publish(&mut self, term: &Term, subscribed: &BTreeSet<String>) -> Result<bool, PipelineError> {
+    pub fn publish(&mut self, term: &Term) -> Result<bool, PipelineError> {
+        // A refresh may be for wishes alone. What a removed file had is published anew.
+        if self.is_published && self.digest.is_some() {
+            return Ok(false);
+        }
         let content = self.encoder.encode(&self.compiled.mesh)?;
         let digest = digest(content);
         let changed = self.digest != Some(digest);
@@ -312,12 +325,17 @@ impl Pipeline {
             self.images.publish(term, content)?;
             self.digest = Some(digest);
         }
-        if std::mem::take(&mut self.unsettled) {
+        self.is_published = true;
+        Ok(changed)
+    }
+
+    /// Takes over which of the EDS names that are subscribed the published image has, once it has all that was accepted.
+    pub fn settle(&mut self, subscribed: &BTreeSet<String>) {
+        if self.is_published && !self.is_stale() && std::mem::take(&mut self.unsettled) {
             let resources = &self.resources;
             let settled = subscribed.iter().filter(|name| resources.is_settled(ResourceType::Endpoint, name));
             self.settled = settled.cloned().collect();
         }
-        Ok(changed)
     }
 
     /// Gives up memory that only the next publish would use.
@@ -373,21 +391,4 @@ fn check_room(room: Option<u64>, words: usize) -> Result<(), PipelineError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_digest_is_of_all_words_and_of_no_more() {
-        let content: Vec<u64> = (0..1500).collect();
-        let bytes: Vec<u8> = content.iter().flat_map(|word| word.to_le_bytes()).collect();
-        assert_eq!(digest(&content), xxhash_rust::xxh3::xxh3_128(&bytes));
-    }
-
-    #[test]
-    fn a_full_memory_cgroup_refuses_the_publish() {
-        assert!(check_room(None, 1 << 20).is_ok());
-        assert!(check_room(Some(64 << 20), 1 << 20).is_ok());
-        assert!(matches!(check_room(Some(1 << 20), 10), Err(PipelineError::NoRoom { .. })));
-        assert!(matches!(check_room(Some(5 << 20), 1 << 20), Err(PipelineError::NoRoom { .. })));
-    }
-}
+mod tests;

@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+
 use crate::ads::{Event, Removal};
 use crate::resource::{
     Cluster, Decoded, Listener, LoadAssignment, NameTable, Resource, ResourceType, RouteConfiguration, decode,
@@ -53,11 +55,11 @@ pub struct Sync {
 #[derive(Debug, Default)]
 pub struct Resources {
     /// LDS.
-    pub listeners: BTreeMap<String, Listener>,
+    pub listeners: BTreeMap<String, Box<Listener>>,
     /// RDS.
     pub routes: BTreeMap<String, RouteConfiguration>,
     /// CDS.
-    pub clusters: BTreeMap<String, Cluster>,
+    pub clusters: BTreeMap<String, Box<Cluster>>,
     /// EDS.
     pub endpoints: BTreeMap<String, LoadAssignment>,
     /// NDS.
@@ -68,7 +70,7 @@ pub struct Resources {
 impl Resources {
     /// Takes over a resource that a predecessor accepted; false when its bytes are no longer valid (a newer build
     /// may be stricter).
-    pub fn seed(&mut self, kind: ResourceType, name: &str, raw: &[u8]) -> bool {
+    pub fn seed(&mut self, kind: ResourceType, name: &str, raw: &Bytes) -> bool {
         let Decoded::Valid { name, resource } = decode(kind, name, raw) else { return false };
         self.insert(name, *resource);
         self.kinds.entry(kind).or_default().seeded = true;
@@ -158,9 +160,9 @@ impl Resources {
 
     fn insert(&mut self, name: String, resource: Resource) {
         match resource {
-            Resource::Listener(listener) => drop(self.listeners.insert(name, *listener)),
+            Resource::Listener(listener) => drop(self.listeners.insert(name, listener)),
             Resource::Route(routes) => drop(self.routes.insert(name, routes)),
-            Resource::Cluster(cluster) => drop(self.clusters.insert(name, *cluster)),
+            Resource::Cluster(cluster) => drop(self.clusters.insert(name, cluster)),
             Resource::Endpoints(endpoints) => drop(self.endpoints.insert(name, endpoints)),
             Resource::Names(names) => self.names = Some(names),
         }
@@ -202,7 +204,7 @@ mod tests {
             kind: EDS,
             name: name.to_owned(),
             version: "1".to_owned(),
-            raw: bytes::Bytes::new(),
+            raw: Bytes::new(),
             resource: Box::new(Resource::Endpoints(assignment)),
         }
     }
@@ -273,10 +275,10 @@ mod tests {
     #[test]
     fn a_seed_makes_a_type_ready_before_it_is_answered() {
         let mut resources = Resources::default();
-        assert!(!resources.seed(EDS, "a", b"not a resource"));
+        assert!(!resources.seed(EDS, "a", &Bytes::from_static(b"not a resource")));
         assert!(!resources.is_ready(EDS));
         let assignment = ClusterLoadAssignment { cluster_name: "a".to_owned(), ..Default::default() };
-        assert!(resources.seed(EDS, "a", &assignment.encode_to_vec()));
+        assert!(resources.seed(EDS, "a", &assignment.encode_to_vec().into()));
         assert!(resources.is_ready(EDS) && resources.is_settled(EDS, "a"));
     }
 }

@@ -291,9 +291,11 @@ impl Running {
         }
     }
 
-    /// Tells who waits for a wish that the published image answers.
+    /// Tells who waits for a wish that the published image answers. It may do so without another publish: endpoints that
+    /// are subscribed anew before it is known that they no longer were (while there is no stream, say) do not come again.
     fn answer_wishes(&mut self) {
         let now = now();
+        self.pipeline.settle(&self.endpoints);
         if self.warming_since.is_none() {
             let wishes = self.control.wanted(now, WISH_EXPIRY_MS).map(|wish| wish.key);
             self.served = wishes.chain([ALWAYS_WANTED]).filter(|key| self.pipeline.answers(*key)).collect();
@@ -328,15 +330,18 @@ impl Running {
             return Ok(());
         }
         self.pause_until = Some(start + PACE);
-        let may_settle = self.pipeline.may_settle();
-        match self.pipeline.publish(&self.term, &self.endpoints) {
+        match self.pipeline.publish(&self.term) {
             Ok(changed) => {
                 self.failures = 0;
-                if may_settle {
+                if self.pipeline.may_settle() {
                     self.answer_wishes();
                 }
                 if changed {
                     self.control.announce(now());
+                }
+                if let HostKind::Thread = self.host {
+                    // A program has better use for it, however often there is a publish.
+                    self.pipeline.rest();
                 }
                 Ok(())
             }

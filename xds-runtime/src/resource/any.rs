@@ -1,10 +1,10 @@
 //! `google.protobuf.Any` and the resource wrapper.
 
 use bytes::Bytes;
-use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
 
 use super::Invalid;
+use super::wire::Any;
 
 /// Type URL of the wrapper that gives a resource a name and a version outside its own bytes.
 const WRAPPER: &str = "type.googleapis.com/envoy.service.discovery.v3.Resource";
@@ -41,5 +41,5 @@ pub(super) fn message_name(type_url: &str) -> &str {
 
 /// Decodes the content of an `Any` whose type was already looked at.
 pub(super) fn unpack<M: Message + Default>(any: &Any) -> Result<M, Invalid> {
-    M::decode(any.value.as_slice()).map_err(|e| Invalid::new("typed_config", e.to_string()))
+    M::decode(any.value.clone()).map_err(|e| Invalid::new("typed_config", e.to_string()))
 }

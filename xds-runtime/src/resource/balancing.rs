@@ -30,7 +30,7 @@ pub struct Balancing {
     /// hashes; at least 100.
     pub hash_balance_factor: Option<u32>,
     /// What routes ask for leads to some of the endpoints.
-    pub subsets: Option<Subsets>,
+    pub subsets: Option<Box<Subsets>>,
 }
 
 /// `zone_aware_lb_config`. Envoy has it in force with these defaults wherever it knows its own cluster.

@@ -2,19 +2,17 @@
 
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::cluster::v3 as proto;
-use envoy_types::pb::envoy::config::core::v3 as core;
-use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
-use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::DiscoveryType;
+use envoy_types::pb::envoy::config::core::v3::RoutingPriority;
 use envoy_types::pb::envoy::extensions::clusters::aggregate;
 use envoy_types::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
-use proto::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig, common_lb_config::LocalityConfigSpecifier};
 
 use super::any::{message_name, unpack};
 use super::balancing::{ZoneAware, hash_balance_factor, percentage};
 use super::endpoint::{Hosts, assignment};
 use super::invalid::{Invalid, Under};
 use super::model::{Cluster, Discovery, Dns, LbPolicy, LoadAssignment, TcpKeepalive};
+use super::wire::{self, ClusterDiscoveryType, ConfigSourceSpecifier, LbConfig, LocalityConfigSpecifier};
 use super::{dns, lb_policy, outlier, scalar, subsets, tls};
 
 /// Envoy's default `connect_timeout`.
@@ -24,7 +22,7 @@ const MAX_CONNECTIONS: u32 = 1024;
 /// Envoy's default panic threshold, percent.
 const PANIC_THRESHOLD: f64 = 50.0;
 
-pub(super) fn convert(mut wire: proto::Cluster) -> Result<Cluster, Invalid> {
+pub(super) fn convert(mut wire: wire::Cluster) -> Result<Cluster, Invalid> {
     if wire.name.is_empty() {
         return Err(Invalid::missing("name"));
     }
@@ -35,14 +33,14 @@ pub(super) fn convert(mut wire: proto::Cluster) -> Result<Cluster, Invalid> {
     let mut unsupported = chosen.unsupported;
     let mut balancing = chosen.balancing;
     if let Some(subsets) = wire.lb_subset_config.take() {
-        balancing.subsets = subsets::of_cluster(subsets, &mut unsupported).under("lb_subset_config")?;
+        balancing.subsets = subsets::of_cluster(*subsets, &mut unsupported).under("lb_subset_config")?.map(Box::new);
     }
     if balancing.subsets.is_some() && chosen.policy == LbPolicy::ClusterProvided {
         return Err(Invalid::new("lb_subset_config", "cannot be combined with lb_policy CLUSTER_PROVIDED"));
     }
     unsupported.extend(left_out(&wire).map(str::to_owned));
     let outlier_detection = match wire.outlier_detection.take() {
-        Some(detection) => Some(outlier::convert(detection, &mut unsupported).under("outlier_detection")?),
+        Some(detection) => Some(Box::new(outlier::convert(*detection, &mut unsupported).under("outlier_detection")?)),
         None => None,
     };
     let common = wire.common_lb_config.take().unwrap_or_default();
@@ -87,7 +85,7 @@ pub(super) fn convert(mut wire: proto::Cluster) -> Result<Cluster, Invalid> {
 }
 
 /// Envoy: settings that policies of the list have themselves are not to be set beside it.
-fn combined_with_a_list(wire: &proto::Cluster) -> Result<(), Invalid> {
+fn combined_with_a_list(wire: &wire::Cluster) -> Result<(), Invalid> {
     let common = wire.common_lb_config.as_ref();
     let beside = [
         (wire.lb_subset_config.is_some(), "lb_subset_config"),
@@ -104,8 +102,8 @@ fn combined_with_a_list(wire: &proto::Cluster) -> Result<(), Invalid> {
 }
 
 /// Fields that concern connections, are set, and are not honoured.
-fn left_out(wire: &proto::Cluster) -> impl Iterator<Item = &'static str> {
-    let per_host = |b: &proto::CircuitBreakers| b.per_host_thresholds.iter().any(|t| t.max_connections.is_some());
+fn left_out(wire: &wire::Cluster) -> impl Iterator<Item = &'static str> {
+    let per_host = |b: &wire::CircuitBreakers| b.per_host_thresholds.iter().any(|t| t.max_connections.is_some());
     let (by_header, by_metadata) = match &wire.lb_config {
         Some(LbConfig::OriginalDstLbConfig(config)) => (config.use_http_header, config.metadata_key.is_some()),
         _ => (false, false),
@@ -128,14 +126,14 @@ fn left_out(wire: &proto::Cluster) -> impl Iterator<Item = &'static str> {
 }
 
 /// The limit of the default routing priority; the largest number is how control planes say that there is none.
-fn max_connections(breakers: Option<&proto::CircuitBreakers>) -> Option<u32> {
-    let default = core::RoutingPriority::Default as i32;
+fn max_connections(breakers: Option<&wire::CircuitBreakers>) -> Option<u32> {
+    let default = RoutingPriority::Default as i32;
     let stated = breakers.and_then(|breakers| breakers.thresholds.iter().find(|t| t.priority == default));
     let limit = stated.and_then(|threshold| threshold.max_connections).map_or(MAX_CONNECTIONS, |m| m.value);
     (limit != u32::MAX).then_some(limit)
 }
 
-fn discovery(wire: &mut proto::Cluster, unsupported: &mut Vec<String>) -> Result<Discovery, Invalid> {
+fn discovery(wire: &mut wire::Cluster, unsupported: &mut Vec<String>) -> Result<Discovery, Invalid> {
     let wire_type = match wire.cluster_discovery_type.take() {
         Some(ClusterDiscoveryType::ClusterType(custom)) => {
             return custom_type(wire, &custom, unsupported).under("cluster_type");
@@ -148,7 +146,7 @@ fn discovery(wire: &mut proto::Cluster, unsupported: &mut Vec<String>) -> Result
         Ok(DiscoveryType::Static) => Ok(Discovery::Static(inline(wire, Hosts::Addresses)?)),
         Ok(DiscoveryType::StrictDns) => {
             let dns = dns::of_cluster(wire, unsupported)?;
-            Ok(Discovery::StrictDns(inline(wire, Hosts::Names)?, dns))
+            Ok(Discovery::StrictDns(inline(wire, Hosts::Names)?, Box::new(dns)))
         }
         Ok(DiscoveryType::LogicalDns) => {
             let dns = dns::of_cluster(wire, unsupported)?;
@@ -160,8 +158,8 @@ fn discovery(wire: &mut proto::Cluster, unsupported: &mut Vec<String>) -> Result
 }
 
 fn custom_type(
-    wire: &mut proto::Cluster,
-    custom: &proto::cluster::CustomClusterType,
+    wire: &mut wire::Cluster,
+    custom: &wire::TypedExtensionConfig,
     unsupported: &mut Vec<String>,
 ) -> Result<Discovery, Invalid> {
     let Some(any) = &custom.typed_config else {
@@ -181,13 +179,13 @@ fn custom_type(
             if config.all_addresses_in_single_endpoint {
                 return logical_dns(wire, dns);
             }
-            Ok(Discovery::StrictDns(inline(wire, Hosts::Names)?, dns))
+            Ok(Discovery::StrictDns(inline(wire, Hosts::Names)?, Box::new(dns)))
         }
         _ => Ok(Discovery::Unsupported(custom.name.clone())),
     }
 }
 
-fn eds(wire: &mut proto::Cluster) -> Result<Discovery, Invalid> {
+fn eds(wire: &mut wire::Cluster) -> Result<Discovery, Invalid> {
     let config = wire.eds_cluster_config.take().ok_or_else(|| Invalid::missing("eds_cluster_config"))?;
     let source = config.eds_config.and_then(|c| c.config_source_specifier);
     match source.ok_or_else(|| Invalid::missing("eds_cluster_config.eds_config"))? {
@@ -201,8 +199,8 @@ fn eds(wire: &mut proto::Cluster) -> Result<Discovery, Invalid> {
 }
 
 /// Istio's `BlackHoleCluster` is STATIC without an assignment: no endpoints.
-fn inline(wire: &mut proto::Cluster, hosts: Hosts) -> Result<LoadAssignment, Invalid> {
-    let mut wire_assignment: ClusterLoadAssignment = wire.load_assignment.take().unwrap_or_default();
+fn inline(wire: &mut wire::Cluster, hosts: Hosts) -> Result<LoadAssignment, Invalid> {
+    let mut wire_assignment = *wire.load_assignment.take().unwrap_or_default();
     if wire_assignment.cluster_name.is_empty() {
         wire_assignment.cluster_name.clone_from(&wire.name);
     }
@@ -211,7 +209,7 @@ fn inline(wire: &mut proto::Cluster, hosts: Hosts) -> Result<LoadAssignment, Inv
 
 /// The address that the program dialled. A header or metadata may name another one for a request; the port that a
 /// cluster puts in place of the dialled one would have to be dialled.
-fn original_dst(wire: &proto::Cluster) -> Discovery {
+fn original_dst(wire: &wire::Cluster) -> Discovery {
     match &wire.lb_config {
         Some(LbConfig::OriginalDstLbConfig(config)) if config.upstream_port_override.is_some() => {
             Discovery::Unsupported("original_dst_lb_config.upstream_port_override".to_owned())
@@ -221,10 +219,10 @@ fn original_dst(wire: &proto::Cluster) -> Discovery {
 }
 
 /// Envoy: LOGICAL_DNS has exactly one locality with exactly one endpoint.
-fn logical_dns(wire: &mut proto::Cluster, dns: Dns) -> Result<Discovery, Invalid> {
+fn logical_dns(wire: &mut wire::Cluster, dns: Dns) -> Result<Discovery, Invalid> {
     let assignment = inline(wire, Hosts::Names)?;
     match assignment.localities.as_slice() {
-        [one] if one.endpoints.len() == 1 => Ok(Discovery::LogicalDns(assignment, dns)),
+        [one] if one.endpoints.len() == 1 => Ok(Discovery::LogicalDns(assignment, Box::new(dns))),
         _ => Err(Invalid::new("load_assignment", "LOGICAL_DNS needs exactly one endpoint")),
     }
 }

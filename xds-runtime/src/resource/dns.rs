@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::cluster::v3 as proto;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::DnsLookupFamily;
 use envoy_types::pb::envoy::extensions::clusters::common::dns::v3::DnsLookupFamily as ExtensionFamily;
 use envoy_types::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
 use envoy_types::pb::google::protobuf as google;
-use proto::cluster::DnsLookupFamily;
 
 use super::invalid::{Invalid, Under};
 use super::model::{Dns, DnsFamily, DnsRefresh};
-use super::scalar;
+use super::{scalar, wire};
 
 /// Envoy's default `dns_refresh_rate`.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -20,8 +19,7 @@ const MAX_INTERVAL: u32 = 10;
 const LEAST_FLOOR: Duration = Duration::from_secs(1);
 
 /// The fields of a cluster of type STRICT_DNS or LOGICAL_DNS; adds to `unsupported` those that are not honoured.
-#[allow(deprecated, reason = "control planes send them")]
-pub(super) fn of_cluster(wire: &proto::Cluster, unsupported: &mut Vec<String>) -> Result<Dns, Invalid> {
+pub(super) fn of_cluster(wire: &wire::Cluster, unsupported: &mut Vec<String>) -> Result<Dns, Invalid> {
     let set = [
         (wire.typed_dns_resolver_config.is_some(), "typed_dns_resolver_config"),
         (wire.dns_resolution_config.is_some(), "dns_resolution_config"),

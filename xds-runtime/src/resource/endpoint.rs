@@ -1,16 +1,16 @@
 //! EDS: `ClusterLoadAssignment`, also inline in clusters.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3 as core;
-use envoy_types::pb::envoy::config::endpoint::v3 as proto;
-use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::envoy::config::core::v3::HealthStatus;
 
 use super::invalid::{Invalid, Under};
 use super::metadata::{self, Metadata};
-use super::model::{Endpoint, EndpointAddress, Health, LoadAssignment, Locality, LocalityEndpoints};
+use super::model::{Endpoint, EndpointAddress, EndpointDetails, Health, LoadAssignment, Locality, LocalityEndpoints};
 use super::scalar;
+use super::wire::{self, EndpointList, HostIdentifier};
+use crate::quick::QuickSet;
 
 /// Envoy's default `overprovisioning_factor`, percent.
 const OVERPROVISIONING: u32 = 140;
@@ -28,7 +28,7 @@ pub(super) enum Hosts {
 }
 
 /// An EDS resource.
-pub(super) fn convert(wire: proto::ClusterLoadAssignment) -> Result<LoadAssignment, Invalid> {
+pub(super) fn convert(wire: wire::ClusterLoadAssignment) -> Result<LoadAssignment, Invalid> {
     if wire.cluster_name.is_empty() {
         return Err(Invalid::missing("cluster_name"));
     }
@@ -39,7 +39,8 @@ pub(super) fn convert(wire: proto::ClusterLoadAssignment) -> Result<LoadAssignme
 
 /// Of endpoints with the same address, wherever in an assignment, the first counts (Envoy).
 fn keep_first(assignment: &mut LoadAssignment) {
-    let mut seen = HashSet::new();
+    let count = assignment.localities.iter().map(|locality| locality.endpoints.len()).sum();
+    let mut seen = QuickSet::with_capacity_and_hasher(count, Default::default());
     for locality in &mut assignment.localities {
         locality.endpoints.retain(|endpoint| match endpoint.address {
             EndpointAddress::Socket(address) => seen.insert(address),
@@ -49,7 +50,7 @@ fn keep_first(assignment: &mut LoadAssignment) {
 }
 
 /// A load assignment from EDS or from inside a cluster.
-pub(super) fn assignment(wire: proto::ClusterLoadAssignment, hosts: Hosts) -> Result<LoadAssignment, Invalid> {
+pub(super) fn assignment(wire: wire::ClusterLoadAssignment, hosts: Hosts) -> Result<LoadAssignment, Invalid> {
     let policy = wire.policy.unwrap_or_default();
     let unsupported = left_out(&policy)?;
     let overprovisioning_factor = policy.overprovisioning_factor.map_or(OVERPROVISIONING, |f| f.value);
@@ -65,7 +66,7 @@ pub(super) fn assignment(wire: proto::ClusterLoadAssignment, hosts: Hosts) -> Re
 }
 
 /// Fields of the policy that are set and not honoured.
-fn left_out(policy: &proto::cluster_load_assignment::Policy) -> Result<Vec<String>, Invalid> {
+fn left_out(policy: &wire::AssignmentPolicy) -> Result<Vec<String>, Invalid> {
     let stale_after = policy.endpoint_stale_after;
     scalar::positive_duration(stale_after, Duration::MAX, "policy.endpoint_stale_after")?;
     let set = [
@@ -88,32 +89,28 @@ fn check_weights(localities: &[LocalityEndpoints]) -> Result<(), Invalid> {
 }
 
 fn locality_endpoints(
-    wire: proto::LocalityLbEndpoints,
-    named: &HashMap<String, proto::Endpoint>,
+    wire: wire::LocalityLbEndpoints,
+    named: &HashMap<String, wire::Endpoint>,
     hosts: Hosts,
 ) -> Result<LocalityEndpoints, Invalid> {
-    use proto::locality_lb_endpoints::LbConfig;
     if wire.priority > 128 {
         return Err(Invalid::new("priority", format!("{} is over 128", wire.priority)));
     }
     let weight = scalar::weight(wire.load_balancing_weight)?;
-    #[allow(deprecated, reason = "it is part of the proto")]
     let (listed, leds) = match wire.lb_config {
-        Some(LbConfig::LoadBalancerEndpoints(list)) => (list.lb_endpoints, None),
-        Some(LbConfig::LedsClusterLocalityConfig(leds)) => (wire.lb_endpoints, Some(leds.leds_collection_name)),
+        Some(EndpointList::LoadBalancerEndpoints(list)) => (list.lb_endpoints, None),
+        Some(EndpointList::LedsClusterLocalityConfig(leds)) => (wire.lb_endpoints, Some(leds.leds_collection_name)),
         None => (wire.lb_endpoints, None),
     };
     let mut endpoints = Vec::with_capacity(listed.len());
     // Valid, and not supported: an endpoint that nobody can connect to, which says its name.
     endpoints.extend(leds.map(|name| Endpoint {
-        address: EndpointAddress::Internal(format!("leds:{name}")),
+        address: EndpointAddress::Internal(format!("leds:{name}").into()),
         health: Health::Healthy,
         weight: 1,
         tls_mode_istio: false,
         is_gateway: false,
-        hash_key: None,
-        hostname: String::new(),
-        metadata: Metadata::new(),
+        details: None,
     }));
     let mut sum = 0;
     for (i, wire) in listed.into_iter().enumerate() {
@@ -130,14 +127,10 @@ fn locality_endpoints(
 }
 
 fn endpoint(
-    wire: proto::LbEndpoint,
-    named: &HashMap<String, proto::Endpoint>,
+    wire: wire::LbEndpoint,
+    named: &HashMap<String, wire::Endpoint>,
     hosts: Hosts,
 ) -> Result<Endpoint, Invalid> {
-    use proto::lb_endpoint::HostIdentifier;
-    let tls_mode_istio = wire.metadata.as_ref().is_some_and(says_tls_mode_istio);
-    let hash_key =
-        wire.metadata.as_ref().and_then(|metadata| text(metadata, "envoy.lb", "hash_key")).map(str::to_owned);
     let endpoint = match wire.host_identifier {
         Some(HostIdentifier::Endpoint(endpoint)) => endpoint,
         Some(HostIdentifier::EndpointName(name)) => {
@@ -154,26 +147,20 @@ fn endpoint(
         return Err(Invalid::new("endpoint.address.socket_address.address", why));
     }
     let gateway_port = matches!(address, EndpointAddress::Socket(at) if at.port() == GATEWAY_PORT);
-    let is_gateway = tls_mode_istio
-        && wire
-            .metadata
-            .as_ref()
-            .and_then(|metadata| text(metadata, "istio", "workload"))
-            .map_or(gateway_port, is_nobody);
+    let Described { tls_mode_istio, is_gateway, hash_key, metadata } =
+        Described::by(wire.metadata.as_ref(), gateway_port).under("metadata")?;
+    let details = EndpointDetails { hash_key, hostname: endpoint.hostname, metadata };
     Ok(Endpoint {
         address,
         health: health(wire.health_status)?,
         weight: scalar::weight(wire.load_balancing_weight)?.unwrap_or(1),
         tls_mode_istio,
         is_gateway,
-        hash_key,
-        hostname: endpoint.hostname,
-        metadata: metadata::of_load_balancing(wire.metadata),
+        details: (details != EndpointDetails::default()).then(|| details.into()),
     })
 }
 
 fn health(wire: i32) -> Result<Health, Invalid> {
-    use core::HealthStatus;
     match HealthStatus::try_from(wire) {
         Ok(HealthStatus::Unknown | HealthStatus::Healthy) => Ok(Health::Healthy),
         Ok(HealthStatus::Degraded) => Ok(Health::Degraded),
@@ -183,9 +170,31 @@ fn health(wire: i32) -> Result<Health, Invalid> {
     }
 }
 
-/// Istio marks endpoints that speak its mTLS in the metadata that Envoy matches transport sockets on.
-fn says_tls_mode_istio(metadata: &core::Metadata) -> bool {
-    text(metadata, "envoy.transport_socket_match", "tlsMode") == Some("istio")
+/// What the metadata of an endpoint says.
+#[derive(Default)]
+struct Described {
+    tls_mode_istio: bool,
+    is_gateway: bool,
+    hash_key: Option<String>,
+    metadata: Metadata,
+}
+
+impl Described {
+    /// `gateway_port`: an endpoint whose workload is not named is a gateway.
+    fn by(wire: Option<&wire::Metadata>, gateway_port: bool) -> Result<Self, Invalid> {
+        let Some(wire) = wire else { return Ok(Self::default()) };
+        let balancing = metadata::of_filter(wire, "envoy.lb")?;
+        let hash_key = balancing.as_ref().and_then(|fields| metadata::text(fields, "hash_key")).map(str::to_owned);
+        // Istio marks endpoints that speak its mTLS in the metadata that Envoy matches transport sockets on.
+        let sockets = metadata::of_filter(wire, "envoy.transport_socket_match")?;
+        let tls_mode_istio = sockets.is_some_and(|fields| metadata::text(&fields, "tlsMode") == Some("istio"));
+        let is_gateway = tls_mode_istio && {
+            let istio = metadata::of_filter(wire, "istio")?;
+            istio.as_ref().and_then(|fields| metadata::text(fields, "workload")).map_or(gateway_port, is_nobody)
+        };
+        let metadata = balancing.map(metadata::fields).unwrap_or_default();
+        Ok(Self { tls_mode_istio, is_gateway, hash_key, metadata })
+    }
 }
 
 /// Istio describes the workload of an endpoint as `workload;namespace;service;revision;cluster`. The gateway that stands
@@ -193,12 +202,4 @@ fn says_tls_mode_istio(metadata: &core::Metadata) -> bool {
 fn is_nobody(workload: &str) -> bool {
     let mut parts = workload.split(';');
     parts.next() == Some("") && parts.next() == Some("")
-}
-
-/// A field of text in the metadata of a filter.
-fn text<'a>(metadata: &'a core::Metadata, filter: &str, field: &str) -> Option<&'a str> {
-    match metadata.filter_metadata.get(filter)?.fields.get(field)?.kind.as_ref()? {
-        Kind::StringValue(text) => Some(text),
-        _ => None,
-    }
 }

@@ -1,15 +1,16 @@
 //! Load-balancing policies: the enum of old and the list of extensions.
 
-use envoy_types::pb::envoy::config::cluster::v3::{self as proto, cluster::LbConfig};
+use envoy_types::pb::envoy::config::cluster::v3::cluster::LbPolicy as WirePolicy;
 use envoy_types::pb::envoy::config::core::v3::RuntimeDouble;
 use envoy_types::pb::envoy::extensions::load_balancing_policies as ext;
-use envoy_types::pb::google::protobuf::{Any, UInt32Value, UInt64Value};
+use envoy_types::pb::google::protobuf::{UInt32Value, UInt64Value};
 
 use super::any::{message_name, unpack};
 use super::balancing::{Balancing, SlowStart, ZoneAware, hash_balance_factor};
 use super::invalid::{Invalid, Under};
 use super::model::LbPolicy;
 use super::subsets;
+use super::wire::{self, Any, LbConfig};
 use crate::lb::MAX_CHOICES;
 
 /// Envoy's bound of both ring sizes.
@@ -53,27 +54,26 @@ impl Chosen {
 }
 
 /// The policy of a cluster: `load_balancing_policy` when it is there, else `lb_policy`.
-pub(super) fn convert(cluster: &proto::Cluster) -> Result<Chosen, Invalid> {
-    use proto::cluster::LbPolicy as Wire;
+pub(super) fn convert(cluster: &wire::Cluster) -> Result<Chosen, Invalid> {
     if let Some(list) = &cluster.load_balancing_policy {
         return from_list(list, DEPTH).under("load_balancing_policy");
     }
     let config = cluster.lb_config.as_ref();
-    match Wire::try_from(cluster.lb_policy) {
-        Ok(Wire::RoundRobin) => match config {
+    match WirePolicy::try_from(cluster.lb_policy) {
+        Ok(WirePolicy::RoundRobin) => match config {
             Some(LbConfig::RoundRobinLbConfig(c)) => SlowStart::of_cluster(c.slow_start_config.clone())
                 .under("round_robin_lb_config")
                 .map(|slow_start| Chosen::from(LbPolicy::RoundRobin).starting(slow_start)),
             _ => Ok(LbPolicy::RoundRobin.into()),
         },
-        Ok(Wire::LeastRequest) => match config {
+        Ok(WirePolicy::LeastRequest) => match config {
             Some(LbConfig::LeastRequestLbConfig(c)) => least_request(c.choice_count, c.active_request_bias.as_ref())
                 .and_then(|chosen| Ok(chosen.starting(SlowStart::of_cluster(c.slow_start_config.clone())?)))
                 .under("least_request_lb_config"),
             _ => least_request(None, None),
         },
-        Ok(Wire::Random) => Ok(LbPolicy::Random.into()),
-        Ok(Wire::RingHash) => match config {
+        Ok(WirePolicy::Random) => Ok(LbPolicy::Random.into()),
+        Ok(WirePolicy::RingHash) => match config {
             Some(LbConfig::RingHashLbConfig(c)) => match c.hash_function {
                 0 => ring_hash(c.minimum_ring_size, c.maximum_ring_size, false),
                 1 => ring_hash(c.minimum_ring_size, c.maximum_ring_size, true),
@@ -82,18 +82,18 @@ pub(super) fn convert(cluster: &proto::Cluster) -> Result<Chosen, Invalid> {
             .under("ring_hash_lb_config"),
             _ => ring_hash(None, None, false),
         },
-        Ok(Wire::Maglev) => match config {
+        Ok(WirePolicy::Maglev) => match config {
             Some(LbConfig::MaglevLbConfig(c)) => maglev(c.table_size).under("maglev_lb_config"),
             _ => maglev(None),
         },
-        Ok(Wire::ClusterProvided) => Ok(LbPolicy::ClusterProvided.into()),
-        Ok(Wire::LoadBalancingPolicyConfig) => Err(Invalid::missing("load_balancing_policy")),
+        Ok(WirePolicy::ClusterProvided) => Ok(LbPolicy::ClusterProvided.into()),
+        Ok(WirePolicy::LoadBalancingPolicyConfig) => Err(Invalid::missing("load_balancing_policy")),
         Err(_) => Err(Invalid::new("lb_policy", format!("{} is not defined", cluster.lb_policy))),
     }
 }
 
 /// The first policy of the list that this build has; without one, the names of all.
-fn from_list(list: &proto::LoadBalancingPolicy, depth: usize) -> Result<Chosen, Invalid> {
+fn from_list(list: &wire::LoadBalancingPolicy, depth: usize) -> Result<Chosen, Invalid> {
     let Some(depth) = depth.checked_sub(1) else {
         return Err(Invalid::new("policies", "nested too deep"));
     };
@@ -172,15 +172,15 @@ fn from_extension(any: &Any, depth: usize) -> Result<Chosen, Invalid> {
             hashing(chosen, c.consistent_hashing_lb_config, c.locality_weighted_lb_config.is_some())
         }
         "subset.v3.Subset" => {
-            let mut c: ext::subset::v3::Subset = unpack(any)?;
+            let mut c: wire::Subset = unpack(any)?;
             let inner = c.subset_lb_policy.take().ok_or_else(|| Invalid::missing("subset_lb_policy"))?;
             let mut chosen = from_list(&inner, depth).under("subset_lb_policy")?;
-            chosen.balancing.subsets = subsets::of_extension(c, &mut chosen.unsupported)?;
+            chosen.balancing.subsets = subsets::of_extension(c, &mut chosen.unsupported)?.map(Box::new);
             Ok(chosen)
         }
         "cluster_provided.v3.ClusterProvided" => Ok(LbPolicy::ClusterProvided.into()),
         "wrr_locality.v3.WrrLocality" => {
-            let c: ext::wrr_locality::v3::WrrLocality = unpack(any)?;
+            let c: wire::WrrLocality = unpack(any)?;
             let inner = c.endpoint_picking_policy.ok_or_else(|| Invalid::missing("endpoint_picking_policy"))?;
             let mut chosen = from_list(&inner, depth).under("endpoint_picking_policy")?;
             chosen.locality_weighted = true;

@@ -3,11 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use envoy_types::pb::envoy::config::core::v3 as core;
-use envoy_types::pb::envoy::config::listener::v3 as proto;
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
-use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
-use envoy_types::pb::envoy::r#type::v3::hash_policy::PolicySpecifier;
+use envoy_types::pb::envoy::config::core::v3::{TrafficDirection, socket_address::Protocol};
 
 use super::any::{message_name, unpack};
 use super::invalid::{Invalid, Under};
@@ -16,16 +12,17 @@ use super::model::{
     ChainMatch, Direction, EndpointAddress, FilterChain, HashPolicy, HttpRoutes, Listener, NetworkFilter, TcpProxy,
     WeightedCluster,
 };
+use super::wire::{self, AddressKind, FilterConfig, RouteSpecifier, TcpClusters, TcpHashed};
 use super::{route, scalar, tls};
 
 const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 const HTTP: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
-pub(super) fn convert(wire: proto::Listener) -> Result<Listener, Invalid> {
-    let direction = match core::TrafficDirection::try_from(wire.traffic_direction) {
-        Ok(core::TrafficDirection::Unspecified) => Direction::Unspecified,
-        Ok(core::TrafficDirection::Inbound) => Direction::Inbound,
-        Ok(core::TrafficDirection::Outbound) => Direction::Outbound,
+pub(super) fn convert(wire: wire::Listener) -> Result<Listener, Invalid> {
+    let direction = match TrafficDirection::try_from(wire.traffic_direction) {
+        Ok(TrafficDirection::Unspecified) => Direction::Unspecified,
+        Ok(TrafficDirection::Inbound) => Direction::Inbound,
+        Ok(TrafficDirection::Outbound) => Direction::Outbound,
         Err(_) => return Err(Invalid::new("traffic_direction", "not defined")),
     };
     let mut listener = Listener {
@@ -38,10 +35,10 @@ pub(super) fn convert(wire: proto::Listener) -> Result<Listener, Invalid> {
     };
     if let Some(api) = wire.api_listener.and_then(|l| l.api_listener) {
         let filter = terminal_filter(&api).under("api_listener")?;
-        listener.default_chain = Some(bare_chain(filter));
+        listener.default_chain = Some(Box::new(bare_chain(filter)));
         return Ok(listener);
     }
-    if wire.listener_specifier.is_none() {
+    if wire.internal_listener.is_none() {
         if is_udp(wire.address.as_ref()) {
             // Datagrams are left alone: nothing to decide, and no chain to look at.
             return Ok(listener);
@@ -54,7 +51,7 @@ pub(super) fn convert(wire: proto::Listener) -> Result<Listener, Invalid> {
     chains(&mut listener, wire.filter_chains, wire.default_filter_chain)?;
     if wire.filter_chain_matcher.is_some() {
         // The matcher decides instead of the chains' own conditions.
-        for chain in listener.chains.iter_mut().chain(&mut listener.default_chain) {
+        for chain in listener.chains.iter_mut().chain(listener.default_chain.as_deref_mut()) {
             chain.filter = NetworkFilter::Unsupported("filter_chain_matcher".to_owned());
         }
     }
@@ -63,12 +60,13 @@ pub(super) fn convert(wire: proto::Listener) -> Result<Listener, Invalid> {
 
 fn chains(
     listener: &mut Listener,
-    wire: Vec<proto::FilterChain>,
-    default: Option<proto::FilterChain>,
+    wire: Vec<wire::FilterChain>,
+    default: Option<wire::FilterChain>,
 ) -> Result<(), Invalid> {
     if wire.is_empty() && default.is_none() {
         return Err(Invalid::missing("filter_chains"));
     }
+    listener.chains.reserve_exact(wire.len());
     for (i, chain) in wire.into_iter().enumerate() {
         listener.chains.push(filter_chain(chain).under_at("filter_chains", i)?);
     }
@@ -81,18 +79,17 @@ fn chains(
             return Err(Invalid::new(format!("filter_chains[{i}].filter_chain_match"), why));
         }
     }
-    listener.default_chain = default.map(filter_chain).transpose().under("default_filter_chain")?;
+    listener.default_chain = default.map(filter_chain).transpose().under("default_filter_chain")?.map(Box::new);
     Ok(())
 }
 
-fn is_udp(address: Option<&core::Address>) -> bool {
-    use core::address::Address::SocketAddress;
-    let udp = core::socket_address::Protocol::Udp as i32;
-    matches!(address.and_then(|a| a.address.as_ref()), Some(SocketAddress(s)) if s.protocol == udp)
+fn is_udp(address: Option<&wire::Address>) -> bool {
+    let udp = Protocol::Udp as i32;
+    matches!(address.and_then(|a| a.address.as_ref()), Some(AddressKind::SocketAddress(s)) if s.protocol == udp)
 }
 
 /// `None` for a pipe or an internal listener.
-fn bound_address(wire: Option<core::Address>) -> Result<Option<SocketAddr>, Invalid> {
+fn bound_address(wire: Option<wire::Address>) -> Result<Option<SocketAddr>, Invalid> {
     match scalar::address(wire)? {
         EndpointAddress::Socket(address) => Ok(Some(address)),
         EndpointAddress::Internal(_) => Ok(None),
@@ -106,7 +103,7 @@ fn bare_chain(filter: NetworkFilter) -> FilterChain {
     FilterChain { name: String::new(), matches: ChainMatch::default(), filter, terminates_tls: false }
 }
 
-fn filter_chain(wire: proto::FilterChain) -> Result<FilterChain, Invalid> {
+fn filter_chain(wire: wire::FilterChain) -> Result<FilterChain, Invalid> {
     let (matches, left_out) = match wire.filter_chain_match {
         Some(wire) => chain_match(wire).under("filter_chain_match")?,
         None => (ChainMatch::default(), None),
@@ -124,8 +121,8 @@ fn filter_chain(wire: proto::FilterChain) -> Result<FilterChain, Invalid> {
 }
 
 /// The match, and the name of a condition that it has no place for.
-fn chain_match(wire: proto::FilterChainMatch) -> Result<(ChainMatch, Option<&'static str>), Invalid> {
-    let cidrs = |ranges: &[core::CidrRange], field: &str| {
+fn chain_match(wire: wire::FilterChainMatch) -> Result<(ChainMatch, Option<&'static str>), Invalid> {
+    let cidrs = |ranges: &[wire::CidrRange], field: &str| {
         ranges.iter().enumerate().map(|(i, r)| scalar::cidr(r).under_at(field, i)).collect::<Result<Vec<_>, _>>()
     };
     let destination_port = match wire.destination_port.map(|p| p.value) {
@@ -155,14 +152,14 @@ fn chain_match(wire: proto::FilterChainMatch) -> Result<(ChainMatch, Option<&'st
     Ok((matches, left_out.into_iter().find(|(present, _)| *present).map(|(_, name)| name)))
 }
 
-fn network_filter(wire: &proto::Filter) -> Result<NetworkFilter, Invalid> {
+fn network_filter(wire: &wire::Filter) -> Result<NetworkFilter, Invalid> {
     match &wire.config_type {
-        Some(proto::filter::ConfigType::TypedConfig(any)) => terminal_filter(any),
+        Some(FilterConfig::TypedConfig(any)) => terminal_filter(any),
         _ => Ok(NetworkFilter::Unsupported(wire.name.clone())),
     }
 }
 
-fn terminal_filter(any: &envoy_types::pb::google::protobuf::Any) -> Result<NetworkFilter, Invalid> {
+fn terminal_filter(any: &wire::Any) -> Result<NetworkFilter, Invalid> {
     match message_name(&any.type_url) {
         TCP_PROXY => tcp_proxy(unpack(any)?).under("tcp_proxy"),
         HTTP => http_routes(unpack(any)?).under("http_connection_manager").map(NetworkFilter::Http),
@@ -170,29 +167,28 @@ fn terminal_filter(any: &envoy_types::pb::google::protobuf::Any) -> Result<Netwo
     }
 }
 
-pub(super) fn tcp_proxy(wire: tcp::TcpProxy) -> Result<NetworkFilter, Invalid> {
-    use tcp::tcp_proxy::ClusterSpecifier;
+pub(super) fn tcp_proxy(wire: wire::TcpProxy) -> Result<NetworkFilter, Invalid> {
     if wire.tunneling_config.is_some() {
         return Ok(NetworkFilter::Unsupported("tcp_proxy.tunneling_config".to_owned()));
     }
-    let metadata = metadata::of_load_balancing(wire.metadata_match);
+    let metadata = metadata::of_load_balancing(wire.metadata_match.as_ref()).under("metadata_match")?;
     let clusters = match wire.cluster_specifier.ok_or_else(|| Invalid::missing("cluster_specifier"))? {
-        ClusterSpecifier::Cluster(name) if name.is_empty() => {
+        TcpClusters::Cluster(name) if name.is_empty() => {
             return Err(Invalid::missing("cluster"));
         }
-        ClusterSpecifier::Cluster(name) => vec![WeightedCluster { name, weight: 1, metadata }],
-        ClusterSpecifier::WeightedClusters(list) => weighted(list, &metadata).under("weighted_clusters")?,
+        TcpClusters::Cluster(name) => vec![WeightedCluster { name, weight: 1, metadata }],
+        TcpClusters::WeightedClusters(list) => weighted(list, &metadata).under("weighted_clusters")?,
     };
     let hash = match wire.hash_policy.first().and_then(|policy| policy.policy_specifier.as_ref()) {
         None => HashPolicy::None,
-        Some(PolicySpecifier::SourceIp(_)) => HashPolicy::SourceIp,
-        Some(PolicySpecifier::FilterState(state)) => HashPolicy::Unsupported(format!("filter state {}", state.key)),
+        Some(TcpHashed::SourceIp(_)) => HashPolicy::SourceIp,
+        Some(TcpHashed::FilterState(state)) => HashPolicy::Unsupported(format!("filter state {}", state.name)),
     };
     Ok(NetworkFilter::TcpProxy(TcpProxy { clusters, hash }))
 }
 
 /// Here, unlike in routes, every weight is at least 1.
-fn weighted(wire: tcp::tcp_proxy::WeightedCluster, metadata: &Metadata) -> Result<Vec<WeightedCluster>, Invalid> {
+fn weighted(wire: wire::TcpWeightedCluster, metadata: &Metadata) -> Result<Vec<WeightedCluster>, Invalid> {
     if wire.clusters.is_empty() {
         return Err(Invalid::missing("clusters"));
     }
@@ -206,14 +202,14 @@ fn weighted(wire: tcp::tcp_proxy::WeightedCluster, metadata: &Metadata) -> Resul
             return Err(Invalid::new(format!("clusters[{i}].weight"), "must be at least 1"));
         }
         scalar::add_weight(&mut sum, entry.weight, "clusters.weight")?;
-        let metadata = metadata::over(metadata, entry.metadata_match);
+        let metadata =
+            metadata::over(metadata, entry.metadata_match.as_ref()).under("metadata_match").under_at("clusters", i)?;
         clusters.push(WeightedCluster { name: entry.name, weight: entry.weight, metadata });
     }
     Ok(clusters)
 }
 
-fn http_routes(wire: hcm::HttpConnectionManager) -> Result<HttpRoutes, Invalid> {
-    use hcm::http_connection_manager::RouteSpecifier;
+fn http_routes(wire: wire::HttpConnectionManager) -> Result<HttpRoutes, Invalid> {
     Ok(match wire.route_specifier.ok_or_else(|| Invalid::missing("route_specifier"))? {
         RouteSpecifier::Rds(rds) if rds.route_config_name.is_empty() => {
             return Err(Invalid::missing("rds.route_config_name"));

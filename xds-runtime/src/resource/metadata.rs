@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use envoy_types::pb::envoy::config::core::v3 as core;
-use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
+use prost::Message;
+
+use super::invalid::Invalid;
+use super::wire::{self, Kind, Struct, Value};
 
 /// Keys and values, of an endpoint or of what a route asks for.
 pub type Metadata = BTreeMap<String, MetadataValue>;
@@ -27,20 +29,39 @@ pub enum MetadataValue {
 }
 
 /// The fields that load balancing looks at.
-pub(super) fn of_load_balancing(wire: Option<core::Metadata>) -> Metadata {
-    wire.and_then(|mut wire| wire.filter_metadata.remove("envoy.lb")).map(fields).unwrap_or_default()
+pub(super) fn of_load_balancing(wire: Option<&wire::Metadata>) -> Result<Metadata, Invalid> {
+    let found = wire.map_or(Ok(None), |wire| of_filter(wire, "envoy.lb"))?;
+    Ok(found.map(fields).unwrap_or_default())
+}
+
+/// The metadata of a filter.
+pub(super) fn of_filter(wire: &wire::Metadata, filter: &str) -> Result<Option<Struct>, Invalid> {
+    let found = wire.filter_metadata.iter().rfind(|entry| *entry.filter == *filter.as_bytes());
+    found
+        .map(|entry| Struct::decode(entry.fields.clone()))
+        .transpose()
+        .map_err(|error| Invalid::new(format!("filter_metadata[{filter:?}]"), error.to_string()))
+}
+
+/// A field of text.
+pub(super) fn text<'a>(wire: &'a Struct, key: &str) -> Option<&'a str> {
+    let field = wire.fields.iter().rfind(|field| field.key == key)?;
+    match field.value.as_ref()?.kind.as_ref()? {
+        Kind::StringValue(text) => Some(text),
+        _ => None,
+    }
 }
 
 /// What a part of a route asks for: what the whole does, with its own over it (Envoy).
-pub(super) fn over(whole: &Metadata, own: Option<core::Metadata>) -> Metadata {
+pub(super) fn over(whole: &Metadata, own: Option<&wire::Metadata>) -> Result<Metadata, Invalid> {
     let mut merged = whole.clone();
-    merged.extend(of_load_balancing(own));
-    merged
+    merged.extend(of_load_balancing(own)?);
+    Ok(merged)
 }
 
 /// The fields of a structure.
 pub(super) fn fields(wire: Struct) -> Metadata {
-    wire.fields.into_iter().map(|(key, value)| (key, value.into())).collect()
+    wire.fields.into_iter().map(|field| (field.key, field.value.unwrap_or_default().into())).collect()
 }
 
 impl From<Value> for MetadataValue {

@@ -1,7 +1,8 @@
 //! Protobuf to typed resources; protobuf stops here.
 //!
 //! Resources are decoded one at a time: the prost message lives only inside [`decode`], because decoded
-//! protobufs of a large mesh are ten times their wire size.
+//! protobufs of a large mesh are ten times their wire size. Its type is one of `wire`, which has only what is read: the
+//! rest is skipped, unchecked.
 //!
 //! There are three outcomes (gRFC A88):
 //! * valid: the typed resource;
@@ -27,7 +28,9 @@ mod route;
 mod scalar;
 mod subsets;
 mod tls;
+mod wire;
 
+use bytes::Bytes;
 use prost::Message;
 
 pub use any::{Wrapper, unwrap_resource};
@@ -65,7 +68,7 @@ pub enum Decoded {
 ///
 /// `name_hint` is the name that the envelope carried (delta, wrapped resources), or empty. With a hint no outcome
 /// is [`Decoded::Undecodable`].
-pub fn decode(kind: ResourceType, name_hint: &str, bytes: &[u8]) -> Decoded {
+pub fn decode(kind: ResourceType, name_hint: &str, bytes: &Bytes) -> Decoded {
     let outcome = match kind {
         ResourceType::Listener => {
             typed(bytes, listener::convert).map(|l| (l.name.clone(), Resource::Listener(Box::new(l))))
@@ -102,8 +105,8 @@ pub fn decode(kind: ResourceType, name_hint: &str, bytes: &[u8]) -> Decoded {
     }
 }
 
-fn typed<M: Message + Default, T>(bytes: &[u8], convert: impl FnOnce(M) -> Result<T, Invalid>) -> Result<T, String> {
-    let message = M::decode(bytes).map_err(|e| format!("not a {}: {e}", short_type::<M>()))?;
+fn typed<M: Message + Default, T>(bytes: &Bytes, convert: impl FnOnce(M) -> Result<T, Invalid>) -> Result<T, String> {
+    let message = M::decode(bytes.clone()).map_err(|e| format!("not a {}: {e}", short_type::<M>()))?;
     convert(message).map_err(|e| e.to_string())
 }
 
@@ -112,18 +115,13 @@ fn short_type<M>() -> &'static str {
 }
 
 /// The name inside bytes that did not decode: it is field 1 of every named type.
-fn own_name(kind: ResourceType, bytes: &[u8]) -> String {
-    #[derive(Clone, PartialEq, Message)]
-    struct NameOnly {
-        #[prost(string, tag = "1")]
-        name: String,
-    }
+fn own_name(kind: ResourceType, bytes: &Bytes) -> String {
     if kind == ResourceType::NameTable {
         return String::new();
     }
-    let mut message = NameOnly::default();
+    let mut message = wire::Named::default();
     // What was read before the error is kept, and that is the point.
-    let _ = message.merge(bytes);
+    let _ = message.merge(bytes.clone());
     message.name
 }
 

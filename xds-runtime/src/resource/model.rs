@@ -87,7 +87,7 @@ pub struct Listener {
     /// Filter chains, in order.
     pub chains: Vec<FilterChain>,
     /// The chain used when none matches.
-    pub default_chain: Option<FilterChain>,
+    pub default_chain: Option<Box<FilterChain>>,
 }
 
 /// `envoy.config.core.v3.TrafficDirection`.
@@ -257,7 +257,7 @@ pub struct Cluster {
     /// `circuit_breakers` for the default priority; Envoy's default is 1024, `None` = no limit.
     pub max_connections: Option<u32>,
     /// Outlier detection.
-    pub outlier_detection: Option<OutlierDetection>,
+    pub outlier_detection: Option<Box<OutlierDetection>>,
     /// Whether endpoints must be spoken to in TLS.
     pub tls: UpstreamTls,
     /// TCP keepalive for upstream connections.
@@ -274,9 +274,9 @@ pub enum Discovery {
     /// Inline addresses.
     Static(LoadAssignment),
     /// Inline host names; every address of each is an endpoint.
-    StrictDns(LoadAssignment, Dns),
+    StrictDns(LoadAssignment, Box<Dns>),
     /// One inline host name; its current first address is the endpoint.
-    LogicalDns(LoadAssignment, Dns),
+    LogicalDns(LoadAssignment, Box<Dns>),
     /// The address the program dialled.
     OriginalDst,
     /// Other clusters in order of priority.
@@ -519,6 +519,13 @@ pub struct Endpoint {
     pub tls_mode_istio: bool,
     /// True when it is the gateway of another network and stands for the endpoints behind it: it takes Istio's mTLS only.
     pub is_gateway: bool,
+    /// What most endpoints do not have.
+    pub details: Option<Box<EndpointDetails>>,
+}
+
+/// What few endpoints have: there are a hundred thousand of them in a large mesh.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EndpointDetails {
     /// What hash policies know it by (metadata `envoy.lb: {hash_key: ..}`), instead of its address.
     pub hash_key: Option<String>,
     /// `hostname`; may be empty.
@@ -533,9 +540,9 @@ pub enum EndpointAddress {
     /// IP and port.
     Socket(SocketAddr),
     /// A host name and port (STRICT_DNS, LOGICAL_DNS).
-    Hostname(String, u16),
+    Hostname(Box<str>, u16),
     /// An internal listener or a pipe, named: never a direct connection.
-    Internal(String),
+    Internal(Box<str>),
 }
 
 /// `envoy.config.core.v3.HealthStatus`, folded as Envoy does (UNKNOWN counts as healthy).

@@ -2,17 +2,18 @@
 
 use std::collections::HashSet;
 
-use envoy_types::pb::envoy::config::route::v3 as proto;
+use envoy_types::pb::envoy::config::route::v3::virtual_host::TlsRequirementType;
 
 use super::invalid::{Invalid, Under};
 use super::metadata::{self, Metadata};
 use super::model::{HashPolicy, Route, RouteAction, RouteConfiguration, VirtualHost, WeightedCluster};
 use super::scalar;
+use super::wire::{self, Action, ClusterSpecifier, PolicySpecifier};
 
 mod condition;
 
 /// A route configuration; an empty name is the caller's business.
-pub(super) fn convert(wire: proto::RouteConfiguration) -> Result<RouteConfiguration, Invalid> {
+pub(super) fn convert(wire: wire::RouteConfiguration) -> Result<RouteConfiguration, Invalid> {
     let mut virtual_hosts = Vec::with_capacity(wire.virtual_hosts.len());
     let mut domains = HashSet::new();
     for (i, host) in wire.virtual_hosts.into_iter().enumerate() {
@@ -29,8 +30,7 @@ pub(super) fn convert(wire: proto::RouteConfiguration) -> Result<RouteConfigurat
     Ok(RouteConfiguration { name: wire.name, virtual_hosts })
 }
 
-fn virtual_host(wire: proto::VirtualHost) -> Result<VirtualHost, Invalid> {
-    use proto::virtual_host::TlsRequirementType;
+fn virtual_host(wire: wire::VirtualHost) -> Result<VirtualHost, Invalid> {
     if wire.name.is_empty() {
         return Err(Invalid::missing("name"));
     }
@@ -54,7 +54,7 @@ fn unsupported(what: &str) -> Route {
     Route { name: String::new(), condition: None, action: RouteAction::Unsupported(what.to_owned()) }
 }
 
-fn convert_route(wire: proto::Route) -> Result<Route, Invalid> {
+fn convert_route(wire: wire::Route) -> Result<Route, Invalid> {
     let condition = match &wire.r#match {
         Some(rule) => condition::in_words(rule).under("match")?,
         None => return Err(Invalid::missing("match")),
@@ -63,8 +63,7 @@ fn convert_route(wire: proto::Route) -> Result<Route, Invalid> {
     Ok(Route { name: wire.name, condition, action })
 }
 
-fn action(wire: proto::route::Action) -> Result<RouteAction, Invalid> {
-    use proto::route::Action;
+fn action(wire: Action) -> Result<RouteAction, Invalid> {
     Ok(match wire {
         Action::Route(forward) => return forward_to(forward).under("route"),
         Action::Redirect(_) => RouteAction::Unsupported("redirect".to_owned()),
@@ -74,10 +73,9 @@ fn action(wire: proto::route::Action) -> Result<RouteAction, Invalid> {
     })
 }
 
-pub(super) fn forward_to(wire: proto::RouteAction) -> Result<RouteAction, Invalid> {
-    use proto::route_action::ClusterSpecifier;
+pub(super) fn forward_to(wire: wire::RouteAction) -> Result<RouteAction, Invalid> {
     let hash = hash_policy(&wire.hash_policy);
-    let metadata = metadata::of_load_balancing(wire.metadata_match);
+    let metadata = metadata::of_load_balancing(wire.metadata_match.as_ref()).under("metadata_match")?;
     Ok(match wire.cluster_specifier.ok_or_else(|| Invalid::missing("cluster_specifier"))? {
         ClusterSpecifier::Cluster(name) if name.is_empty() => {
             return Err(Invalid::missing("cluster"));
@@ -99,7 +97,7 @@ pub(super) fn forward_to(wire: proto::RouteAction) -> Result<RouteAction, Invali
 }
 
 /// Envoy: every entry states a weight, 0 is allowed (never picked), the sum is over 0 and within 32 bits.
-fn weighted(wire: proto::WeightedCluster, hash: HashPolicy, metadata: &Metadata) -> Result<RouteAction, Invalid> {
+fn weighted(wire: wire::WeightedCluster, hash: HashPolicy, metadata: &Metadata) -> Result<RouteAction, Invalid> {
     let mut sum = 0;
     let mut clusters = Vec::with_capacity(wire.clusters.len());
     for (i, entry) in wire.clusters.into_iter().enumerate() {
@@ -109,7 +107,9 @@ fn weighted(wire: proto::WeightedCluster, hash: HashPolicy, metadata: &Metadata)
         match (entry.name.is_empty(), entry.cluster_header.is_empty()) {
             (false, true) if weight == 0 => {}
             (false, true) => {
-                let metadata = metadata::over(metadata, entry.metadata_match);
+                let metadata = metadata::over(metadata, entry.metadata_match.as_ref())
+                    .under("metadata_match")
+                    .under_at("clusters", i)?;
                 clusters.push(WeightedCluster { name: entry.name, weight, metadata });
             }
             (true, false) => {
@@ -127,17 +127,16 @@ fn weighted(wire: proto::WeightedCluster, hash: HashPolicy, metadata: &Metadata)
 }
 
 /// The source address alone can be told before the request; a policy that needs more is named.
-fn hash_policy(wire: &[proto::route_action::HashPolicy]) -> HashPolicy {
-    use proto::route_action::hash_policy::PolicySpecifier;
+fn hash_policy(wire: &[wire::HashPolicy]) -> HashPolicy {
     let mut needs = Vec::new();
     for policy in wire {
         needs.push(match &policy.policy_specifier {
             Some(PolicySpecifier::ConnectionProperties(properties)) if properties.source_ip => continue,
             Some(PolicySpecifier::ConnectionProperties(_)) | None => "connection properties".to_owned(),
-            Some(PolicySpecifier::Header(header)) => format!("header {}", header.header_name),
+            Some(PolicySpecifier::Header(header)) => format!("header {}", header.name),
             Some(PolicySpecifier::Cookie(cookie)) => format!("cookie {}", cookie.name),
             Some(PolicySpecifier::QueryParameter(parameter)) => format!("query parameter {}", parameter.name),
-            Some(PolicySpecifier::FilterState(state)) => format!("filter state {}", state.key),
+            Some(PolicySpecifier::FilterState(state)) => format!("filter state {}", state.name),
         });
     }
     match (wire.is_empty(), needs.is_empty()) {

@@ -3,44 +3,43 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::google::protobuf as google;
 
 use super::invalid::Invalid;
 use super::model::{Cidr, EndpointAddress};
+use super::wire::{self, AddressKind, PortSpecifier};
 
 /// An address as the control plane writes it. IPv4-mapped IPv6 addresses become IPv4: one address, one form.
-pub(super) fn address(address: Option<core::Address>) -> Result<EndpointAddress, Invalid> {
-    use core::address::Address as Kind;
+pub(super) fn address(address: Option<wire::Address>) -> Result<EndpointAddress, Invalid> {
     match address.and_then(|a| a.address).ok_or_else(|| Invalid::missing("address"))? {
-        Kind::SocketAddress(socket) => socket_address(&socket),
-        Kind::Pipe(pipe) => Ok(EndpointAddress::Internal(format!("unix:{}", pipe.path))),
-        Kind::EnvoyInternalAddress(internal) => {
-            use core::envoy_internal_address::AddressNameSpecifier::ServerListenerName;
-            let Some(ServerListenerName(listener)) = internal.address_name_specifier else {
+        AddressKind::SocketAddress(socket) => socket_address(&socket),
+        AddressKind::Pipe(pipe) => Ok(EndpointAddress::Internal(format!("unix:{}", pipe.path).into())),
+        AddressKind::EnvoyInternalAddress(internal) => {
+            let Some(listener) = internal.server_listener_name else {
                 return Err(Invalid::missing("address.envoy_internal_address.server_listener_name"));
             };
-            Ok(EndpointAddress::Internal(format!("internal:{listener}/{}", internal.endpoint_id)))
+            Ok(EndpointAddress::Internal(format!("internal:{listener}/{}", internal.endpoint_id).into()))
         }
     }
 }
 
-fn socket_address(socket: &core::SocketAddress) -> Result<EndpointAddress, Invalid> {
-    use core::socket_address::PortSpecifier;
-    let field = "address.socket_address";
+fn socket_address(socket: &wire::SocketAddress) -> Result<EndpointAddress, Invalid> {
     let port = match socket.port_specifier {
-        Some(PortSpecifier::PortValue(value)) => port(value, &format!("{field}.port_value"))?,
+        Some(PortSpecifier::PortValue(value)) => port(value, "address.socket_address.port_value")?,
         Some(PortSpecifier::NamedPort(ref name)) => {
-            return Err(Invalid::new(format!("{field}.named_port"), format!("{name:?} needs a resolver extension")));
+            return Err(Invalid::new(
+                "address.socket_address.named_port",
+                format!("{name:?} needs a resolver extension"),
+            ));
         }
-        None => return Err(Invalid::missing(format!("{field}.port_value"))),
+        None => return Err(Invalid::missing("address.socket_address.port_value")),
     };
     if socket.address.is_empty() {
-        return Err(Invalid::missing(format!("{field}.address")));
+        return Err(Invalid::missing("address.socket_address.address"));
     }
     Ok(match socket.address.parse::<IpAddr>() {
         Ok(ip) => EndpointAddress::Socket(SocketAddr::new(ip.to_canonical(), port)),
-        Err(_) => EndpointAddress::Hostname(socket.address.clone(), port),
+        Err(_) => EndpointAddress::Hostname(socket.address.as_str().into(), port),
     })
 }
 
@@ -50,7 +49,7 @@ pub(super) fn port(value: u32, field: &str) -> Result<u16, Invalid> {
 }
 
 /// A CIDR. An absent length is 0, as in Envoy.
-pub(super) fn cidr(range: &core::CidrRange) -> Result<Cidr, Invalid> {
+pub(super) fn cidr(range: &wire::CidrRange) -> Result<Cidr, Invalid> {
     let address: IpAddr = range
         .address_prefix
         .parse()

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use envoy_types::pb::envoy::config::cluster::v3::cluster::{LbSubsetConfig, lb_subset_config};
-use envoy_types::pb::envoy::extensions::load_balancing_policies::subset::v3 as ext;
-
 use super::invalid::{Invalid, Under};
 use super::metadata::{Metadata, fields};
+use super::wire::Subset;
 
 /// How what a route asks for leads to endpoints of a cluster.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,75 +58,40 @@ pub enum SelectorFallback {
     Keys(BTreeSet<String>),
 }
 
-/// The same fields of either message.
-struct Wire {
-    fallback: i32,
-    default_subset: Metadata,
-    selectors: Vec<(Vec<String>, bool, i32, Vec<String>)>,
-    locality_weight_aware: bool,
-    scale_locality_weight: bool,
-    panic_mode_any: bool,
-    list_as_any: bool,
-    allow_redundant_keys: bool,
-}
-
 /// The cluster's own message; `None` when it has no selector, which turns subsets off (Envoy).
-pub(super) fn of_cluster(wire: LbSubsetConfig, unsupported: &mut Vec<String>) -> Result<Option<Subsets>, Invalid> {
+pub(super) fn of_cluster(wire: Subset, unsupported: &mut Vec<String>) -> Result<Option<Subsets>, Invalid> {
     if wire.metadata_fallback_policy != 0 {
         unsupported.push("lb_subset_config.metadata_fallback_policy".to_owned());
     }
-    let selector = |s: lb_subset_config::LbSubsetSelector| {
-        (s.keys, s.single_host_per_subset, s.fallback_policy, s.fallback_keys_subset)
-    };
-    convert(Wire {
-        fallback: wire.fallback_policy,
-        default_subset: wire.default_subset.map(fields).unwrap_or_default(),
-        selectors: wire.subset_selectors.into_iter().map(selector).collect(),
-        locality_weight_aware: wire.locality_weight_aware,
-        scale_locality_weight: wire.scale_locality_weight,
-        panic_mode_any: wire.panic_mode_any,
-        list_as_any: wire.list_as_any,
-        allow_redundant_keys: false,
-    })
+    convert(Subset { allow_redundant_keys: false, ..wire })
 }
 
 /// The extension's message.
-pub(super) fn of_extension(wire: ext::Subset, unsupported: &mut Vec<String>) -> Result<Option<Subsets>, Invalid> {
+pub(super) fn of_extension(wire: Subset, unsupported: &mut Vec<String>) -> Result<Option<Subsets>, Invalid> {
     if wire.metadata_fallback_policy != 0 {
         unsupported.push("subset.metadata_fallback_policy".to_owned());
     }
-    let selector = |s: ext::subset::LbSubsetSelector| {
-        (s.keys, s.single_host_per_subset, s.fallback_policy, s.fallback_keys_subset)
-    };
-    convert(Wire {
-        fallback: wire.fallback_policy,
-        default_subset: wire.default_subset.map(fields).unwrap_or_default(),
-        selectors: wire.subset_selectors.into_iter().map(selector).collect(),
-        locality_weight_aware: wire.locality_weight_aware,
-        scale_locality_weight: wire.scale_locality_weight,
-        panic_mode_any: wire.panic_mode_any,
-        list_as_any: wire.list_as_any,
-        allow_redundant_keys: wire.allow_redundant_keys,
-    })
+    convert(wire)
 }
 
-fn convert(wire: Wire) -> Result<Option<Subsets>, Invalid> {
-    let fallback = match wire.fallback {
+fn convert(wire: Subset) -> Result<Option<Subsets>, Invalid> {
+    let fallback = match wire.fallback_policy {
         0 => Fallback::Nothing,
         1 => Fallback::AnyEndpoint,
         2 => Fallback::DefaultSubset,
         other => return Err(Invalid::new("fallback_policy", format!("{other} is not defined"))),
     };
-    let mut selectors = Vec::with_capacity(wire.selectors.len());
-    for (i, (keys, single_host, fallback, fallback_keys)) in wire.selectors.into_iter().enumerate() {
-        let keys: BTreeSet<String> = keys.into_iter().collect();
+    let mut selectors = Vec::with_capacity(wire.subset_selectors.len());
+    for (i, selector) in wire.subset_selectors.into_iter().enumerate() {
+        let keys: BTreeSet<String> = selector.keys.into_iter().collect();
+        let fallback_keys = selector.fallback_keys_subset.into_iter().collect();
         let fallback =
-            selector_fallback(fallback, fallback_keys.into_iter().collect(), &keys).under_at("subset_selectors", i)?;
-        selectors.push(Selector { keys, fallback, single_host });
+            selector_fallback(selector.fallback_policy, fallback_keys, &keys).under_at("subset_selectors", i)?;
+        selectors.push(Selector { keys, fallback, single_host: selector.single_host_per_subset });
     }
     Ok((!selectors.is_empty()).then_some(Subsets {
         fallback,
-        default_subset: wire.default_subset,
+        default_subset: wire.default_subset.map(fields).unwrap_or_default(),
         selectors,
         locality_weight_aware: wire.locality_weight_aware,
         scale_locality_weight: wire.scale_locality_weight,

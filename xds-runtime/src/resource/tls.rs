@@ -1,19 +1,14 @@
 //! What transport sockets demand of a connection.
 
-use envoy_types::pb::envoy::config::cluster::v3::Cluster;
-use envoy_types::pb::envoy::config::cluster::v3::cluster::TransportSocketMatch;
-use envoy_types::pb::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
-use envoy_types::pb::google::protobuf::value::Kind;
-
 use super::any::message_name;
+use super::metadata::text;
 use super::model::UpstreamTls;
+use super::wire::{Cluster, TransportSocket, TransportSocketMatch};
 
 /// Plain text. Everything else (TLS, PROXY protocol, HTTP CONNECT, internal) needs bytes of ours.
 pub(super) fn is_raw(socket: &TransportSocket) -> bool {
-    match &socket.config_type {
-        Some(ConfigType::TypedConfig(any)) => {
-            message_name(&any.type_url) == "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
-        }
+    match &socket.typed_config {
+        Some(any) => message_name(&any.type_url) == "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
         None => socket.name == "envoy.transport_sockets.raw_buffer" || socket.name == "raw_buffer",
     }
 }
@@ -57,12 +52,10 @@ enum Condition {
 }
 
 fn condition(entry: &TransportSocketMatch) -> Condition {
-    let Some(fields) = entry.r#match.as_ref().map(|m| &m.fields).filter(|f| !f.is_empty()) else {
+    let Some(asked) = entry.r#match.as_ref().filter(|asked| !asked.fields.is_empty()) else {
         return Condition::Always;
     };
-    let istio =
-        |v: &envoy_types::pb::google::protobuf::Value| matches!(&v.kind, Some(Kind::StringValue(s)) if s == "istio");
-    if fields.len() == 1 && fields.get("tlsMode").is_some_and(istio) {
+    if asked.fields.iter().all(|field| field.key == "tlsMode") && text(asked, "tlsMode") == Some("istio") {
         Condition::TlsModeIstio
     } else {
         Condition::Other

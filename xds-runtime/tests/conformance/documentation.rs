@@ -225,7 +225,7 @@ fn aggregate_cluster() {
 /// Subsets: the page's four hosts, and the routes of its first table.
 #[test]
 fn subsets() {
-    let of = |port, v, stage| Endpoint { metadata: metadata(&[("v", v), ("stage", stage)]), ..host(port) };
+    let of = |port, v, stage| carrying(&[("v", v), ("stage", stage)], host(port));
     let all = vec![of(1, "1.0", "prod"), of(2, "1.0", "prod"), of(3, "1.1", "canary"), of(4, "1.2-pre", "dev")];
     let selector = |keys: &[&str], fallback| Selector {
         keys: keys.iter().map(|key| (*key).to_owned()).collect(),
@@ -233,7 +233,7 @@ fn subsets() {
         single_host: false,
     };
     let mut cluster = flat(LbPolicy::RoundRobin, all);
-    cluster.balancing.subsets = Some(Subsets {
+    cluster.balancing.subsets = Some(Box::new(Subsets {
         fallback: Fallback::DefaultSubset,
         default_subset: metadata(&[("stage", "prod")]),
         selectors: vec![
@@ -245,7 +245,7 @@ fn subsets() {
         panic_mode_any: false,
         list_as_any: false,
         allow_redundant_keys: false,
-    });
+    }));
     type Route<'a> = (&'a [(&'a str, &'a str)], &'a [u16]);
     let cases: [Route<'_>; 6] = [
         (&[("stage", "canary")], &[3]),

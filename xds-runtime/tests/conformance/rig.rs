@@ -39,9 +39,7 @@ pub fn host(port: u16) -> Endpoint {
         weight: 1,
         tls_mode_istio: false,
         is_gateway: false,
-        hash_key: None,
-        hostname: String::new(),
-        metadata: Metadata::new(),
+        details: None,
     }
 }
 
@@ -142,9 +140,9 @@ impl Rig {
         };
         let local = renamed("callers");
         let input = Input {
-            listeners: &BTreeMap::from([("l".into(), listener)]),
+            listeners: &BTreeMap::from([("l".into(), Box::new(listener))]),
             routes: &BTreeMap::new(),
-            clusters: &clusters.into_iter().map(|cluster| (cluster.name.clone(), cluster)).collect(),
+            clusters: &clusters.into_iter().map(|cluster| (cluster.name.clone(), Box::new(cluster))).collect(),
             endpoints: &BTreeMap::new(),
             names: None,
             resolved: &BTreeMap::new(),
@@ -216,6 +214,12 @@ impl Rig {
 /// A share of a destination.
 pub fn share(name: &str, weight: u32) -> WeightedCluster {
     WeightedCluster { name: name.into(), weight, metadata: Metadata::new() }
+}
+
+/// An endpoint that carries metadata of text.
+pub fn carrying(pairs: &[(&str, &str)], endpoint: Endpoint) -> Endpoint {
+    let details = EndpointDetails { metadata: metadata(pairs), ..EndpointDetails::default() };
+    Endpoint { details: Some(details.into()), ..endpoint }
 }
 
 /// Metadata of text.

@@ -69,7 +69,7 @@ fn slow_start(mut cluster: Cluster) -> Cluster {
 
 fn staged(mut cluster: Cluster) -> Cluster {
     let selector = Selector { keys: ["stage".to_owned()].into(), fallback: None, single_host: false };
-    cluster.balancing.subsets = Some(Subsets {
+    cluster.balancing.subsets = Some(Box::new(Subsets {
         fallback: Fallback::Nothing,
         default_subset: Metadata::new(),
         selectors: vec![selector],
@@ -78,11 +78,11 @@ fn staged(mut cluster: Cluster) -> Cluster {
         panic_mode_any: false,
         list_as_any: false,
         allow_redundant_keys: false,
-    });
+    }));
     if let Discovery::Static(assignment) = &mut cluster.discovery {
         let endpoints = assignment.localities.iter_mut().flat_map(|locality| &mut locality.endpoints);
         for (nth, endpoint) in endpoints.enumerate() {
-            endpoint.metadata = metadata(&[("stage", if nth % 2 == 0 { "prod" } else { "dev" })]);
+            *endpoint = carrying(&[("stage", if nth % 2 == 0 { "prod" } else { "dev" })], endpoint.clone());
         }
     }
     cluster

@@ -46,7 +46,7 @@ fn feed<P: Protocol>(messages: Vec<P::Response>, wanted: &[&str]) {
 proptest! {
     #[test]
     fn any_bytes_as_a_resource(kind in kinds(), name in ".{0,8}", bytes in prop::collection::vec(any::<u8>(), 0..256)) {
-        decode(kind, &name, &bytes);
+        decode(kind, &name, &bytes.into());
     }
 
     #[test]

@@ -74,7 +74,7 @@ fn hostname(name: &str) -> Endpoint {
 #[test]
 fn dns_clusters_have_the_addresses_of_their_names() {
     let inline = assignment("a", vec![hostname("x.example"), hostname("y.example")]);
-    let mut world = leading_to(Discovery::StrictDns(inline.clone(), Dns::default()), |_| {});
+    let mut world = leading_to(Discovery::StrictDns(inline.clone(), Box::default()), |_| {});
     let compiled = world.compile();
     assert_eq!(compiled.hostnames.keys().collect::<Vec<_>>(), ["x.example", "y.example"]);
     assert_eq!(compiled.mesh.clusters[0].priorities, None, "nothing was answered yet");
@@ -86,7 +86,7 @@ fn dns_clusters_have_the_addresses_of_their_names() {
     assert_eq!(endpoints(&world.compile()), [[""; 0]], "answered without an address");
 
     let mut world =
-        leading_to(Discovery::LogicalDns(assignment("a", vec![hostname("x.example")]), Dns::default()), |_| {});
+        leading_to(Discovery::LogicalDns(assignment("a", vec![hostname("x.example")]), Box::default()), |_| {});
     world.resolved.insert("x.example".into(), ips(&["192.0.2.2", "192.0.2.1"]));
     assert_eq!(endpoints(&world.compile()), [["192.0.2.2:443"]]);
 }
@@ -307,9 +307,10 @@ fn the_lookup_family_of_a_dns_cluster_says_which_addresses_count() {
     let check = |family, answer: &[&str], strict: &[&str], logical: &[&str]| {
         let inline = assignment("a", vec![hostname("x.example")]);
         let dns = Dns { family, ..Dns::default() };
-        for (discovery, expected) in
-            [(Discovery::StrictDns(inline.clone(), dns), strict), (Discovery::LogicalDns(inline, dns), logical)]
-        {
+        for (discovery, expected) in [
+            (Discovery::StrictDns(inline.clone(), dns.into()), strict),
+            (Discovery::LogicalDns(inline, dns.into()), logical),
+        ] {
             let mut world = leading_to(discovery, |_| {});
             world.resolved.insert("x.example".into(), answer.iter().map(|ip| ip.parse().unwrap()).collect());
             assert_eq!(endpoints(&world.compile()), [expected], "{family:?} of {answer:?}");
@@ -331,7 +332,7 @@ fn a_name_of_two_clusters_is_looked_up_as_the_more_eager_says() {
     let named = |name: &str, interval, respect_ttl| {
         let interval = Duration::from_secs(interval);
         let dns = Dns { refresh: DnsRefresh { interval, respect_ttl, ..DnsRefresh::default() }, ..Dns::default() };
-        cluster(name, Discovery::StrictDns(assignment(name, vec![hostname("x.example")]), dns))
+        cluster(name, Discovery::StrictDns(assignment(name, vec![hostname("x.example")]), dns.into()))
     };
     let compiled = World::default()
         .cluster(named("slow", 60, true))

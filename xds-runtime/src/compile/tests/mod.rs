@@ -20,9 +20,9 @@ use crate::shm::WordAddr;
 /// The resources of a test.
 #[derive(Default)]
 struct World {
-    listeners: BTreeMap<String, Listener>,
+    listeners: BTreeMap<String, Box<Listener>>,
     routes: BTreeMap<String, RouteConfiguration>,
-    clusters: BTreeMap<String, Cluster>,
+    clusters: BTreeMap<String, Box<Cluster>>,
     endpoints: BTreeMap<String, LoadAssignment>,
     names: Option<NameTable>,
     resolved: BTreeMap<String, Vec<IpAddr>>,
@@ -41,9 +41,9 @@ impl World {
             additional_addresses: Vec::new(),
             direction: Direction::Outbound,
             chains,
-            default_chain: default,
+            default_chain: default.map(Box::new),
         };
-        self.listeners.insert(name.into(), listener);
+        self.listeners.insert(name.into(), Box::new(listener));
         self
     }
 
@@ -53,7 +53,7 @@ impl World {
     }
 
     fn cluster(mut self, cluster: Cluster) -> Self {
-        self.clusters.insert(cluster.name.clone(), cluster);
+        self.clusters.insert(cluster.name.clone(), Box::new(cluster));
         self
     }
 
@@ -126,16 +126,7 @@ fn cluster(name: &str, discovery: Discovery) -> Cluster {
 }
 
 fn endpoint(address: EndpointAddress) -> Endpoint {
-    Endpoint {
-        address,
-        health: Health::Healthy,
-        weight: 1,
-        tls_mode_istio: false,
-        is_gateway: false,
-        hash_key: None,
-        hostname: String::new(),
-        metadata: Metadata::new(),
-    }
+    Endpoint { address, health: Health::Healthy, weight: 1, tls_mode_istio: false, is_gateway: false, details: None }
 }
 
 fn socket(address: &str) -> Endpoint {

@@ -10,7 +10,12 @@ fn metadata(pairs: &[(&str, &str)]) -> Metadata {
 }
 
 fn host(n: u8, carries: &[(&str, &str)]) -> Endpoint {
-    Endpoint { metadata: metadata(carries), ..socket(&format!("127.0.0.{n}:80")) }
+    carrying(n, metadata(carries))
+}
+
+fn carrying(n: u8, metadata: Metadata) -> Endpoint {
+    let details = EndpointDetails { metadata, ..EndpointDetails::default() };
+    Endpoint { details: Some(details.into()), ..socket(&format!("127.0.0.{n}:80")) }
 }
 
 fn selector(keys: &[&str], fallback: Option<SelectorFallback>) -> Selector {
@@ -46,7 +51,7 @@ fn hosts() -> Vec<Endpoint> {
 
 fn with(subsets: Subsets, hosts: Vec<Endpoint>) -> Cluster {
     let mut cluster = cluster("c", Discovery::Static(assignment("c", hosts)));
-    cluster.balancing.subsets = Some(subsets);
+    cluster.balancing.subsets = Some(subsets.into());
     cluster
 }
 
@@ -128,9 +133,9 @@ fn a_selector_s_fallback_comes_before_the_cluster_s() {
 #[test]
 fn a_list_stands_for_each_of_its_values_where_that_is_said() {
     let text = |text: &str| MetadataValue::Text(text.into());
-    let mut listed = host(5, &[("stage", "prod")]);
-    listed.metadata.insert("v".into(), MetadataValue::List(vec![text("1"), text("2")]));
-    let all = vec![host(1, &[("v", "1"), ("stage", "prod")]), listed];
+    let mut listed = metadata(&[("stage", "prod")]);
+    listed.insert("v".into(), MetadataValue::List(vec![text("1"), text("2")]));
+    let all = vec![host(1, &[("v", "1"), ("stage", "prod")]), carrying(5, listed)];
     let asked: &[_] = &[("v", "1"), ("stage", "prod")];
     check(subsets(), all.clone(), asked, &[1]);
     check(Subsets { list_as_any: true, ..subsets() }, all.clone(), asked, &[1, 5]);

@@ -71,7 +71,7 @@ fn clusters_that_depend_on_others_call_for_everything() {
     check_not_by_itself(aggregated, change());
     check_not_by_itself(World { local_cluster: Some("c"), ..world() }, change());
     let mut subsets = world();
-    subsets.clusters.get_mut("a").unwrap().balancing.subsets = Some(Subsets {
+    subsets.clusters.get_mut("a").unwrap().balancing.subsets = Some(Box::new(Subsets {
         fallback: Fallback::AnyEndpoint,
         default_subset: Metadata::new(),
         selectors: Vec::new(),
@@ -80,7 +80,7 @@ fn clusters_that_depend_on_others_call_for_everything() {
         panic_mode_any: false,
         list_as_any: false,
         allow_redundant_keys: false,
-    });
+    }));
     check_not_by_itself(subsets, change());
 }
 
@@ -90,4 +90,20 @@ fn a_slot_that_is_missing_calls_for_everything() {
     let mut compiled = world.compile_with(&mut slot);
     world = world.assignment(assignment("a", vec![socket("127.0.0.7:80")]));
     assert_eq!(update_endpoints(&mut compiled, &world.input(), &["a".to_owned()].into(), &mut |_| None), None);
+}
+
+#[test]
+fn many_at_once_call_for_everything() {
+    let names: Vec<String> = (0..100).map(|nth| format!("cluster-{nth}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let listening = (0..).zip(&names).fold(World::default().eds(&names), |world, (nth, name)| {
+        world.listener(name, &format!("10.0.1.{nth}:80"), vec![chain(tcp(&[(name, 1)]))], None)
+    });
+    let mut compiled = listening.compile_with(&mut slot);
+    let mut update = |count| {
+        let changed = names.iter().take(count).map(|name| (*name).to_owned()).collect();
+        update_endpoints(&mut compiled, &listening.input(), &changed, &mut slot).map(|places| places.len())
+    };
+    assert_eq!(update(25), Some(25));
+    assert_eq!(update(26), None);
 }

@@ -54,9 +54,7 @@ fn assignment(shape: &Shape) -> LoadAssignment {
                 weight: *weight,
                 tls_mode_istio: false,
                 is_gateway: false,
-                hash_key: None,
-                hostname: String::new(),
-                metadata: Metadata::new(),
+                details: None,
             };
             localities.push(LocalityEndpoints {
                 locality: Locality { region: "r".into(), zone: format!("z{zone}"), sub_zone: String::new() },
@@ -139,9 +137,9 @@ impl Rig {
         let mut book = SlotAllocator::recover(state);
         let mut mesh = compile(
             &Input {
-                listeners: &BTreeMap::from([(listener.name.clone(), listener)]),
+                listeners: &BTreeMap::from([(listener.name.clone(), Box::new(listener))]),
                 routes: &BTreeMap::new(),
-                clusters: &weighted.into_iter().map(|(c, _)| (c.name.clone(), c)).collect(),
+                clusters: &weighted.into_iter().map(|(c, _)| (c.name.clone(), Box::new(c))).collect(),
                 endpoints: &BTreeMap::new(),
                 names: None,
                 resolved: &BTreeMap::new(),

@@ -27,8 +27,7 @@ impl Folder {
     #[track_caller]
     fn check_seed(&self, before: u32, expected: &[(&str, &str, &[u8])]) {
         let seed = read_predecessor(&self.dir, BOOT, before);
-        let found: Vec<_> =
-            seed.iter().map(|((_, name), a)| (name.as_str(), a.version.as_str(), a.raw.as_slice())).collect();
+        let found: Vec<_> = seed.iter().map(|((_, name), a)| (name.as_str(), a.version.as_str(), &*a.raw)).collect();
         assert_eq!(found, expected);
     }
 }

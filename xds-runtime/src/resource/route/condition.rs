@@ -1,12 +1,11 @@
 //! What a route depends on, in words, for `status` and `explain`.
 
-use envoy_types::pb::envoy::config::route::v3::{
-    HeaderMatcher, RouteMatch, header_matcher::HeaderMatchSpecifier, route_match::PathSpecifier,
-};
+use envoy_types::pb::envoy::config::route::v3::{HeaderMatcher, header_matcher::HeaderMatchSpecifier};
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 
 use crate::resource::invalid::Invalid;
+use crate::resource::wire::{PathSpecifier, RouteMatch};
 
 /// `None` when the rule matches every request.
 pub(super) fn in_words(rule: &RouteMatch) -> Result<Option<String>, Invalid> {

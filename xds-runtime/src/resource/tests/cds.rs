@@ -129,7 +129,7 @@ fn policies_that_contain_themselves_too_deep_are_rejected() {
         list = policy_list(vec![extension("wrr_locality.v3.WrrLocality", &outer)]);
     }
     assert!(
-        matches!(decode(ResourceType::Cluster, "", &list.encode_to_vec()), Decoded::Rejected { reason, .. } if reason.ends_with("nested too deep"))
+        matches!(decode(ResourceType::Cluster, "", &list.encode_to_vec().into()), Decoded::Rejected { reason, .. } if reason.ends_with("nested too deep"))
     );
 }
 
@@ -252,7 +252,7 @@ fn a_dns_cluster_says_how_its_names_are_looked_up() {
     use envoy_types::pb::envoy::extensions::clusters::common::dns::v3::DnsLookupFamily as Family;
     use envoy_types::pb::envoy::extensions::clusters::dns::v3::{DnsCluster, dns_cluster};
     let dns = |wire: &proto::Cluster| match decoded(wire).discovery {
-        Discovery::StrictDns(_, dns) | Discovery::LogicalDns(_, dns) => dns,
+        Discovery::StrictDns(_, dns) | Discovery::LogicalDns(_, dns) => *dns,
         other => panic!("{other:?}"),
     };
     let strict = || of_type(DiscoveryType::StrictDns);

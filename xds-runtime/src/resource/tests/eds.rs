@@ -34,9 +34,7 @@ fn an_endpoint_keeps_health_weight_and_tls_mode() {
         weight,
         tls_mode_istio,
         is_gateway: false,
-        hash_key: None,
-        hostname: String::new(),
-        metadata: Metadata::new(),
+        details: None,
     };
     let list = [want("10.0.0.1:8080", Health::Draining, 7, true), want("10.0.0.2:8080", Health::Healthy, 1, false)];
     assert_eq!(found.localities[0].endpoints, list);
@@ -81,7 +79,7 @@ fn internal_addresses_and_pipes_are_kept_by_name() {
     let Resource::Endpoints(found) = valid(ResourceType::Endpoint, &assignment(vec![locality(0, vec![wire])])) else {
         panic!("endpoints")
     };
-    let want = EndpointAddress::Internal("internal:connect_originate/10.0.0.1:80".to_owned());
+    let want = EndpointAddress::Internal("internal:connect_originate/10.0.0.1:80".into());
     assert_eq!(found.localities[0].endpoints[0].address, want);
 }
 
@@ -171,4 +169,66 @@ fn a_gateway_of_another_network_is_told_by_its_lack_of_a_workload() {
     assert!(!is_gateway(15443, "istio", Some("gateway;istio-system;gateway;;cluster-1")), "a pod that listens there");
     assert!(!is_gateway(15443, "istio", Some(";shop;;;cluster-1")), "a ServiceEntry's endpoint");
     assert!(!is_gateway(15443, "disabled", Some(";;;;cluster-2")), "one that takes plain text");
+}
+
+#[test]
+fn what_is_not_read_is_not_looked_at() {
+    #[derive(Clone, PartialEq, Message)]
+    struct Broken {
+        #[prost(string, tag = "1")]
+        cluster_name: String,
+        #[prost(message, repeated, tag = "2")]
+        endpoints: Vec<BrokenLocality>,
+    }
+    /// Proximity and the metadata of a locality are messages in the specification.
+    #[derive(Clone, PartialEq, Message)]
+    struct BrokenLocality {
+        #[prost(bytes = "vec", tag = "6")]
+        proximity: Vec<u8>,
+        #[prost(bytes = "vec", tag = "9")]
+        metadata: Vec<u8>,
+    }
+    let locality = BrokenLocality { proximity: vec![0xff], metadata: vec![0xff] };
+    let assignment = Broken { cluster_name: "it".to_owned(), endpoints: vec![locality] };
+    let Resource::Endpoints(found) = valid(ResourceType::Endpoint, &assignment) else { panic!("endpoints") };
+    assert_eq!(found.localities.len(), 1);
+}
+
+#[test]
+fn broken_metadata_rejects_where_it_is_read() {
+    let with = |filter: &'static str| {
+        let entry = wire::FilterMetadata { filter: filter.into(), fields: Bytes::from_static(&[0xff]) };
+        let mut one: wire::LbEndpoint = read(&lb_endpoint("10.0.0.1", 80));
+        one.metadata = Some(wire::Metadata { filter_metadata: vec![entry] });
+        let locality = wire::LocalityLbEndpoints { lb_endpoints: vec![one], ..Default::default() };
+        wire::ClusterLoadAssignment { cluster_name: "it".to_owned(), endpoints: vec![locality], ..Default::default() }
+    };
+    valid(ResourceType::Endpoint, &with("somebody.else"));
+    match decode(ResourceType::Endpoint, "", &with("envoy.lb").encode_to_vec().into()) {
+        Decoded::Rejected { name, reason } => {
+            assert_eq!(name, "it");
+            let field = "endpoints[0].lb_endpoints[0].metadata.filter_metadata[\"envoy.lb\"]: ";
+            assert!(reason.starts_with(field), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn of_two_entries_of_metadata_for_one_filter_the_last_counts() {
+    let entry = |mode| wire::FilterMetadata {
+        filter: "envoy.transport_socket_match".into(),
+        fields: tls_mode(mode).encode_to_vec().into(),
+    };
+    let says = |first, last| {
+        let metadata = wire::Metadata { filter_metadata: vec![entry(first), entry(last)] };
+        let mut one: wire::LbEndpoint = read(&lb_endpoint("10.0.0.1", 80));
+        one.metadata = Some(metadata);
+        let locality = wire::LocalityLbEndpoints { lb_endpoints: vec![one], ..Default::default() };
+        let endpoints = vec![locality];
+        let whole = wire::ClusterLoadAssignment { cluster_name: "it".to_owned(), endpoints, ..Default::default() };
+        let Resource::Endpoints(found) = valid(ResourceType::Endpoint, &whole) else { panic!("endpoints") };
+        found.localities[0].endpoints[0].tls_mode_istio
+    };
+    assert!(says("disabled", "istio") && !says("istio", "disabled"));
 }

@@ -40,6 +40,11 @@ fn socket(address: &str, port: u32) -> Option<core::Address> {
     Some(core::Address { address: Some(core::address::Address::SocketAddress(socket)) })
 }
 
+/// A message as it is read.
+fn read<M: Message + Default>(whole: &impl Message) -> M {
+    M::decode(whole.encode_to_vec().as_slice()).expect("a message")
+}
+
 fn lb_endpoint(address: &str, port: u32) -> endpoint::LbEndpoint {
     let endpoint = endpoint::Endpoint { address: socket(address, port), ..Default::default() };
     endpoint::LbEndpoint {
@@ -55,7 +60,7 @@ fn tls_mode(mode: &str) -> protobuf::Struct {
 
 #[track_caller]
 fn valid<M: Message>(kind: ResourceType, message: &M) -> Resource {
-    match decode(kind, "", &message.encode_to_vec()) {
+    match decode(kind, "", &message.encode_to_vec().into()) {
         Decoded::Valid { resource, .. } => *resource,
         other => panic!("{other:?}"),
     }
@@ -64,7 +69,7 @@ fn valid<M: Message>(kind: ResourceType, message: &M) -> Resource {
 /// The message is rejected, by name and with exactly this reason.
 #[track_caller]
 fn check_rejected<M: Message>(kind: ResourceType, message: &M, want: &str) {
-    match decode(kind, "", &message.encode_to_vec()) {
+    match decode(kind, "", &message.encode_to_vec().into()) {
         Decoded::Rejected { name, reason } => {
             assert_eq!((name.as_str(), reason.as_str()), ("it", want))
         }

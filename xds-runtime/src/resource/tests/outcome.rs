@@ -6,23 +6,25 @@ use super::*;
 fn a_name_in_front_of_broken_bytes_is_still_told() {
     let mut bytes = Cluster { name: "it".to_owned(), ..Default::default() }.encode_to_vec();
     bytes.extend([0xff, 0xff]);
-    let Decoded::Rejected { name, reason } = decode(ResourceType::Cluster, "", &bytes) else { panic!("rejected") };
+    let Decoded::Rejected { name, reason } = decode(ResourceType::Cluster, "", &bytes.into()) else {
+        panic!("rejected")
+    };
     assert_eq!(name, "it");
     assert!(reason.starts_with("not a Cluster: "), "{reason}");
 }
 
 #[test]
 fn bytes_without_a_name_are_undecodable_unless_the_envelope_has_one() {
-    let broken = [0xff, 0xff];
+    let broken = Bytes::from_static(&[0xff, 0xff]);
     assert!(matches!(decode(ResourceType::Cluster, "", &broken), Decoded::Undecodable { .. }));
     assert!(matches!(decode(ResourceType::Cluster, "it", &broken), Decoded::Rejected { name, .. } if name == "it"));
     let reason = "address: required and missing".to_owned();
-    assert_eq!(decode(ResourceType::Listener, "", &[]), Decoded::Undecodable { reason });
+    assert_eq!(decode(ResourceType::Listener, "", &Bytes::new()), Decoded::Undecodable { reason });
 }
 
 #[test]
 fn a_resource_that_calls_itself_otherwise_is_rejected_under_the_envelopes_name() {
-    let bytes = Cluster { name: "other".to_owned(), ..Default::default() }.encode_to_vec();
+    let bytes = Cluster { name: "other".to_owned(), ..Default::default() }.encode_to_vec().into();
     let want =
         Decoded::Rejected { name: "it".to_owned(), reason: "name: the resource calls itself \"other\"".to_owned() };
     assert_eq!(decode(ResourceType::Cluster, "it", &bytes), want);
@@ -49,5 +51,5 @@ fn a_name_table_with_a_bad_address_is_rejected_with_the_host() {
     let table = super::super::name_table::WireTable { table: [("a.b".to_owned(), info)].into() };
     let reason = "table[\"a.b\"].ips[0]: \"10.0.0\" is no IP address".to_owned();
     let want = Decoded::Rejected { name: String::new(), reason };
-    assert_eq!(decode(ResourceType::NameTable, "", &table.encode_to_vec()), want);
+    assert_eq!(decode(ResourceType::NameTable, "", &table.encode_to_vec().into()), want);
 }

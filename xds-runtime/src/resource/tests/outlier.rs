@@ -13,7 +13,7 @@ fn with(detection: proto::OutlierDetection) -> proto::Cluster {
 #[track_caller]
 fn decoded(detection: proto::OutlierDetection) -> (OutlierDetection, Vec<String>) {
     match valid(ResourceType::Cluster, &with(detection)) {
-        Resource::Cluster(cluster) => (cluster.outlier_detection.expect("set"), cluster.unsupported),
+        Resource::Cluster(cluster) => (*cluster.outlier_detection.expect("set"), cluster.unsupported),
         other => panic!("{other:?}"),
     }
 }

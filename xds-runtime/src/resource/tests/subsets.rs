@@ -80,7 +80,7 @@ fn a_cluster_says_its_selectors_and_fallbacks() {
         list_as_any: true,
         allow_redundant_keys: false,
     };
-    assert_eq!(decoded(&with(documented())).balancing.subsets, Some(want));
+    assert_eq!(decoded(&with(documented())).balancing.subsets, Some(want.into()));
     let off = proto::LbSubsetConfig { subset_selectors: vec![], ..documented() };
     assert_eq!(decoded(&with(off)).balancing.subsets, None, "without selectors there are no subsets");
 }
@@ -149,7 +149,8 @@ fn endpoints_carry_what_envoy_lb_says_of_any_type() {
     ]);
     let other = structure(&[("text", text("not this"))]);
     let filter_metadata = HashMap::from([("envoy.lb".to_owned(), fields), ("other".to_owned(), other)]);
-    let found = metadata::of_load_balancing(Some(core::Metadata { filter_metadata, ..Default::default() }));
+    let whole = core::Metadata { filter_metadata, ..Default::default() };
+    let found = metadata::of_load_balancing(Some(&read(&whole))).expect("valid");
     let text = |t: &str| MetadataValue::Text(t.to_owned());
     let want = [
         ("deep", MetadataValue::Struct(Metadata::from([("b".to_owned(), MetadataValue::Bool(true))]))),
@@ -193,7 +194,7 @@ fn through_tcp(route: &[(&str, &str)], own: &[(&str, &str)]) -> Vec<Metadata> {
         cluster_specifier: Some(ClusterSpecifier::WeightedClusters(WeightedCluster { clusters: vec![entry] })),
         ..Default::default()
     };
-    let NetworkFilter::TcpProxy(found) = super::super::listener::tcp_proxy(proxy).expect("valid") else {
+    let NetworkFilter::TcpProxy(found) = super::super::listener::tcp_proxy(read(&proxy)).expect("valid") else {
         panic!("no TCP proxy")
     };
     found.clusters.into_iter().map(|cluster| cluster.metadata).collect()
@@ -213,7 +214,7 @@ fn through_http(route: &[(&str, &str)], own: &[(&str, &str)]) -> Vec<Metadata> {
         cluster_specifier: Some(ClusterSpecifier::WeightedClusters(list)),
         ..Default::default()
     };
-    match super::super::route::forward_to(action).expect("valid") {
+    match super::super::route::forward_to(read(&action)).expect("valid") {
         RouteAction::Clusters(clusters, _) => clusters.into_iter().map(|cluster| cluster.metadata).collect(),
         other => panic!("{other:?}"),
     }
