@@ -37,9 +37,11 @@ fn socket_address(socket: &wire::SocketAddress) -> Result<EndpointAddress, Inval
     if socket.address.is_empty() {
         return Err(Invalid::missing("address.socket_address.address"));
     }
-    Ok(match socket.address.parse::<IpAddr>() {
+    let not_text = |_| Invalid::new("address.socket_address.address", "is no text");
+    let address = std::str::from_utf8(&socket.address).map_err(not_text)?;
+    Ok(match address.parse::<IpAddr>() {
         Ok(ip) => EndpointAddress::Socket(SocketAddr::new(ip.to_canonical(), port)),
-        Err(_) => EndpointAddress::Hostname(socket.address.as_str().into(), port),
+        Err(_) => EndpointAddress::Hostname(address.into(), port),
     })
 }
 

@@ -60,8 +60,9 @@ pub enum AddressKind {
 pub struct SocketAddress {
     #[prost(int32, tag = "1")]
     pub protocol: i32,
-    #[prost(string, tag = "2")]
-    pub address: String,
+    /// Text.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub address: Bytes,
     #[prost(oneof = "PortSpecifier", tags = "3, 4")]
     pub port_specifier: Option<PortSpecifier>,
 }
