@@ -80,9 +80,9 @@ pub(super) fn address_hash(address: WordAddr) -> u64 {
     hash_words(&[address.hi, address.lo])
 }
 
-/// An open-addressing table with linear probing, half full: `index + 1`, tagged with the hash's high half.
+/// An open-addressing table with linear probing: `index + 1`, tagged with the hash's high half.
 fn buckets(table: &mut Vec<u64>, entries: impl ExactSizeIterator<Item = (u64, usize)>) -> Result<(), EncodeError> {
-    let size = entries.len().saturating_mul(2).max(2);
+    let size = bucket_count(entries.len());
     table.resize(size, 0);
     for (hash, index) in entries {
         let word = pack((hash >> 32) as u32, narrow(index.saturating_add(1))?);

@@ -61,8 +61,17 @@ pub const WILDCARDS: usize = SECTIONS + 3;
 /// Words before the first section.
 pub const CONTENT_HEADER: usize = SECTIONS + 4;
 
-/// The bucket, of so many, at which looking for a hash begins. Twice as many as there are entries: a table of the next
-/// power of two would be up to twice as large, for the same looks.
+/// Buckets for so many entries: two fifths are in use, so that what is not there is known after two looks. A table of the
+/// next power of two would be up to twice as large, for the same looks; a small one has room to spare.
+pub const fn bucket_count(entries: usize) -> usize {
+    let count = entries.saturating_mul(5) / 2;
+    if count < LEAST_BUCKETS { LEAST_BUCKETS } else { count }
+}
+
+/// Buckets of a table at least.
+const LEAST_BUCKETS: usize = 64;
+
+/// The bucket, of so many, at which looking for a hash begins.
 #[inline]
 pub const fn bucket(hash: u64, buckets: usize) -> usize {
     (((hash as u32 as u64) * (buckets as u64)) >> 32) as usize

@@ -291,17 +291,16 @@ impl<'a> View<'a> {
         let run = self.section(section)?;
         let size = run.count as usize;
         let table = self.words.slice(run.first as usize, size).ok_or(Torn)?;
-        let (before, from) = table.split(bucket(hash, size)).ok_or(Torn)?;
-        for part in [from, before] {
-            for word in part.iter() {
-                let (tag, next) = unpack(word);
-                let Some(index) = next.checked_sub(1) else { return Ok(None) };
-                if tag == (hash >> 32) as u32
-                    && let Some(found) = hit(index)?
-                {
-                    return Ok(Some(found));
-                }
+        let mut at = bucket(hash, size);
+        for _ in 0..size {
+            let (tag, next) = unpack(table.load(at).ok_or(Torn)?);
+            let Some(index) = next.checked_sub(1) else { return Ok(None) };
+            if tag == (hash >> 32) as u32
+                && let Some(found) = hit(index)?
+            {
+                return Ok(Some(found));
             }
+            at = if at + 1 == size { 0 } else { at + 1 };
         }
         Ok(None)
     }

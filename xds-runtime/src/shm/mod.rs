@@ -71,18 +71,6 @@ impl<'a> Words<'a> {
         Some(self.cells(start)?.each_ref().map(load))
     }
 
-    /// The words before an index, and those from it on; `None` out of bounds.
-    #[inline]
-    pub fn split(self, at: usize) -> Option<(Self, Self)> {
-        self.0.split_at_checked(at).map(|(before, from)| (Self(before), Self(from)))
-    }
-
-    /// The words one after the other, each read relaxed.
-    #[inline]
-    pub fn iter(self) -> impl Iterator<Item = u64> {
-        self.0.iter().map(load)
-    }
-
     /// `count` words from `start`; `None` when they do not fit.
     #[inline]
     pub fn slice(self, start: usize, count: usize) -> Option<Self> {
