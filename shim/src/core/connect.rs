@@ -106,12 +106,16 @@ struct Redirected {
 
 impl Attempt {
     /// A connect of which nothing is decided yet.
-    pub const CONNECT: Self =
-        Self { target: RawAddress::ZERO, length: 0, outcome: -1, errno: 0, flags: 0, redirected: None };
+    #[inline(always)]
+    pub const fn connect() -> Self {
+        Self::send(0)
+    }
 
-    /// A send that connects (MSG_FASTOPEN is among its flags).
+    /// A send that connects (MSG_FASTOPEN is among its flags). Not a constant, which would be copied whole, with all the
+    /// room that only a redirected call needs.
+    #[inline(always)]
     pub const fn send(flags: c_int) -> Self {
-        Self { flags, ..Self::CONNECT }
+        Self { target: RawAddress::ZERO, length: 0, outcome: -1, errno: 0, flags, redirected: None }
     }
 
     /// True once a real call was sent elsewhere: then the answer is the mesh's.

@@ -17,7 +17,7 @@ use crate::core::connect::Attempt;
 pub unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
     let real = real();
     // SAFETY: the real call with the program's arguments, or with an address of ours.
-    attempts!(Attempt::CONNECT, fd, address, length, |to, length| unsafe { real(fd, to, length) })
+    attempts!(Attempt::connect(), fd, address, length, |to, length| unsafe { real(fd, to, length) })
 }
 
 /// glibc's other name of connect.
@@ -28,7 +28,7 @@ pub unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, length: so
 pub unsafe extern "C" fn __connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
     let real = CONNECT_ALIAS.get().unwrap_or(real());
     // SAFETY: as above.
-    attempts!(Attempt::CONNECT, fd, address, length, |to, length| unsafe { real(fd, to, length) })
+    attempts!(Attempt::connect(), fd, address, length, |to, length| unsafe { real(fd, to, length) })
 }
 
 extern "C" fn real() -> Connect {

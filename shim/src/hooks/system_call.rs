@@ -161,7 +161,7 @@ unsafe extern "C" fn look(
         libc::SYS_connect => {
             let (address, length) = (second as *const sockaddr, third as socklen_t);
             // SAFETY: the call as the program made it, or with an address of ours.
-            attempts!(Attempt::CONNECT, socket, address, length, |to, length| unsafe {
+            attempts!(Attempt::connect(), socket, address, length, |to, length| unsafe {
                 real(number, fd, to as c_long, c_long::from(length), fourth, fifth, sixth)
             })
         }

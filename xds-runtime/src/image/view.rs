@@ -377,10 +377,12 @@ impl<'a> View<'a> {
         if let Some(found) = self.exact(address, port)? {
             return Ok(Some(found));
         }
-        if self.is_own(address)? {
+        let (prefixes, wildcards) = (self.section(Section::Prefixes)?.count, self.words.load(WILDCARDS).ok_or(Torn)?);
+        // Mostly nothing is for more than one address, and what is is not for the pod's own.
+        if (prefixes == 0 && wildcards == 0) || self.is_own(address)? {
             return Ok(None);
         }
-        for index in 0..self.section(Section::Prefixes)?.count {
+        for index in 0..prefixes {
             let [destination @ .., length] = self.record::<PREFIX_WORDS>(Section::Prefixes, index)?;
             let [word, ..] = destination;
             let word = load(word);
@@ -388,12 +390,7 @@ impl<'a> View<'a> {
                 return destination_from(destination).map(Some);
             }
         }
-        // Mostly nothing is for every address.
-        if self.words.load(WILDCARDS).ok_or(Torn)? == 0 {
-            Ok(None)
-        } else {
-            self.exact(WordAddr { hi: 0, lo: 0 }, port)
-        }
+        if wildcards == 0 { Ok(None) } else { self.exact(WordAddr { hi: 0, lo: 0 }, port) }
     }
 
     fn exact(&self, address: WordAddr, port: u16) -> Read<Option<DestinationView>> {
