@@ -8,7 +8,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, UnsafeCell};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::core::process;
 
@@ -79,13 +79,22 @@ unsafe impl GlobalAlloc for Memory {
     }
 }
 
+/// 1 once a thread of the runtime stopped for want of memory.
+static STOPPED: AtomicU32 = AtomicU32::new(0);
+
+/// Whether a thread of the runtime stopped for want of memory: another one would, too, and keep what it had.
+pub fn has_stopped() -> bool {
+    STOPPED.load(Ordering::Relaxed) != 0
+}
+
 /// Stops this thread, whose signals are blocked.
 #[cold]
 fn stop() -> ! {
-    let (nobody, no_time) = (std::ptr::null_mut::<libc::pollfd>(), std::ptr::null::<libc::timespec>());
+    STOPPED.store(1, Ordering::Relaxed);
+    let no_time = std::ptr::null::<libc::timespec>();
     loop {
-        // SAFETY: waits for nothing, for ever.
-        unsafe { libc::syscall(libc::SYS_ppoll, nobody, 0_u64, no_time, std::ptr::null::<libc::sigset_t>(), 8_u64) };
+        // SAFETY: waits for a word of ours that nobody changes.
+        unsafe { libc::syscall(libc::SYS_futex, STOPPED.as_ptr(), libc::FUTEX_WAIT, 1, no_time) };
     }
 }
 

@@ -141,8 +141,8 @@ impl Attempt {
         };
         // SAFETY: as the caller says.
         let Some(dialled) = (unsafe { Inet::read(address, length) }) else {
-            // SAFETY: as above.
-            if unsafe { address::is_unspecified(address, length) } {
+            // SAFETY: as above. A send cannot take a connection away.
+            if self.flags == 0 && unsafe { address::is_unspecified(address, length) } {
                 memory::without_malloc(|| outcome::disconnected(context, socket));
             }
             Why::NotInet.count();

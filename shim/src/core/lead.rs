@@ -15,6 +15,7 @@ use xds_runtime::shm::Millis;
 use crate::core::mesh::Occasion;
 use crate::core::process::{self, Context};
 use crate::core::socket;
+use crate::memory;
 
 /// After one process tried to start a leader, no other tries for this long.
 const PAUSE_MS: Millis = 1_000;
@@ -30,7 +31,8 @@ pub fn call(context: &'static Context, pod: &'static Pod, occasion: Occasion, no
         Lead::Agent => agent(context),
         Lead::Auto => agent(context).filter(|_| !host::adopts_orphans()),
     };
-    let may_thread = occasion == Occasion::Lookup && matches!(lead, Lead::Auto | Lead::Thread);
+    let may_thread =
+        occasion == Occasion::Lookup && matches!(lead, Lead::Auto | Lead::Thread) && !memory::has_stopped();
     if (agent.is_none() && !may_thread) || process::is_vfork_child() || !pod.control().may_attempt(now, PAUSE_MS) {
         return;
     }

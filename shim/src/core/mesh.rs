@@ -43,10 +43,13 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// The pod of this process in whose STATE a socket is recorded, and the record: the process may have been another
-    /// user when it connected.
+    /// The pod of this process in whose STATE a socket is recorded, and the record: the present user's first, then
+    /// those of users that the process was when it connected.
     pub fn of_socket(context: &'static Context, cookie: u64) -> Option<(Self, Connection)> {
-        context.attachments().find_map(|pod| Some((Self { context, pod }, pod.state()?.connection(cookie)?)))
+        let current = context.attached()?;
+        let former = context.attachments().filter(|pod| !std::ptr::eq(*pod, current));
+        let states = std::iter::once((current, current.state())).chain(former.map(|pod| (pod, pod.mapped_state())));
+        states.filter_map(|(pod, state)| Some((Self { context, pod }, state?.connection(cookie)?))).next()
     }
 }
 

@@ -29,12 +29,18 @@ pub enum Care {
     Drop,
 }
 
-/// What a look at the kernel means for a record; `found` is `None` where the kernel could not be asked, `timeout` the
-/// cluster's connect timeout.
+/// What a look at the kernel means for a record; `found` is `None` where the kernel did not tell (`may_ask`: it mostly
+/// does), `timeout` the cluster's connect timeout.
 ///
 /// What was under way and is gone failed, was given up, or was established and closed since the last look: nobody can
 /// tell, and it counts as neither.
-pub fn care(connection: &Connection, found: Option<Found>, timeout: Option<Millis>, now: Millis) -> Care {
+pub fn care(
+    connection: &Connection,
+    found: Option<Found>,
+    may_ask: bool,
+    timeout: Option<Millis>,
+    now: Millis,
+) -> Care {
     let age = now.saturating_sub(connection.opened);
     match (found, connection.state) {
         (Some(found), _) if found.is_over() => Care::Drop,
@@ -44,7 +50,7 @@ pub fn care(connection: &Connection, found: Option<Found>, timeout: Option<Milli
         }
         (Some(_), _) => Care::Keep,
         (None, _) if connection.local_port == 0 && age > UNKNOWN_LOCAL_MS => Care::Drop,
-        (None, _) if age > UNCHECKED_MS => Care::Drop,
+        (None, _) if !may_ask && age > UNCHECKED_MS => Care::Drop,
         (None, _) => Care::Keep,
     }
 }
@@ -111,7 +117,7 @@ impl Caretaker {
                 Some(Found::Connecting) => connect_timeout(mesh, state, &connection),
                 _ => None,
             };
-            match care(&connection, found, timeout, now) {
+            match care(&connection, found, self.kernel.is_some(), timeout, now) {
                 Care::Keep => live += 1,
                 Care::Establish => {
                     live += 1;
@@ -300,8 +306,8 @@ mod tests {
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let cookie = record(state, &socket, ConnectionState::Established, slot, tag);
         let unknown = Connection { local_port: 0, ..state.connection(cookie).unwrap() };
-        assert_eq!(care(&unknown, None, None, 1000 + UNKNOWN_LOCAL_MS), Care::Keep);
-        assert_eq!(care(&unknown, None, None, 1001 + UNKNOWN_LOCAL_MS), Care::Drop);
+        assert_eq!(care(&unknown, None, true, None, 1000 + UNKNOWN_LOCAL_MS), Care::Keep);
+        assert_eq!(care(&unknown, None, true, None, 1001 + UNKNOWN_LOCAL_MS), Care::Drop);
     }
 
     #[test]
@@ -316,6 +322,8 @@ mod tests {
         let mut check = |now| caretaker.check(state, &Mesh::default(), &mut Outliers::new(1), now, &mut || ());
         assert_eq!((check(1000 + UNCHECKED_MS), state.connection(cookie).is_some()), (1, true));
         assert_eq!(state.network(), None, "whoever finds the cluster full cannot ask either");
+        let record = state.connection(cookie).unwrap();
+        assert_eq!(care(&record, None, true, None, 1001 + UNCHECKED_MS), Care::Keep, "it did not tell just now");
         assert_eq!((check(1001 + UNCHECKED_MS), state.connection(cookie)), (0, None));
     }
 

@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Uid, geteuid};
 
 use crate::boot::BootId;
 use crate::config::Settings;
@@ -61,6 +62,8 @@ const LOCK_LOOK: rustix::time::Timespec = rustix::time::Timespec { tv_sec: 0, tv
 /// A process's attachment. Never freed.
 pub struct Pod {
     settings: &'static Settings,
+    /// The user whose run directory it is.
+    user: Uid,
     boot: BootId,
     control: Control,
     control_id: FileId,
@@ -109,9 +112,10 @@ impl Pod {
         Ok(Self::new(settings, boot, control, control_id))
     }
 
-    const fn new(settings: &'static Settings, boot: BootId, control: Control, control_id: FileId) -> Self {
+    fn new(settings: &'static Settings, boot: BootId, control: Control, control_id: FileId) -> Self {
         Self {
             settings,
+            user: geteuid(),
             boot,
             control,
             control_id,
@@ -171,7 +175,8 @@ impl Pod {
         }
     }
 
-    fn mapped_state(&self) -> Option<State> {
+    /// STATE as far as it is mapped.
+    pub fn mapped_state(&self) -> Option<State> {
         // SAFETY: as for the image.
         unsafe { self.state.load(Ordering::Acquire).as_ref() }.copied()
     }
@@ -233,9 +238,14 @@ impl Pod {
         Some(file)
     }
 
+    /// The run directory, while the process is the user whose it is: for another one the path is another.
+    fn own_dir(&self) -> Option<RunDir> {
+        if geteuid() == self.user { RunDir::open_existing(self.settings).ok() } else { None }
+    }
+
     /// The image that CONTROL names, mapped. Its file may give way to a newer one before it is opened.
     fn new_image(&self, now: Millis) -> Option<(&'static Place, ImageFile)> {
-        let dir = RunDir::open_existing(self.settings).ok()?;
+        let dir = self.own_dir()?;
         (0..IMAGE_ATTEMPTS).find_map(|_| {
             let id = self.control.image()?;
             let fd = dir.open_file(FileName::image(id).as_str(), Open::Read).ok()??;
@@ -248,7 +258,7 @@ impl Pod {
     #[inline(never)]
     fn map_state(&self) -> Option<State> {
         self.unless_just_failed(|| {
-            let dir = RunDir::open_existing(self.settings).ok()?;
+            let dir = self.own_dir()?;
             // Mappings stay for ever: a header that promises more than the file has must not add one at each call.
             let former = self.mapped_state().map_or(0, |state| state.mapped_slots());
             let size = dir.file_size(names::STATE).ok()??;

@@ -137,22 +137,31 @@ impl State {
 
     /// Forgets a socket. The one caller that removed the record gets it (and uncounts its slots).
     pub fn forget(&self, cookie: u64, now: Millis) -> Option<Connection> {
+        self.forget_if(cookie, now, |_| true)
+    }
+
+    /// Forgets a socket as it was read before something was learned about it: one that was connected anew meanwhile
+    /// keeps its record.
+    pub fn forget_seen(&self, cookie: u64, seen: &Connection, now: Millis) -> Option<Connection> {
+        self.forget_if(cookie, now, |found| found == *seen)
+    }
+
+    fn forget_if(&self, cookie: u64, now: Millis, is_it: impl FnOnce(Connection) -> bool) -> Option<Connection> {
         let record = self.find(cookie)?;
-        record.cookie.compare_exchange(cookie, CLAIMED | now, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        let claim = CLAIMED | now;
+        record.cookie.compare_exchange(cookie, claim, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        if !record.read().is_none_or(is_it) {
+            let _ = record.cookie.compare_exchange(claim, cookie, Ordering::Release, Ordering::Relaxed);
+            return None;
+        }
         let mut content = record.content.array::<CONTENT>(0)?;
         // Taken, not read: who looked the record up before and is late (the leader) notes nothing in it any more.
         if let (Some(last), Some(ports)) = (content.get_mut(PORTS), record.content.cell(PORTS)) {
             *last = ports.swap(0, Ordering::AcqRel);
         }
         let opened = record.opened.load(Ordering::Relaxed);
-        let _ = record.cookie.compare_exchange(CLAIMED | now, 0, Ordering::Release, Ordering::Relaxed);
+        let _ = record.cookie.compare_exchange(claim, 0, Ordering::Release, Ordering::Relaxed);
         decode(content, opened)
-    }
-
-    /// Forgets a socket as it was read before something was learned about it: one that was connected anew meanwhile
-    /// keeps its record.
-    pub fn forget_seen(&self, cookie: u64, seen: &Connection, now: Millis) -> Option<Connection> {
-        (self.connection(cookie)? == *seen).then(|| self.forget(cookie, now)).flatten()
     }
 
     /// Every record with its cookie, in table order (leader, status).
@@ -384,6 +393,17 @@ mod tests {
         let overdue = Connection { state: ConnectionState::Overdue, ..under_way };
         let [from, to] = [under_way, overdue].map(|connection| ports_word(&connection));
         assert!(late.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_err());
+    }
+
+    #[test]
+    fn a_socket_that_was_connected_anew_is_not_forgotten_for_what_was_learned_before() {
+        let state = state(1);
+        state.record(9, &connection(8080, 1), 1);
+        let seen = state.connection(9).unwrap();
+        state.record(9, &connection(8080, 2), 2);
+        assert_eq!(state.forget_seen(9, &seen, 3), None);
+        assert_eq!(state.connection(9), Some(connection(8080, 2)));
+        assert_eq!(state.forget_seen(9, &connection(8080, 2), 3), Some(connection(8080, 2)));
     }
 
     #[test]
