@@ -14,7 +14,7 @@ const CHECKS: &str = "2 system calls: hosts, resolv.conf";
 
 const CONNECT_OF_THE_MESH: &str = "connect hook, of the mesh, over libc's connect and the hook's system calls";
 const CONNECTION_PER_REQUEST: &str = "a connection for each request, against direct";
-const AGAINST_DNS: &str = "`getaddrinfo` of a mesh name, against the DNS server";
+const AGAINST_DNS: &str = "`getaddrinfo` of a short mesh name, against the DNS server";
 const LEADER_STEADY: &str = "private memory of a leader, 10,000 x 10, steady";
 const LEADER_PEAK: &str = "the same at its peak, beyond the largest message";
 const PUBLISH: &str = "its publish, from the last byte";
@@ -155,6 +155,13 @@ fn all(measured: &Measured) -> Vec<Budget> {
         },
         Budget {
             what: AGAINST_DNS,
+            promised: "at least 50 times faster",
+            within: |times| times >= 50.0,
+            measured: measured.names.ratio("name/greeter", "DNS server", "ldmesh", "p50_ns"),
+            shown: |times| format!("{times:.0}"),
+        },
+        Budget {
+            what: "the same of a full name, for which the search list makes four queries of one",
             promised: "at least 50 times faster",
             within: |times| times >= 50.0,
             measured: measured.names.ratio("name/greeter.default.svc.cluster.local", "DNS server", "ldmesh", "p50_ns"),
