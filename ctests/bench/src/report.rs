@@ -143,7 +143,8 @@ fn side_by_side(measured: &Measured, plots: &Path) -> Result<String> {
          connects to them straight; a sidecar proper is reached by the node's redirection on top of that. With mTLS there \
          is a second Envoy beside the server. kube-proxy's rules for one service are in a network of their own, whose \
          connections the kernel tracks from then on; a node has rules for every service. Clients reset their connections \
-         at the end, or a client without a mesh would soon have no port left for its one server.\n\n",
+         at the end, or a client without a mesh would soon have no port left for its one server. A way that failed is left \
+         out of that round: a SOCKS proxy may refuse connections of a storm.\n\n",
     );
     let works = [
         ("keep-alive", "Requests on one connection", LATENCY),

@@ -70,8 +70,13 @@ fn measure_at(
     for work in WORKS.iter().filter(|work| !some_works || fits(work.name)) {
         for round in 0..effort.rounds() {
             for way in &all {
-                let figures = once(way, work, effort).with_context(|| format!("{}: {}", work.name, way.name))?;
-                results.add(&format!("{name}/{}", work.name), way.name, round, figures);
+                let figures = once(way, work, effort).with_context(|| format!("{}: {}", work.name, way.name));
+                match figures {
+                    Ok(figures) => results.add(&format!("{name}/{}", work.name), way.name, round, figures),
+                    Err(error) if way.is_ours() => return Err(error),
+                    // That others cannot do it is a result, too.
+                    Err(error) => eprintln!("{round:>3} {error:#}"),
+                }
             }
         }
     }

@@ -42,6 +42,11 @@ impl<'place> Way<'place> {
         Way { name, place, at: at.to_string(), env: Vec::new(), helpers: Vec::new(), _needs: Vec::new() }
     }
 
+    /// False for what it is compared with.
+    pub fn is_ours(&self) -> bool {
+        matches!(self.name, "direct" | "ldmesh")
+    }
+
     fn needs(mut self, what: impl Debug + 'place) -> Self {
         self._needs.push(Box::new(what));
         self
