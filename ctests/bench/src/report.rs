@@ -108,7 +108,9 @@ fn head(measured: &Measured) -> Result<String> {
          measures all of it anew, on any machine with Debian's packages, without root's help beyond installing them; \
          `scripts/bench.sh --quick` shows in a minute or two that it works.\n\n\
          Measured on {date}: {machine}. {}.\n\n\
-         Client, proxies and servers share the machine's processors. Every figure is the median of rounds, in which all \
+         Client, proxies and servers share the machine's processors. A processor that was idle takes a while to wake up, on \
+         a virtual machine tens of microseconds, which every way pays at each step: it makes ratios of requests smaller than \
+         they are on a busy node. Every figure is the median of rounds, in which all \
          ways take turns; every ratio is the median of the ratios within a round, to `direct`: a client that was given \
          the address of one server, without any mesh. Processor time is user and system time of every process that takes \
          part (client, proxies, server, ldmesh's agent) for one request.\n\n{}",
