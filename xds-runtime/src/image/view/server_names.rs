@@ -3,7 +3,8 @@
 //! The patterns of a destination lie in order of their hash; a name looks for itself, then for each domain above it
 //! (`.b.example`, `.example`), then for the pattern of every other name (empty).
 
-use super::{ActionView, Read, ServerNamesView, StrRef, Torn, View, action_from, nth_of};
+use super::destination::action_from;
+use super::{ActionView, Read, ServerNamesView, StrRef, Torn, View, nth_of};
 use crate::image::layout::{SERVER_NAME_WORDS, Section};
 use crate::shm::{hash_bytes, load};
 
